@@ -1,0 +1,100 @@
+//! The signature algorithms an access token may use (RFC 7518 §3.1). No HMAC, no `none`, no EdDSA.
+
+use std::fmt;
+
+/// A signature algorithm for access tokens (RFC 7518 §3.1).
+///
+/// Only what Logto can sign with, and the longer RSA variants for issuers that are not Logto.
+/// HMAC, `none` and EdDSA have no name here, so nothing can switch them on.
+///
+/// ```
+/// use tower_logto::Algorithm;
+///
+/// assert_eq!(Algorithm::ES384.name(), "ES384");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// ECDSA on P-384 with SHA-384: what a new Logto tenant signs with.
+    ES384,
+    /// ECDSA on P-521 with SHA-512.
+    ES512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256: Logto after a rotation to RSA.
+    RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384; not in the default list.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512; not in the default list.
+    RS512,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// RSASSA-PSS with SHA-384; not in the default list.
+    PS384,
+    /// RSASSA-PSS with SHA-512; not in the default list.
+    PS512,
+}
+
+impl Algorithm {
+    /// What Logto can sign with, and the default allow-list: ES256, ES384, ES512, RS256, PS256.
+    pub const LOGTO: [Self; 5] = [Self::ES256, Self::ES384, Self::ES512, Self::RS256, Self::PS256];
+
+    pub(crate) const ALL: [Self; 9] = [
+        Self::ES256,
+        Self::ES384,
+        Self::ES512,
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+    ];
+
+    /// The `alg` value of a JOSE header (RFC 7515 §4.1.1).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+        }
+    }
+
+    /// The algorithm of a header's or a JWK's `alg`, compared byte for byte.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    pub(crate) const fn is_rsa(self) -> bool {
+        !matches!(self, Self::ES256 | Self::ES384 | Self::ES512)
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_only_as_it_is_spelled() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
+            assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);
+        }
+        for name in ["none", "None", "nOnE", "", "HS256", "EdDSA", "ES256K", "ES384 "] {
+            assert_eq!(Algorithm::from_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! HTTP to the identity server: which addresses may be asked, by which client, for how many bytes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use reqwest::{Client, ClientBuilder, Response, Url, redirect::Policy};
+
+use crate::error::ConfigError;
+
+/// Whether plain `http` may be spoken with addresses that are not loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    HttpsOrLoopback,
+    AllowHttp,
+}
+
+/// Parses an `http` or `https` URL without query, fragment and user; `setting` names it in errors.
+pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
+    let refuse = |advice: &'static str| Err(ConfigError::new(setting, advice));
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return refuse("a URL holds no spaces or control characters");
+    }
+    let Ok(url) = Url::parse(text) else {
+        return refuse("not an absolute URL; expected something like https://tenant.logto.app");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return refuse("expected an https:// URL, something like https://tenant.logto.app");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("a user name or password does not belong into this URL");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("a query or fragment does not belong into this URL");
+    }
+    Ok(url)
+}
+
+/// The same, and that it is `https`, loopback, or `http` that was allowed by name.
+pub(crate) fn check_url(
+    setting: &'static str,
+    text: &str,
+    transport: Transport,
+) -> Result<Url, ConfigError> {
+    let url = parse_url(setting, text)?;
+    let by_environment = || std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1");
+    if url.scheme() == "https" || is_loopback(&url) {
+        return Ok(url);
+    }
+    if transport == Transport::AllowHttp || by_environment() {
+        tracing::warn!(setting, host = ?url.host_str(), "plain http is allowed by name");
+        return Ok(url);
+    }
+    Err(ConfigError::new(
+        setting,
+        format!(
+            "plain http to a host that is not loopback: use https, or allow it by name with \
+             dangerously_allow_http or {ALLOW_HTTP}=1 inside a network you trust"
+        ),
+    ))
+}
+
+/// Makes the clients: from the user's `ClientBuilder`, if any, with what must hold set last.
+#[derive(Clone, Default)]
+pub(crate) struct HttpClients(Option<Arc<dyn Fn() -> ClientBuilder + Send + Sync>>);
+
+impl HttpClients {
+    pub(crate) fn from_fn(make: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(make)))
+    }
+
+    /// A client for this address: no redirects (a 307 would carry a secret to another host), a
+    /// total timeout, no compression (a small body could become a huge one), no idle connections
+    /// (Logto closes them after 5 s), no proxy for loopback.
+    pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
+        let builder = self.0.as_ref().map_or_else(Client::builder, |make| make());
+        let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
+        builder
+            .redirect(Policy::none())
+            .timeout(timeout)
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            .pool_max_idle_per_host(0)
+            .https_only(url.scheme() == "https")
+            .build()
+    }
+}
+
+impl fmt::Debug for HttpClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "HttpClients(user's)" } else { "HttpClients" })
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    TooLarge,
+    Broken(reqwest::Error),
+}
+
+/// Reads a body of at most `limit` bytes, counted as they come.
+pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+const ALLOW_HTTP: &str = "LOGTO_ALLOW_HTTP";

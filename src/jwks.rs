@@ -1,0 +1,526 @@
+//! One issuer's keys over time: fetch, refresh, cooldown, outage. Which key fits is `keys.rs`'s.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwapOption, Guard};
+use http::{HeaderValue, StatusCode, header};
+use reqwest::{Client, Url};
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    algorithm::Algorithm,
+    clock::Clock,
+    error::{ConfigError, KeysError, KeysUnavailable},
+    fetch::{self, BodyError, HttpClients},
+    issuer::{Jwks, TrustedIssuer},
+    keys::{KeySet, Selection, VerifyingKey},
+    reason::{Excerpt, InvalidToken},
+};
+
+/// How long keys are fresh, and how often they may be asked for; one for all issuers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Freshness {
+    pub(crate) fresh_for: Duration,
+    pub(crate) cooldown: Duration,
+    pub(crate) keep_last_good: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self {
+            fresh_for: Duration::from_secs(10 * 60),
+            cooldown: Duration::from_secs(10),
+            keep_last_good: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// The keys of one issuer. A look-up never waits; [`wait`](Self::wait) does, for at most two
+/// flights of a refresh that all waiters share.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    issuer: Box<str>,
+    source: Option<Remote>,
+    algorithms: Box<[Algorithm]>,
+    freshness: Freshness,
+    clock: Arc<dyn Clock>,
+    snapshot: ArcSwapOption<Snapshot>,
+    /// When the next look-up starts a refresh, in nanoseconds of the monotonic clock; NEVER while
+    /// one is under way. Beside `state`, so that a look-up takes no lock.
+    refresh_at: AtomicU64,
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+}
+
+/// Where keys are fetched; the client is built at the first fetch.
+#[derive(Debug)]
+struct Remote {
+    url: Url,
+    clients: HttpClients,
+    client: OnceLock<Result<Client, KeysError>>,
+}
+
+/// Good keys, and how long they may be used without a further success.
+#[derive(Debug)]
+struct Snapshot {
+    keys: KeySet,
+    good_until: Duration,
+    etag: Option<HeaderValue>,
+}
+
+#[derive(Debug)]
+struct State {
+    flight: Option<Flight>,
+    /// How many flights have been started.
+    started: u64,
+    bucket: Bucket,
+    /// The last refresh, if it failed.
+    failure: Option<Failure>,
+}
+
+/// A refresh under way; its sender's end means that it has landed, however it went.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    landed: watch::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    cause: KeysError,
+    in_a_row: u32,
+    retry_at: Duration,
+}
+
+/// How far one request has come with asking for a refresh.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// How many flights had been started when it first waited.
+    arrived: Option<u64>,
+    /// It has waited for a flight that began after it came: what that found is final.
+    spent: bool,
+}
+
+/// What is known about a token's key at this moment.
+#[derive(Debug)]
+pub(crate) enum LookUp {
+    Key(Arc<VerifyingKey>),
+    Refused(InvalidToken),
+    Unavailable(KeysUnavailable),
+    /// A refresh may bring it: [`KeyStore::wait`], and look again.
+    Fetch,
+}
+
+enum Fetched {
+    Keys(KeySet, Option<HeaderValue>),
+    NotModified,
+}
+
+impl KeyStore {
+    pub(crate) fn new(
+        trusted: &TrustedIssuer,
+        freshness: Freshness,
+        clients: &HttpClients,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        let (source, snapshot) = match &trusted.jwks {
+            Jwks::Uri(uri) => {
+                let url = fetch::check_url("jwks_uri", uri, trusted.transport)?;
+                let client = OnceLock::new();
+                (Some(Remote { url, clients: clients.clone(), client }), None)
+            }
+            Jwks::Static(json) => {
+                let keys = KeySet::from_json(json.as_bytes(), &trusted.algorithms)
+                    .map_err(|error| ConfigError::new("static_jwks", error.to_string()))?;
+                (None, Some(Snapshot { keys, good_until: Duration::MAX, etag: None }))
+            }
+        };
+        let bucket = Bucket::full(freshness.cooldown, clock.monotonic());
+        Ok(Self(Arc::new(Shared {
+            issuer: trusted.issuer.as_str().into(),
+            source,
+            algorithms: trusted.algorithms.as_slice().into(),
+            freshness,
+            clock,
+            snapshot: ArcSwapOption::new(snapshot.map(Arc::new)),
+            refresh_at: AtomicU64::new(NEVER),
+            state: Mutex::new(State { flight: None, started: 0, bucket, failure: None }),
+            waiting: AtomicUsize::new(0),
+        })))
+    }
+
+    /// The key of a token, or what to do without it.
+    pub(crate) fn look_up(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+        patience: &Patience,
+    ) -> LookUp {
+        let Some(snapshot) = self.current() else { return self.0.without_keys(patience) };
+        let selection = snapshot.as_ref().map(|snapshot| snapshot.keys.select(kid, algorithm));
+        match selection {
+            Some(Selection::Key(key)) => LookUp::Key(Arc::clone(key)),
+            Some(Selection::Refused(reason)) => LookUp::Refused(reason),
+            Some(Selection::Unknown) | None => self.0.unknown_key(kid, patience),
+        }
+    }
+
+    /// Whether this very key is still good: the question of a token that was verified before.
+    pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
+        let snapshot = self.current();
+        snapshot.is_some_and(|held| held.as_ref().is_some_and(|held| held.keys.holds(key)))
+    }
+
+    /// Waits until the refresh under way has landed, or one that is started now.
+    ///
+    /// # Errors
+    /// When none can be started, or too many wait already.
+    pub(crate) async fn wait(&self, patience: &mut Patience) -> Result<(), KeysUnavailable> {
+        let _seat = self.0.take_seat()?;
+        let Some(mut landed) = self.0.board(patience)? else { return Ok(()) };
+        // The sender sends nothing: it is dropped when the flight lands.
+        while landed.changed().await.is_ok() {}
+        Ok(())
+    }
+
+    /// Fetches the keys unless they are held already.
+    ///
+    /// # Errors
+    /// What the fetch met.
+    pub(crate) async fn load(&self) -> Result<(), KeysError> {
+        let mut patience = Patience::default();
+        while self.current().is_none() {
+            if let LookUp::Unavailable(unavailable) = self.0.without_keys(&patience) {
+                return Err(unavailable.cause);
+            }
+            self.wait(&mut patience).await.map_err(|unavailable| unavailable.cause)?;
+        }
+        Ok(())
+    }
+
+    /// The good keys, if there are any; starts a refresh when one is due. Takes no lock.
+    fn current(&self) -> Option<Guard<Option<Arc<Snapshot>>>> {
+        let now = self.0.clock.monotonic();
+        if nanos(now) >= self.0.refresh_at.load(Ordering::Relaxed) {
+            self.0.refresh_in_background();
+        }
+        let snapshot = self.0.snapshot.load();
+        let is_good = snapshot.as_ref().is_some_and(|snapshot| now < snapshot.good_until);
+        is_good.then_some(snapshot)
+    }
+}
+
+impl Shared {
+    fn without_keys(&self, patience: &Patience) -> LookUp {
+        let state = self.lock();
+        let now = self.clock.monotonic();
+        let due = state.failure.as_ref().is_none_or(|failure| now >= failure.retry_at);
+        if !patience.spent && (state.flight.is_some() || due) {
+            return LookUp::Fetch;
+        }
+        LookUp::Unavailable(state.unavailable(now))
+    }
+
+    fn unknown_key(&self, kid: Option<&str>, patience: &Patience) -> LookUp {
+        let mut state = self.lock();
+        let now = self.clock.monotonic();
+        let may_ask = self.source.is_some() && !patience.spent;
+        if may_ask && (state.flight.is_some() || state.bucket.has_one(now)) {
+            LookUp::Fetch
+        } else if state.failure.is_some() {
+            LookUp::Unavailable(state.unavailable(now))
+        } else {
+            LookUp::Refused(InvalidToken::UnknownKey(kid.map(Excerpt::new)))
+        }
+    }
+
+    /// Joins the flight under way or starts one; `None` when there is nothing to wait for any more.
+    fn board(
+        self: &Arc<Self>,
+        patience: &mut Patience,
+    ) -> Result<Option<watch::Receiver<()>>, KeysUnavailable> {
+        let mut state = self.lock();
+        let now = self.clock.monotonic();
+        let arrived = *patience.arrived.get_or_insert(state.started);
+        if state.flight.is_none() {
+            // First loads are free, a refresh for an unknown kid is not.
+            if self.has_good_keys(now) && !state.bucket.take(now) {
+                return Ok(None);
+            }
+            self.start(&mut state)
+                .map_err(|cause| KeysUnavailable { retry_after: Duration::ZERO, cause })?;
+        }
+        Ok(state.flight.as_ref().map(|flight| {
+            patience.spent = flight.number > arrived;
+            flight.landed.clone()
+        }))
+    }
+
+    fn refresh_in_background(self: &Arc<Self>) {
+        let mut state = self.lock();
+        // Only one of the look-ups that saw it due goes on.
+        if nanos(self.clock.monotonic()) < self.refresh_at.load(Ordering::Relaxed) {
+            return;
+        }
+        if state.flight.is_none() && self.start(&mut state).is_err() {
+            let later = self.clock.monotonic() + FIRST_RETRY_WITH_KEYS;
+            self.refresh_at.store(nanos(later), Ordering::Relaxed);
+        }
+    }
+
+    /// Starts a flight in a task of its own, which a caller that goes away does not cancel.
+    fn start(self: &Arc<Self>, state: &mut State) -> Result<(), KeysError> {
+        let Ok(runtime) = Handle::try_current() else {
+            tracing::error!(
+                issuer = &*self.issuer,
+                "keys cannot be fetched outside a tokio runtime"
+            );
+            return Err(KeysError::new("keys cannot be fetched outside a tokio runtime"));
+        };
+        let (sender, landed) = watch::channel(());
+        state.started += 1;
+        state.flight = Some(Flight { number: state.started, landed });
+        self.refresh_at.store(NEVER, Ordering::Relaxed);
+        let landing = Landing { shared: Arc::clone(self), outcome: None, _sender: sender };
+        runtime.spawn(landing.fly());
+        Ok(())
+    }
+
+    async fn fetch(&self) -> Result<Fetched, KeysError> {
+        let Some(remote) = &self.source else { return Err(KeysError::new("a static key set")) };
+        let held = self.snapshot.load_full();
+        let etag = held.as_ref().and_then(|held| held.etag.as_ref());
+        let mut request = remote.client()?.get(remote.url.clone());
+        request = request.header(header::ACCEPT, "application/jwk-set+json, application/json");
+        if let Some(etag) = etag {
+            request = request.header(header::IF_NONE_MATCH, etag);
+        }
+        let response = request.send().await.map_err(|error| remote.unreachable(error))?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::NotModified),
+            StatusCode::OK => {}
+            status => return Err(remote.wrong_status(status)),
+        }
+        let etag = response.headers().get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG);
+        let etag = etag.cloned();
+        let body = fetch::read_body(response, MAX_BODY).await.map_err(|error| match error {
+            BodyError::TooLarge => {
+                KeysError::new(format!("{} answered with more than {MAX_BODY} bytes", remote.url))
+            }
+            BodyError::Broken(error) => remote.unreachable(error),
+        })?;
+        Ok(Fetched::Keys(KeySet::from_json(&body, &self.algorithms)?, etag))
+    }
+
+    /// Takes in what a flight brought. A failure of any kind leaves good keys as they are.
+    fn land(&self, outcome: Result<Fetched, KeysError>) {
+        let mut state = self.lock();
+        let now = self.clock.monotonic();
+        let held = self.snapshot.load_full();
+        let outcome = match (outcome, &held) {
+            (Ok(Fetched::Keys(keys, etag)), Some(held)) => Ok((keys.reusing(&held.keys), etag)),
+            (Ok(Fetched::Keys(keys, etag)), None) => Ok((keys, etag)),
+            (Ok(Fetched::NotModified), Some(held)) => Ok((held.keys.clone(), held.etag.clone())),
+            (Ok(Fetched::NotModified), None) => Err(KeysError::new("304, but no keys are held")),
+            (Err(cause), _) => Err(cause),
+        };
+        let refresh_at = match outcome {
+            Ok((keys, etag)) => {
+                tracing::info!(issuer = &*self.issuer, keys = keys.len(), "key set refreshed");
+                let good_until = now.saturating_add(self.freshness.keep_last_good);
+                self.snapshot.store(Some(Arc::new(Snapshot { keys, good_until, etag })));
+                state.failure = None;
+                nanos(now.saturating_add(jittered(self.freshness.fresh_for)))
+            }
+            Err(cause) => {
+                let left = held.map(|held| held.good_until.saturating_sub(now)).unwrap_or_default();
+                tracing::warn!(
+                    issuer = &*self.issuer,
+                    %cause,
+                    last_good_keys_for_secs = left.as_secs(),
+                    "key set not refreshed"
+                );
+                let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row) + 1;
+                let retry_at = now + backoff(in_a_row, left > Duration::ZERO);
+                state.failure = Some(Failure { cause, in_a_row, retry_at });
+                if left > Duration::ZERO { nanos(retry_at) } else { NEVER }
+            }
+        };
+        self.refresh_at.store(refresh_at, Ordering::Relaxed);
+        state.flight = None;
+    }
+
+    fn take_seat(&self) -> Result<Seat<'_>, KeysUnavailable> {
+        let seat = Seat(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS {
+            return Ok(seat);
+        }
+        let cause = KeysError::new(format!("more than {MAX_WAITERS} requests wait for keys"));
+        Err(KeysUnavailable { retry_after: Duration::ZERO, cause })
+    }
+
+    fn has_good_keys(&self, now: Duration) -> bool {
+        self.snapshot.load().as_ref().is_some_and(|snapshot| now < snapshot.good_until)
+    }
+
+    /// The lock is held for a few instructions at a time, never across a wait.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn unavailable(&self, now: Duration) -> KeysUnavailable {
+        match &self.failure {
+            Some(failure) => KeysUnavailable {
+                retry_after: failure.retry_at.saturating_sub(now),
+                cause: failure.cause.clone(),
+            },
+            None => KeysUnavailable {
+                retry_after: Duration::ZERO,
+                cause: KeysError::new("the keys were not fetched in time"),
+            },
+        }
+    }
+}
+
+impl Remote {
+    fn client(&self) -> Result<&Client, KeysError> {
+        let build = || {
+            self.clients.build(&self.url, FETCH_TIMEOUT).map_err(|error| {
+                KeysError::caused_by(
+                    "the HTTP client could not be built: are CA certificates installed \
+                     (Debian's package ca-certificates)?",
+                    Arc::new(error),
+                )
+            })
+        };
+        self.client.get_or_init(build).as_ref().map_err(Clone::clone)
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> KeysError {
+        if error.is_timeout() {
+            return KeysError::timeout(format!(
+                "{} did not answer within {} s",
+                self.url,
+                FETCH_TIMEOUT.as_secs()
+            ));
+        }
+        KeysError::caused_by(format!("{} could not be reached", self.url), Arc::new(error))
+    }
+
+    fn wrong_status(&self, status: StatusCode) -> KeysError {
+        let advice = match status.as_u16() {
+            300..=399 => ": redirects are not followed, set jwks_uri to the final address",
+            404 => ": is this Logto's endpoint? keys are at {endpoint}/oidc/jwks",
+            _ => "",
+        };
+        KeysError::new(format!("{} answered {status}{advice}", self.url))
+    }
+}
+
+/// Lands a flight when its task ends, also when it panics or its runtime is shut down.
+struct Landing {
+    shared: Arc<Shared>,
+    outcome: Option<Result<Fetched, KeysError>>,
+    /// Dropped last: whoever waits looks again after the keys are in.
+    _sender: watch::Sender<()>,
+}
+
+impl Landing {
+    async fn fly(mut self) {
+        let outcome = self.shared.fetch().await;
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let interrupted = || Err(KeysError::new("the fetch was interrupted"));
+        self.shared.land(self.outcome.take().unwrap_or_else(interrupted));
+    }
+}
+
+/// One of the places to wait.
+struct Seat<'a>(&'a AtomicUsize);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Refreshes for unknown kids: two at once, and one more per cooldown. A single one would make the
+/// second of two quick rotations wait out the cooldown.
+#[derive(Debug)]
+struct Bucket {
+    left: u32,
+    cooldown: Duration,
+    counted_at: Duration,
+}
+
+impl Bucket {
+    const fn full(cooldown: Duration, now: Duration) -> Self {
+        Self { left: BUCKET, cooldown, counted_at: now }
+    }
+
+    fn has_one(&mut self, now: Duration) -> bool {
+        while self.left < BUCKET && now >= self.counted_at.saturating_add(self.cooldown) {
+            self.left += 1;
+            self.counted_at = self.counted_at.saturating_add(self.cooldown);
+        }
+        self.left > 0
+    }
+
+    fn take(&mut self, now: Duration) -> bool {
+        if !self.has_one(now) {
+            return false;
+        }
+        if self.left == BUCKET {
+            self.counted_at = now;
+        }
+        self.left -= 1;
+        true
+    }
+}
+
+fn backoff(in_a_row: u32, has_keys: bool) -> Duration {
+    let (first, most) = if has_keys {
+        (FIRST_RETRY_WITH_KEYS, LAST_RETRY_WITH_KEYS)
+    } else {
+        (FIRST_RETRY, LAST_RETRY)
+    };
+    first.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(most)
+}
+
+/// ±10 %, so that a fleet started together does not ask together.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
+}
+
+const NEVER: u64 = u64::MAX;
+const BUCKET: u32 = 2;
+/// Logto's answer has one to three keys, some 3 KB.
+const MAX_BODY: usize = 256 * 1024;
+const MAX_ETAG: usize = 256;
+const MAX_WAITERS: usize = 1024;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without keys nothing works: ask again soon.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// With the last good keys there is time.
+const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
+const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);

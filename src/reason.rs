@@ -1,0 +1,303 @@
+//! The reasons for which a request or a token is refused: rich for the operator, poor for the caller.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{algorithm::Algorithm, bearer::is_quotable};
+
+/// What is wrong with a request (RFC 6750 §3.1 `invalid_request`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// More than one `Authorization` header.
+    SeveralAuthorizationHeaders,
+    /// `Bearer` without a token, or with characters no token has.
+    MalformedCredentials,
+    /// Not exactly one value in the header that names the organization.
+    OrganizationHeader,
+}
+
+impl InvalidRequest {
+    pub(crate) const fn description(self) -> &'static str {
+        match self {
+            Self::SeveralAuthorizationHeaders => "more than one Authorization header",
+            Self::MalformedCredentials => "malformed Bearer credentials",
+            Self::OrganizationHeader => "the organization header must have exactly one value",
+        }
+    }
+}
+
+impl fmt::Display for InvalidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.description())
+    }
+}
+
+/// Why a token is not one to trust here.
+///
+/// [`Display`](fmt::Display) tells the operator what was found and what to do about it; text of the
+/// token stands in it only escaped and cut short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// Larger than the limit, 16 KiB by default.
+    Oversized,
+    /// Not three segments: an opaque token, most likely.
+    NotAJwt,
+    /// The named part is not what RFC 7515 and RFC 7519 ask for.
+    Malformed(&'static str),
+    /// An object of the token has the same member twice, or more than 64 of them.
+    Members,
+    /// `alg` is not in the issuer's allow-list.
+    Algorithm(Excerpt),
+    /// `typ` is not `at+jwt` (RFC 9068 §4).
+    Type(Option<Excerpt>),
+    /// A `crit` header (RFC 7515 §4.1.11): no extension is understood here.
+    Critical,
+    /// `iss` is none of the trusted issuers.
+    Issuer {
+        /// What the token says.
+        found: Excerpt,
+        /// The trusted issuers.
+        trusted: Arc<[Box<str>]>,
+    },
+    /// `aud` holds none of the issuer's audiences.
+    Audience {
+        /// What the token says; the first of several.
+        found: Excerpt,
+        /// The audiences that are accepted.
+        expected: Arc<[Box<str>]>,
+    },
+    /// `aud` names several kinds of audience, or an organization that the claim contradicts.
+    AmbiguousAudience,
+    /// A claim that has to be there is not.
+    MissingClaim(&'static str),
+    /// A claim has the wrong type or an absurd value.
+    MalformedClaim(&'static str),
+    /// `exp` has passed, the clock tolerance included.
+    Expired {
+        /// How long ago.
+        ago: Duration,
+    },
+    /// `nbf` has not come yet, the clock tolerance included.
+    NotYetValid {
+        /// How long until it does.
+        wait: Duration,
+    },
+    /// A `cnf` claim: the token is bound to a key, and not for use as a plain bearer token.
+    SenderConstrained,
+    /// No key of the issuer has this `kid`.
+    UnknownKey(Option<Excerpt>),
+    /// More than one key fits a token that names none.
+    AmbiguousKey,
+    /// The key is there, but not for this algorithm.
+    KeyAlgorithm(Algorithm),
+    /// The signature does not verify.
+    Signature,
+    /// The claims do not have the shape that the handler's `Claims<T>` asks for.
+    CustomClaims,
+}
+
+impl InvalidToken {
+    /// For the caller: what kind of fault, nothing of the token and nothing of the settings.
+    pub(crate) const fn description(&self) -> &'static str {
+        match self {
+            Self::Oversized => "the access token is too large",
+            Self::NotAJwt => "the access token is not a JWT",
+            Self::Malformed(_) | Self::Members => "the access token is malformed",
+            Self::Algorithm(_) | Self::KeyAlgorithm(_) => "the signature algorithm is not accepted",
+            Self::Type(_) => "the token is not an access token",
+            Self::Critical => "the access token asks for an unknown extension",
+            Self::Issuer { .. } => "the access token is from an unknown issuer",
+            Self::Audience { .. } | Self::AmbiguousAudience => {
+                "the access token is not for this resource"
+            }
+            Self::MissingClaim(_) | Self::MalformedClaim(_) | Self::CustomClaims => {
+                "the access token lacks a required claim"
+            }
+            Self::Expired { .. } => "the access token expired",
+            Self::NotYetValid { .. } => "the access token is not valid yet",
+            Self::SenderConstrained => "the access token is bound to a key",
+            Self::UnknownKey(_) | Self::AmbiguousKey => {
+                "the access token is signed with an unknown key"
+            }
+            Self::Signature => "the signature is invalid",
+        }
+    }
+}
+
+impl fmt::Display for InvalidToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAJwt => f.write_str(
+                "the token is not a JWT: Logto gives opaque access tokens when no API is asked \
+                 for; ask Logto for a `resource`, the API's resource indicator",
+            ),
+            Self::Malformed(part) => write!(f, "malformed token: {part}"),
+            Self::Members => f.write_str("a member stands twice, or there are more than 64"),
+            Self::Algorithm(found) => write!(
+                f,
+                "alg is {found}, not in the issuer's allow-list: see TrustedIssuer::algorithms"
+            ),
+            Self::Type(None) => f.write_str(
+                "no typ: an ID token of Logto 1.42, perhaps; send the access token (typ at+jwt)",
+            ),
+            Self::Type(Some(found)) => write!(
+                f,
+                "typ is {found}, expected \"at+jwt\": typ JWT is an ID token; send the access token"
+            ),
+            Self::Issuer { found, trusted } => {
+                write!(f, "iss is {found}, trusted: {}", List(trusted))?;
+                hint_at_slash(f, found, trusted)
+            }
+            Self::Audience { found, expected } => {
+                write!(f, "aud is {found}, expected {}", List(expected))?;
+                if found.0.starts_with("urn:logto:organization:") {
+                    f.write_str(": an organization permission token; TrustedIssuer::organizations lets them in")?;
+                }
+                hint_at_slash(f, found, expected)
+            }
+            Self::AmbiguousAudience => {
+                f.write_str("aud and organization_id name several resources or organizations")
+            }
+            Self::MissingClaim(claim) => write!(f, "the claim {claim} is missing"),
+            Self::MalformedClaim(claim) => write!(f, "the claim {claim} has the wrong form"),
+            Self::Expired { ago } => write!(
+                f,
+                "expired {} s ago (exp plus clock tolerance): ask Logto for a new one; if it is \
+                 fresh, compare this machine's clock with Logto's",
+                ago.as_secs()
+            ),
+            Self::NotYetValid { wait } => write!(
+                f,
+                "not valid for another {} s (nbf): compare this machine's clock with Logto's",
+                wait.as_secs()
+            ),
+            Self::SenderConstrained => f.write_str(
+                "a cnf claim: the token is bound to a key (DPoP or mTLS), which is not supported",
+            ),
+            Self::UnknownKey(Some(kid)) => write!(
+                f,
+                "no usable key with kid {kid} in the issuer's key set: was it rotated out, or is \
+                 the token another tenant's?"
+            ),
+            Self::UnknownKey(None) => f.write_str("no kid, and no key that fits the algorithm"),
+            Self::AmbiguousKey => f.write_str("no kid, and more than one key that fits"),
+            Self::KeyAlgorithm(algorithm) => {
+                write!(f, "the key of this kid is not for {algorithm}")
+            }
+            Self::CustomClaims => f.write_str("the claims lack the shape the handler asks for"),
+            Self::Oversized | Self::Critical | Self::Signature => f.write_str(self.description()),
+        }
+    }
+}
+
+fn hint_at_slash(
+    f: &mut fmt::Formatter<'_>,
+    found: &Excerpt,
+    expected: &[Box<str>],
+) -> fmt::Result {
+    let bare = found.0.trim_end_matches('/');
+    let differs_by_slash =
+        |one: &Box<str>| one.trim_end_matches('/') == bare && one.as_ref() != found.0.as_ref();
+    if expected.iter().any(differs_by_slash) {
+        f.write_str(": mind the trailing slash")?;
+    }
+    Ok(())
+}
+
+struct List<'a>(&'a [Box<str>]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, item) in self.0.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{item:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A stranger's text, safe to print: escaped, and cut after 80 characters.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Excerpt(Box<str>);
+
+impl Excerpt {
+    pub(crate) fn new(text: &str) -> Self {
+        let mut escaped = String::with_capacity(text.len().min(96));
+        let mut characters = text.chars();
+        characters.by_ref().take(80).for_each(|c| {
+            if is_quotable(c) {
+                escaped.push(c);
+            } else {
+                escaped.extend(c.escape_default());
+            }
+        });
+        if characters.next().is_some() {
+            escaped.push('…');
+        }
+        Self(escaped.into())
+    }
+}
+
+impl fmt::Display for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl fmt::Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_escaped_and_short() {
+        let text = format!("a\"b\r\n\u{1b}[31m\u{202e}é{}", "x".repeat(1000));
+        let excerpt = Excerpt::new(&text).to_string();
+        assert!(excerpt.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '…'), "{excerpt}");
+        assert!(excerpt.starts_with("\"a\\\"b\\r\\n\\u{1b}[31m\\u{202e}\\u{e9}xxx"), "{excerpt}");
+        assert!(excerpt.len() < 200);
+    }
+
+    #[test]
+    fn the_operator_is_told_what_to_do() {
+        let expected: Arc<[Box<str>]> = Arc::from(["https://shopping.api".into()]);
+        for (reason, advice) in [
+            (InvalidToken::NotAJwt, "ask Logto for a `resource`"),
+            (
+                InvalidToken::Audience {
+                    found: Excerpt::new("https://shopping.api/"),
+                    expected: expected.clone(),
+                },
+                "mind the trailing slash",
+            ),
+            (
+                InvalidToken::Audience {
+                    found: Excerpt::new("urn:logto:organization:acme"),
+                    expected: expected.clone(),
+                },
+                "TrustedIssuer::organizations",
+            ),
+            (
+                InvalidToken::Issuer {
+                    found: Excerpt::new("https://t.logto.app/oidc/"),
+                    trusted: Arc::from(["https://t.logto.app/oidc".into()]),
+                },
+                "mind the trailing slash",
+            ),
+            (InvalidToken::Type(Some(Excerpt::new("JWT"))), "ID token"),
+            (InvalidToken::Type(None), "ID token"),
+            (InvalidToken::Expired { ago: Duration::from_secs(3) }, "clock"),
+            (InvalidToken::NotYetValid { wait: Duration::from_secs(3) }, "clock"),
+        ] {
+            assert!(reason.to_string().contains(advice), "{reason}");
+        }
+        let other = InvalidToken::Audience { found: Excerpt::new("https://x"), expected };
+        assert!(!other.to_string().contains("slash"));
+    }
+}

@@ -1,0 +1,387 @@
+//! The validator: verified cache → parse → issuer → claims → key → signature.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use reqwest::ClientBuilder;
+use tokio::runtime::Handle;
+
+use crate::{
+    bearer::{self, ChallengeSettings},
+    claims::{self, Compact, Header, Payload, Rules},
+    clock::{Clock, SystemClock},
+    error::{AuthError, AuthErrorKind, ConfigError, KeysError, KeysUnavailable},
+    fetch::HttpClients,
+    issuer::{Issuer, TrustedIssuer},
+    jwks::{Freshness, KeyStore, LookUp, Patience},
+    reason::{Excerpt, InvalidRequest, InvalidToken},
+    token::{AccessToken, Anonymous},
+};
+
+/// Validates access tokens of the issuers it trusts (RFC 9068 §4). Cheap to clone and to share.
+///
+/// Making one does no I/O and starts no task: a service starts while Logto is down. Keys are
+/// fetched when the first token asks for them, in the background of the request's tokio runtime.
+///
+/// ```
+/// use tower_logto::{Issuer, Validator};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::new(&issuer, "https://shopping.api")?;
+/// # Ok::<(), tower_logto::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct Validator(Arc<Shared>);
+
+struct Shared {
+    issuers: Box<[Trusted]>,
+    clock: Arc<dyn Clock>,
+    max_token_size: usize,
+    challenge: Arc<ChallengeSettings>,
+}
+
+struct Trusted {
+    rules: Rules,
+    keys: KeyStore,
+}
+
+/// The answer to one look at a token.
+enum Verdict<'a> {
+    Final(Result<AccessToken, AuthErrorKind>),
+    /// The keys of this issuer have to be fetched first.
+    Fetch(&'a KeyStore),
+}
+
+impl Validator {
+    /// Trusts one issuer for one API, with the defaults of [`TrustedIssuer`] and
+    /// [`ValidatorBuilder`].
+    ///
+    /// # Errors
+    /// The setting that cannot work, by name.
+    pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
+        Self::builder().issuer(TrustedIssuer::new(issuer).audience(audience)).build()
+    }
+
+    /// For several issuers, and other settings.
+    #[must_use]
+    pub fn builder() -> ValidatorBuilder {
+        ValidatorBuilder::default()
+    }
+
+    /// Validates without waiting; `None` when keys have to be fetched first, which
+    /// [`validate`](Self::validate) does.
+    ///
+    /// ```
+    /// # let issuer = tower_logto::Issuer::logto("https://tenant.logto.app")?;
+    /// # let validator = tower_logto::Validator::new(&issuer, "https://shopping.api")?;
+    /// let opaque = validator.try_validate("not-a-jwt").unwrap();
+    /// assert_eq!(opaque.unwrap_err().status(), 401);
+    /// # Ok::<(), tower_logto::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn try_validate(&self, token: &str) -> Option<Result<AccessToken, AuthError>> {
+        match self.look_at(token, &Patience::default()) {
+            Verdict::Final(verdict) => Some(verdict.map_err(|kind| self.refuse(kind))),
+            Verdict::Fetch(_) => None,
+        }
+    }
+
+    /// Validates, and waits for keys where they have to be fetched first: for 5 s at most, on a
+    /// tokio runtime with its timer on.
+    ///
+    /// # Errors
+    /// Why the token is refused, or [`AuthErrorKind::KeysUnavailable`].
+    pub async fn validate(&self, token: &str) -> Result<AccessToken, AuthError> {
+        if let Some(verdict) = self.try_validate(token) {
+            return verdict;
+        }
+        let unavailable = |cause| KeysUnavailable { retry_after: Duration::ZERO, cause };
+        let waited = if Handle::try_current().is_ok() {
+            tokio::time::timeout(MAX_WAIT, self.wait_and_look(token)).await.unwrap_or_else(|_| {
+                let cause = KeysError::timeout("the keys were not fetched in time");
+                Err(AuthErrorKind::KeysUnavailable(unavailable(cause)))
+            })
+        } else {
+            tracing::error!("keys cannot be fetched outside a tokio runtime");
+            let cause = KeysError::new("keys cannot be fetched outside a tokio runtime");
+            Err(AuthErrorKind::KeysUnavailable(unavailable(cause)))
+        };
+        waited.map_err(|kind| self.refuse(kind))
+    }
+
+    /// Fetches the keys of every issuer now, so that the first request need not wait.
+    ///
+    /// # Errors
+    /// What the first failing fetch met. The validator works all the same, and will try again.
+    pub async fn warm_up(&self) -> Result<(), KeysError> {
+        for trusted in &self.0.issuers {
+            trusted.keys.load().await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
+        AuthError::new(kind, Some(Arc::clone(&self.0.challenge)))
+    }
+
+    pub(crate) fn anonymous(&self, preflight: bool) -> Anonymous {
+        Anonymous { preflight, challenge: Some(Arc::clone(&self.0.challenge)) }
+    }
+
+    async fn wait_and_look(&self, token: &str) -> Result<AccessToken, AuthErrorKind> {
+        let mut patience = Patience::default();
+        loop {
+            match self.look_at(token, &patience) {
+                Verdict::Final(verdict) => return verdict,
+                Verdict::Fetch(keys) => {
+                    keys.wait(&mut patience).await.map_err(AuthErrorKind::KeysUnavailable)?;
+                }
+            }
+        }
+    }
+
+    fn look_at(&self, token: &str, patience: &Patience) -> Verdict<'_> {
+        match self.verify(token, patience) {
+            Ok(verdict) => verdict,
+            // Only a refused token can hold such characters; RFC 6750 §3.1 calls it another fault.
+            Err(InvalidToken::NotAJwt | InvalidToken::Malformed(_))
+                if !bearer::is_b64token(token) =>
+            {
+                let reason = InvalidRequest::MalformedCredentials;
+                Verdict::Final(Err(AuthErrorKind::InvalidRequest(reason)))
+            }
+            Err(reason) => Verdict::Final(Err(AuthErrorKind::InvalidToken(reason))),
+        }
+    }
+
+    /// The whole validation; the refusals that cost least come first, the signature last.
+    fn verify(&self, token: &str, patience: &Patience) -> Result<Verdict<'_>, InvalidToken> {
+        if token.len() > self.0.max_token_size {
+            return Err(InvalidToken::Oversized);
+        }
+        let compact = Compact::parse(token)?;
+        let header = claims::decode_text(compact.header, "the header is not base64url of UTF-8")?;
+        let header = Header::parse(&header)?;
+        header.check()?;
+        let json = claims::decode_text(compact.payload, "the payload is not base64url of UTF-8")?;
+        let payload = Payload::parse(&json)?;
+        let Trusted { rules, keys } = self.trusted(&payload)?;
+        let algorithm = header.algorithm(&rules.algorithms)?;
+        let judged = claims::judge(&payload, rules, self.0.clock.unix_time())?;
+        let signature = claims::decode(compact.signature, "the signature is not base64url")?;
+        let key = match keys.look_up(header.kid.as_deref(), algorithm, patience) {
+            LookUp::Key(key) => key,
+            LookUp::Refused(reason) => return Err(reason),
+            LookUp::Unavailable(unavailable) => {
+                return Ok(Verdict::Final(Err(AuthErrorKind::KeysUnavailable(unavailable))));
+            }
+            LookUp::Fetch => return Ok(Verdict::Fetch(keys)),
+        };
+        if !key.verifies(compact.signed.as_bytes(), &signature) {
+            return Err(InvalidToken::Signature);
+        }
+        let challenge = Some(Arc::clone(&self.0.challenge));
+        let claims = claims::keep(&json, &payload, &judged, challenge)?;
+        Ok(Verdict::Final(Ok(AccessToken::new(claims))))
+    }
+
+    /// The unverified `iss` does no more than select among the trusted issuers.
+    fn trusted(&self, payload: &Payload<'_>) -> Result<&Trusted, InvalidToken> {
+        let issuer = payload.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))?;
+        let trusted = self.0.issuers.iter().find(|trusted| trusted.rules.issuer.as_ref() == issuer);
+        trusted.ok_or_else(|| InvalidToken::Issuer {
+            found: Excerpt::new(issuer),
+            trusted: self.0.issuers.iter().map(|trusted| trusted.rules.issuer.clone()).collect(),
+        })
+    }
+}
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let issuers = self.0.issuers.iter().map(|trusted| &trusted.rules.issuer);
+        f.debug_tuple("Validator").field(&issuers.collect::<Vec<_>>()).finish()
+    }
+}
+
+/// The settings of a [`Validator`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_logto::{Issuer, TrustedIssuer, Validator};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::builder()
+///     .issuer(TrustedIssuer::new(&issuer).audience("https://shopping.api"))
+///     .realm("shopping")
+///     .resource_metadata("https://shopping.example/.well-known/oauth-protected-resource")
+///     .keep_last_good_keys_for(Duration::from_secs(6 * 60 * 60))
+///     .build()?;
+/// # Ok::<(), tower_logto::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct ValidatorBuilder {
+    issuers: Vec<TrustedIssuer>,
+    challenge: ChallengeSettings,
+    freshness: Freshness,
+    clients: HttpClients,
+    clock: Arc<dyn Clock>,
+    max_token_size: usize,
+}
+
+impl Default for ValidatorBuilder {
+    fn default() -> Self {
+        Self {
+            issuers: Vec::new(),
+            challenge: ChallengeSettings::default(),
+            freshness: Freshness::default(),
+            clients: HttpClients::default(),
+            clock: Arc::new(SystemClock),
+            max_token_size: DEFAULT_MAX_TOKEN_SIZE,
+        }
+    }
+}
+
+impl ValidatorBuilder {
+    /// Trusts an issuer; at least one, each once.
+    #[must_use]
+    pub fn issuer(mut self, trusted: TrustedIssuer) -> Self {
+        self.issuers.push(trusted);
+        self
+    }
+
+    /// The `realm` of challenges (RFC 9110 §11.5); none by default.
+    #[must_use]
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.challenge.realm = Some(realm.into());
+        self
+    }
+
+    /// The public URL of the RFC 9728 document, named in every challenge; none by default.
+    ///
+    /// [`ProtectedResourceMetadata`](crate::ProtectedResourceMetadata) writes the document.
+    #[must_use]
+    pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
+        self.challenge.resource_metadata = Some(url.into());
+        self
+    }
+
+    /// How long keys are fresh, ±10 %; 10 min by default, at least 1 s. After that a request
+    /// starts a refresh in the background and is served with the present keys.
+    #[must_use]
+    pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
+        self.freshness.fresh_for = duration;
+        self
+    }
+
+    /// Unknown key ids may start two refreshes at once and one more per this time; 10 s by
+    /// default, at least 1 s.
+    #[must_use]
+    pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
+        self.freshness.cooldown = duration;
+        self
+    }
+
+    /// How long the last good keys are used while refreshes fail; 24 h by default. After that
+    /// every token is answered with 503.
+    #[must_use]
+    pub const fn keep_last_good_keys_for(mut self, duration: Duration) -> Self {
+        self.freshness.keep_last_good = duration;
+        self
+    }
+
+    /// The largest token that is looked at, in bytes; 16 KiB by default, at least 512.
+    #[must_use]
+    pub const fn max_token_size(mut self, bytes: usize) -> Self {
+        self.max_token_size = bytes;
+        self
+    }
+
+    /// Makes the client that fetches keys, for a proxy, a private CA or a user agent.
+    ///
+    /// Redirects, timeout, compression and connection pooling are set by this crate, last; a
+    /// loopback address is never asked through a proxy.
+    #[must_use]
+    pub fn http_client(mut self, make: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Self {
+        self.clients = HttpClients::from_fn(make);
+        self
+    }
+
+    /// Takes the time from this clock instead of the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The validator; no I/O happens, no task starts.
+    ///
+    /// # Errors
+    /// The setting that cannot work, by name.
+    pub fn build(self) -> Result<Validator, ConfigError> {
+        self.check()?;
+        let trust = |trusted: &TrustedIssuer| {
+            trusted.check()?;
+            let clock = Arc::clone(&self.clock);
+            Ok(Trusted {
+                rules: Rules {
+                    issuer: trusted.issuer.as_str().into(),
+                    audiences: trusted.audiences.as_slice().into(),
+                    organizations: trusted.organizations,
+                    algorithms: trusted.algorithms.as_slice().into(),
+                    clock_tolerance: trusted.clock_tolerance,
+                },
+                keys: KeyStore::new(trusted, self.freshness, &self.clients, clock)?,
+            })
+        };
+        let issuers = self.issuers.iter().map(trust).collect::<Result<_, ConfigError>>()?;
+        Ok(Validator(Arc::new(Shared {
+            issuers,
+            clock: self.clock,
+            max_token_size: self.max_token_size,
+            challenge: Arc::new(self.challenge),
+        })))
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |setting, advice| Err(ConfigError::new(setting, advice));
+        if self.issuers.is_empty() {
+            return refuse("issuer", "none: call .issuer(TrustedIssuer::new(…))");
+        }
+        for (position, one) in self.issuers.iter().enumerate() {
+            if self.issuers.iter().take(position).any(|other| other.issuer == one.issuer) {
+                return refuse(
+                    "issuer",
+                    "the same issuer twice: give it several audiences instead",
+                );
+            }
+        }
+        let quotable = |text: &Option<String>| {
+            text.iter().all(|text| !text.is_empty() && text.chars().all(bearer::is_quotable))
+        };
+        if !quotable(&self.challenge.realm) {
+            return refuse("realm", "printable ASCII without quotes and backslashes only");
+        }
+        if let Some(url) = &self.challenge.resource_metadata {
+            crate::fetch::parse_url("resource_metadata", url)?;
+            if !quotable(&self.challenge.resource_metadata) {
+                return refuse("resource_metadata", "printable ASCII only");
+            }
+        }
+        if self.freshness.fresh_for < SECOND {
+            return refuse("keys_fresh_for", "at least 1 s");
+        }
+        if self.freshness.cooldown < SECOND {
+            return refuse("unknown_key_cooldown", "at least 1 s");
+        }
+        if self.freshness.keep_last_good < self.freshness.fresh_for {
+            return refuse("keep_last_good_keys_for", "at least as long as keys_fresh_for");
+        }
+        if self.max_token_size < 512 {
+            return refuse("max_token_size", "at least 512 bytes");
+        }
+        Ok(())
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(5);
+const DEFAULT_MAX_TOKEN_SIZE: usize = 16 * 1024;
