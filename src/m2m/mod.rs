@@ -1,0 +1,1 @@
+//! Machine-to-machine: access tokens for services that call others.
