@@ -71,10 +71,6 @@ impl Algorithm {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
-
-    pub(crate) const fn is_rsa(self) -> bool {
-        !matches!(self, Self::ES256 | Self::ES384 | Self::ES512)
-    }
 }
 
 impl fmt::Display for Algorithm {

@@ -61,6 +61,12 @@ pub enum AuthErrorKind {
     UnknownPathParameter(Cow<'static, str>),
 }
 
+impl From<InvalidRequest> for AuthErrorKind {
+    fn from(reason: InvalidRequest) -> Self {
+        Self::InvalidRequest(reason)
+    }
+}
+
 /// The issuer's keys cannot be had at the moment.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -164,7 +170,7 @@ impl AuthError {
     /// The refusal as a response with an empty body, and logs it: at debug, at error for a wiring
     /// mistake.
     #[must_use]
-    pub fn into_response<B: Default>(self) -> Response<B> {
+    pub fn response<B: Default>(self) -> Response<B> {
         self.log();
         let mut response = Response::new(B::default());
         *response.status_mut() = self.status();
@@ -181,7 +187,7 @@ impl AuthError {
 
     /// The same for a gRPC caller: a trailers-only answer with `grpc-status`, so that clients see
     /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE and so on.
-    pub(crate) fn into_grpc_response<B: Default>(self) -> Response<B> {
+    pub(crate) fn grpc_response<B: Default>(self) -> Response<B> {
         let status = match self.status() {
             StatusCode::BAD_REQUEST => "3",
             StatusCode::UNAUTHORIZED => "16",
@@ -190,7 +196,7 @@ impl AuthError {
             _ => "13",
         };
         let message = self.description();
-        let mut response = self.into_response();
+        let mut response = self.response();
         *response.status_mut() = StatusCode::OK;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

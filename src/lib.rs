@@ -7,21 +7,35 @@ mod bearer;
 mod claims;
 mod clock;
 mod error;
+#[cfg(feature = "axum")]
+mod extract;
 mod fetch;
 mod issuer;
 mod jwks;
 mod keys;
+mod layer;
+mod metadata;
 mod reason;
+mod require;
+mod response;
 mod scope;
 mod token;
 mod validator;
+mod verified;
 
 pub use algorithm::Algorithm;
 pub use clock::Clock;
 pub use error::{AuthError, AuthErrorKind, ConfigError, KeysError, KeysUnavailable};
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
 pub use keys::KeySet;
+pub use layer::{AuthLayer, AuthService};
+pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};
+pub use require::{Guarded, RequireOrganization, RequireScopes};
+pub use response::ResponseFuture;
 pub use scope::{RequiredScopes, Requirement, ScopeSet, TokenKind, is_scope_token};
 pub use token::{AccessToken, Anonymous};
 pub use validator::{Validator, ValidatorBuilder};

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::Extensions;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -52,7 +53,7 @@ pub(crate) struct ValidClaims {
     /// Seconds since the epoch.
     pub(crate) issued_at: Option<u64>,
     pub(crate) expires_at: u64,
-    /// `expires_at` with the issuer's clock tolerance: from here on it is refused.
+    /// `expires_at` plus the issuer's clock tolerance.
     pub(crate) refused_from: u64,
     pub(crate) challenge: Option<Arc<ChallengeSettings>>,
 }
@@ -80,11 +81,6 @@ impl Span {
 impl ValidClaims {
     fn get(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or_default()
-    }
-
-    /// Whether `exp` has passed, the clock tolerance included.
-    pub(crate) const fn is_expired(&self, now: Duration) -> bool {
-        now.as_secs() >= self.refused_from
     }
 }
 
@@ -242,6 +238,29 @@ impl AccessToken {
         Ok(Self { claims: Arc::clone(&self.claims), tied: true })
     }
 
+    /// The token that an [`AuthLayer`](crate::AuthLayer) left in a request's extensions: how
+    /// guards and extractors of your own get at it.
+    ///
+    /// # Errors
+    /// [`AuthErrorKind::MissingToken`] where no credentials came, [`AuthErrorKind::MissingLayer`]
+    /// where there is no layer.
+    pub fn from_extensions(extensions: &Extensions) -> Result<&Self, AuthError> {
+        extensions.get::<Self>().ok_or_else(|| match extensions.get::<Anonymous>() {
+            Some(anonymous) => anonymous.refuse(),
+            None => AuthError::new(AuthErrorKind::MissingLayer, None),
+        })
+    }
+
+    /// Whether `exp` has passed, the clock tolerance included.
+    pub(crate) fn is_expired(&self, now: Duration) -> bool {
+        now.as_secs() >= self.claims.refused_from
+    }
+
+    /// The bytes it holds on the heap, for the bound of the cache.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<ValidClaims>() + self.claims.text.len()
+    }
+
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
         AuthError::new(kind, self.claims.challenge.clone())
     }
@@ -276,7 +295,7 @@ impl Anonymous {
         self.preflight
     }
 
-    pub(crate) fn refuse(&self) -> AuthError {
+    fn refuse(&self) -> AuthError {
         AuthError::new(AuthErrorKind::MissingToken, self.challenge.clone())
     }
 }

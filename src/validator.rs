@@ -15,6 +15,7 @@ use crate::{
     jwks::{Freshness, KeyStore, LookUp, Patience},
     reason::{Excerpt, InvalidRequest, InvalidToken},
     token::{AccessToken, Anonymous},
+    verified::{Digest, Verified, VerifiedTokens},
 };
 
 /// Validates access tokens of the issuers it trusts (RFC 9068 §4). Cheap to clone and to share.
@@ -37,6 +38,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     max_token_size: usize,
     challenge: Arc<ChallengeSettings>,
+    verified: Option<VerifiedTokens>,
 }
 
 struct Trusted {
@@ -153,18 +155,44 @@ impl Validator {
         }
     }
 
-    /// The whole validation; the refusals that cost least come first, the signature last.
     fn verify(&self, token: &str, patience: &Patience) -> Result<Verdict<'_>, InvalidToken> {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized);
         }
         let compact = Compact::parse(token)?;
+        let Some(verified) = &self.0.verified else {
+            return self.verify_anew(compact, patience, |_| {});
+        };
+        let digest = Digest::of(token);
+        if let Some(seen) = verified.get(&digest) {
+            if self.still_holds(&seen) {
+                return Ok(Verdict::Final(Ok(seen.token.clone())));
+            }
+            verified.remove(&digest);
+        }
+        self.verify_anew(compact, patience, |seen| verified.insert(digest, seen))
+    }
+
+    /// What may have changed since a token was verified: the time, and the issuer's keys.
+    fn still_holds(&self, seen: &Verified) -> bool {
+        let trusted = self.0.issuers.get(seen.issuer);
+        trusted.is_some_and(|trusted| trusted.keys.holds(&seen.key))
+            && !seen.token.is_expired(self.0.clock.unix_time())
+    }
+
+    /// The whole validation; the refusals that cost least come first, the signature last.
+    fn verify_anew(
+        &self,
+        compact: Compact<'_>,
+        patience: &Patience,
+        remember: impl FnOnce(Verified),
+    ) -> Result<Verdict<'_>, InvalidToken> {
         let header = claims::decode_text(compact.header, "the header is not base64url of UTF-8")?;
         let header = Header::parse(&header)?;
         header.check()?;
         let json = claims::decode_text(compact.payload, "the payload is not base64url of UTF-8")?;
         let payload = Payload::parse(&json)?;
-        let Trusted { rules, keys } = self.trusted(&payload)?;
+        let (issuer, Trusted { rules, keys }) = self.trusted(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
         let judged = claims::judge(&payload, rules, self.0.clock.unix_time())?;
         let signature = claims::decode(compact.signature, "the signature is not base64url")?;
@@ -180,14 +208,16 @@ impl Validator {
             return Err(InvalidToken::Signature);
         }
         let challenge = Some(Arc::clone(&self.0.challenge));
-        let claims = claims::keep(&json, &payload, &judged, challenge)?;
-        Ok(Verdict::Final(Ok(AccessToken::new(claims))))
+        let token = AccessToken::new(claims::keep(&json, &payload, &judged, challenge)?);
+        remember(Verified { token: token.clone(), key, issuer });
+        Ok(Verdict::Final(Ok(token)))
     }
 
     /// The unverified `iss` does no more than select among the trusted issuers.
-    fn trusted(&self, payload: &Payload<'_>) -> Result<&Trusted, InvalidToken> {
+    fn trusted(&self, payload: &Payload<'_>) -> Result<(usize, &Trusted), InvalidToken> {
         let issuer = payload.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))?;
-        let trusted = self.0.issuers.iter().find(|trusted| trusted.rules.issuer.as_ref() == issuer);
+        let mut issuers = self.0.issuers.iter().enumerate();
+        let trusted = issuers.find(|(_, trusted)| trusted.rules.issuer.as_ref() == issuer);
         trusted.ok_or_else(|| InvalidToken::Issuer {
             found: Excerpt::new(issuer),
             trusted: self.0.issuers.iter().map(|trusted| trusted.rules.issuer.clone()).collect(),
@@ -225,6 +255,7 @@ pub struct ValidatorBuilder {
     clients: HttpClients,
     clock: Arc<dyn Clock>,
     max_token_size: usize,
+    verified_tokens: usize,
 }
 
 impl Default for ValidatorBuilder {
@@ -236,6 +267,7 @@ impl Default for ValidatorBuilder {
             clients: HttpClients::default(),
             clock: Arc::new(SystemClock),
             max_token_size: DEFAULT_MAX_TOKEN_SIZE,
+            verified_tokens: DEFAULT_VERIFIED_TOKENS,
         }
     }
 }
@@ -295,6 +327,17 @@ impl ValidatorBuilder {
         self
     }
 
+    /// How many verified tokens are remembered, so that their signatures are not checked again;
+    /// 10,000 by default, 0 switches it off.
+    ///
+    /// A token of the usual size costs about 700 bytes, a larger one takes the place of several.
+    /// Every hit checks `exp`, and that the key is still in the issuer's key set.
+    #[must_use]
+    pub const fn verified_tokens(mut self, tokens: usize) -> Self {
+        self.verified_tokens = tokens;
+        self
+    }
+
     /// Makes the client that fetches keys, for a proxy, a private CA or a user agent.
     ///
     /// Redirects, timeout, compression and connection pooling are set by this crate, last; a
@@ -338,6 +381,7 @@ impl ValidatorBuilder {
             clock: self.clock,
             max_token_size: self.max_token_size,
             challenge: Arc::new(self.challenge),
+            verified: (self.verified_tokens > 0).then(|| VerifiedTokens::new(self.verified_tokens)),
         })))
     }
 
@@ -385,3 +429,4 @@ impl ValidatorBuilder {
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const DEFAULT_MAX_TOKEN_SIZE: usize = 16 * 1024;
+const DEFAULT_VERIFIED_TOKENS: usize = 10_000;

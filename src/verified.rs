@@ -1,0 +1,94 @@
+//! The cache of verified tokens: what was validated once need not be verified again.
+
+use std::{
+    fmt,
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use moka::{policy::EvictionPolicy, sync::Cache};
+
+use crate::{keys::VerifyingKey, token::AccessToken};
+
+/// Tokens by the SHA-256 of the whole compact serialization: no bearer token rests in memory, no
+/// prefix of one can be probed by timing, and another signature under the same claims is another
+/// key.
+pub(crate) struct VerifiedTokens(Cache<Digest, Arc<Verified>, BuildHasherDefault<DigestHasher>>);
+
+/// A token that passed, and what must still hold when it is seen again.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) token: AccessToken,
+    pub(crate) key: Arc<VerifyingKey>,
+    /// The position of its issuer among the trusted ones.
+    pub(crate) issuer: usize,
+}
+
+/// The SHA-256 of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    pub(crate) fn of(token: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
+impl VerifiedTokens {
+    /// Room for so many tokens of the usual size; a larger one takes the room of several.
+    pub(crate) fn new(tokens: usize) -> Self {
+        let weigh = |_: &Digest, verified: &Arc<Verified>| {
+            u32::try_from(verified.token.size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
+        };
+        // LRU: the default policy turns new tokens away from a full cache until they are seen
+        // often. No expiry: `exp` is judged on every hit, and timers would cost memory and bursts.
+        let cache = Cache::builder()
+            .max_capacity(tokens as u64)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weigh)
+            .build_with_hasher(BuildHasherDefault::default());
+        Self(cache)
+    }
+
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Verified>> {
+        self.0.get(digest)
+    }
+
+    pub(crate) fn insert(&self, digest: Digest, verified: Verified) {
+        self.0.insert(digest, Arc::new(verified));
+    }
+
+    pub(crate) fn remove(&self, digest: &Digest) {
+        self.0.invalidate(digest);
+    }
+}
+
+impl fmt::Debug for VerifiedTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedTokens({})", self.0.entry_count())
+    }
+}
+
+/// A digest is a hash already: its first bytes serve.
+#[derive(Debug, Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The claims of a token as Logto makes them, with room for a few custom ones.
+const USUAL_SIZE: usize = 1024;
