@@ -1,1 +1,4 @@
-fn main() {}
+//! One binary for the integration tests: a module per concern.
+
+mod captures;
+mod support;
