@@ -13,6 +13,9 @@ mod jwks;
 mod keys;
 mod reason;
 mod scope;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod token;
 mod validator;
 
