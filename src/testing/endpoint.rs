@@ -1,0 +1,333 @@
+//! The HTTP of a Logto: discovery, key set, token endpoint.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use aws_lc_rs::digest;
+use axum::{
+    Router,
+    body::Bytes,
+    extract,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use http::{
+    HeaderMap, StatusCode,
+    header::{
+        AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, WWW_AUTHENTICATE,
+    },
+};
+
+use super::{
+    TestApp,
+    form::{self, Form},
+    issuer::State,
+    json::Members,
+};
+
+type Shared = extract::State<Arc<State>>;
+
+/// The endpoints. Those of the Management API (`/api/…`) belong here too.
+pub(super) fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/oidc/.well-known/openid-configuration", get(discovery))
+        .route("/oidc/jwks", get(jwks))
+        .route("/oidc/token", post(token))
+        .with_state(state)
+}
+
+async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Response {
+    let answer = || {
+        // As in Logto, the addresses follow the request, and the issuer does not.
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        let base = host.map_or_else(|| state.endpoint.clone(), |host| format!("http://{host}"));
+        let metadata = Members::from_iter([
+            ("authorization_endpoint", format!("{base}/oidc/auth")),
+            ("issuer", state.issuer.to_string()),
+            ("jwks_uri", format!("{base}/oidc/jwks")),
+            ("token_endpoint", format!("{base}/oidc/token")),
+        ]);
+        ([(CONTENT_TYPE, JSON)], metadata.to_json()).into_response()
+    };
+    state.discovery.answer(answer).await
+}
+
+async fn jwks(extract::State(state): Shared, headers: HeaderMap) -> Response {
+    let answer = || {
+        let body = state.keys().to_json();
+        let etag = etag(&body);
+        let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let mut known = known.flat_map(|value| value.split(',')).map(str::trim);
+        let caching =
+            [(ETAG, etag.as_str()), (CACHE_CONTROL, "no-cache, max-age=0, must-revalidate")];
+        // The weak comparison of RFC 9110 §13.1.2.
+        if known.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag) {
+            state.not_modified.fetch_add(1, Ordering::Relaxed);
+            return (StatusCode::NOT_MODIFIED, caching).into_response();
+        }
+        let content_type = "application/jwk-set+json; charset=utf-8";
+        (caching, [(CONTENT_TYPE, content_type)], body).into_response()
+    };
+    state.jwks.answer(answer).await
+}
+
+async fn token(extract::State(state): Shared, headers: HeaderMap, body: Bytes) -> Response {
+    let answer = || {
+        let (status, challenge, body) = match grant(&state, &headers, &body) {
+            Ok(body) => (StatusCode::OK, None, body),
+            Err(refusal) => {
+                (refusal.status, refusal.challenge(state.issuer.as_str()), refusal.body())
+            }
+        };
+        let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-store")];
+        let mut response = (status, headers, body.to_json()).into_response();
+        if let Some(challenge) = challenge.and_then(|text| text.try_into().ok()) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    };
+    state.token.answer(answer).await
+}
+
+/// The client credentials grant (RFC 6749 §4.4) with Logto's organizations, in the order in which
+/// Logto checks.
+fn grant(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<Members, Refusal> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
+        return Err(Refusal::request(
+            "only application/x-www-form-urlencoded content-type bodies are supported on POST /token",
+        ));
+    }
+    let form = Form::parse(body);
+    for name in ["client_id", "client_secret", "grant_type", "scope", "organization_id"] {
+        if form.all(name).count() > 1 {
+            return Err(Refusal::request(format!("'{name}' parameter must not be provided twice")));
+        }
+    }
+    let app = authenticate(state, headers, &form)?;
+    match form.one("grant_type") {
+        Some("client_credentials") => {}
+        Some("authorization_code" | "refresh_token") => {
+            return Err(Refusal::request("requested grant type is not allowed for this client"));
+        }
+        Some(_) => return Err(Refusal::grant_type()),
+        None => return Err(Refusal::request("missing required parameter 'grant_type'")),
+    }
+
+    let organization = form.one("organization_id");
+    if organization.is_some_and(|id| !app.is_member_of(id)) {
+        return Err(Refusal::not_a_member());
+    }
+    let resource = resource(state, &form)?;
+    let requested = form.one("scope").unwrap_or_default().split(' ').filter(|it| !it.is_empty());
+    let mut scopes: Vec<&str> = Vec::new();
+    for scope in requested {
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    let token = state.mint().client_id(app.id());
+    let (token, granted) = match (resource, organization) {
+        (Some(resource), organization) => {
+            let available = available(state, app, resource, organization);
+            scopes.retain(|scope| available.contains(scope));
+            let token = token.audience(resource).scopes(scopes.iter().copied());
+            let token = match organization {
+                Some(id) => token.organization_id(id),
+                None => token,
+            };
+            (token, (!scopes.is_empty()).then(|| scopes.join(" ")))
+        }
+        (None, Some(id)) => {
+            // Here the order is that of the roles, not that of the request.
+            let mut granted: Vec<_> =
+                app.organization_scopes(id).iter().map(String::as_str).collect();
+            granted.retain(|scope| scopes.contains(scope));
+            let token = token.for_organization(id).scopes(granted.iter().copied());
+            (token, Some(granted.join(" ")))
+        }
+        (None, None) => {
+            return Err(Refusal::target("both `resource` and `organization_id` are not provided"));
+        }
+    };
+    let mut answer = Members::default();
+    answer.set("access_token", token.build());
+    answer.set("expires_in", state.token_ttl.as_secs());
+    answer.set("token_type", "Bearer");
+    if let Some(scope) = granted {
+        answer.set("scope", scope);
+    }
+    Ok(answer)
+}
+
+/// What an application may have of a resource.
+fn available<'a>(
+    state: &'a State,
+    app: &'a TestApp,
+    resource: &str,
+    organization: Option<&str>,
+) -> Vec<&'a str> {
+    if resource == ORGANIZATIONS_RESOURCE {
+        // Logto's trap: every organization permission there is, for any application.
+        let all = state.apps.iter().flat_map(TestApp::all_organization_scopes);
+        return all.map(String::as_str).collect();
+    }
+    app.granted(resource, organization).iter().map(String::as_str).collect()
+}
+
+fn resource<'a>(state: &State, form: &'a Form) -> Result<Option<&'a str>, Refusal> {
+    let mut resources = form.all("resource");
+    let Some(resource) = resources.next() else { return Ok(None) };
+    if resources.next().is_some() {
+        return Err(Refusal::target(
+            "only a single resource indicator value is supported for this grant type",
+        ));
+    }
+    if reqwest::Url::parse(resource).is_err() {
+        return Err(Refusal::target("resource indicator must be an absolute URI"));
+    }
+    if resource.contains('#') {
+        return Err(Refusal::target("resource indicator must not contain a fragment component"));
+    }
+    if !state.resources.contains(resource) {
+        return Err(Refusal::target("resource indicator is missing, or unknown"));
+    }
+    Ok(Some(resource))
+}
+
+/// `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1), never both.
+fn authenticate<'a>(
+    state: &'a State,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<&'a TestApp, Refusal> {
+    let basic = headers.get(AUTHORIZATION).map(|value| basic(value.as_bytes())).transpose()?;
+    let (id, secret) = match &basic {
+        Some((id, secret)) => {
+            if form.one("client_id").is_some_and(|other| other != id) {
+                return Err(Refusal::request("mismatch in body and authorization client ids"));
+            }
+            if form.one("client_secret").is_some() {
+                return Err(Refusal::request(
+                    "client authentication must only be provided using one mechanism",
+                ));
+            }
+            (Some(id.as_str()), Some(secret.as_str()))
+        }
+        None => (form.one("client_id"), form.one("client_secret")),
+    };
+    let Some(id) = id else {
+        return Err(Refusal::request("no client authentication mechanism provided"));
+    };
+    let Some(app) = state.apps.iter().find(|app| app.id() == id) else {
+        return Err(Refusal::unknown_client(id));
+    };
+    if !secret.is_some_and(|secret| app.has_secret(secret)) {
+        return Err(Refusal::wrong_secret(basic.is_some()));
+    }
+    if app.is_expired() {
+        return Err(Refusal::request("client secret has expired"));
+    }
+    Ok(app)
+}
+
+/// Both halves are form-encoded before they are joined.
+fn basic(value: &[u8]) -> Result<(String, String), Refusal> {
+    let malformed = || Refusal::request("invalid authorization header value format");
+    let value = std::str::from_utf8(value).map_err(|_| malformed())?;
+    let (scheme, credentials) = value.split_once(' ').ok_or_else(malformed)?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(malformed());
+    }
+    let decoded = STANDARD.decode(credentials).or_else(|_| STANDARD_NO_PAD.decode(credentials));
+    let decoded = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = decoded.ok_or_else(malformed)?;
+    let (id, secret) = decoded.split_once(':').ok_or_else(malformed)?;
+    let halves = form::decode(id).zip(form::decode(secret));
+    halves.ok_or_else(|| {
+        Refusal::request(
+            "client_id and client_secret in the authorization header are not properly encoded",
+        )
+    })
+}
+
+/// An error of the token endpoint (RFC 6749 §5.2) with Logto's own members.
+struct Refusal {
+    status: StatusCode,
+    error: &'static str,
+    message: &'static str,
+    description: String,
+    /// Whether the client used the `Authorization` header, which is then answered in kind.
+    by_header: bool,
+}
+
+impl Refusal {
+    fn new(error: &'static str, message: &'static str, description: impl Into<String>) -> Self {
+        let description = description.into();
+        Self { status: StatusCode::BAD_REQUEST, error, message, description, by_header: false }
+    }
+
+    fn request(description: impl Into<String>) -> Self {
+        Self::new("invalid_request", "Request is invalid.", description)
+    }
+
+    fn target(description: impl Into<String>) -> Self {
+        Self::new("invalid_target", "Invalid resource indicator.", description)
+    }
+
+    fn client(description: impl Into<String>) -> Self {
+        let message = "An OIDC error occurred: oidc.invalid_client.";
+        Self::new("invalid_client", message, description)
+    }
+
+    fn unknown_client(id: &str) -> Self {
+        Self::client(format!("invalid client {id}"))
+    }
+
+    fn wrong_secret(by_header: bool) -> Self {
+        let refusal = Self::client("client authentication failed");
+        Self { status: StatusCode::UNAUTHORIZED, by_header, ..refusal }
+    }
+
+    fn not_a_member() -> Self {
+        let description = "app has not associated with the organization";
+        let refusal = Self::new("access_denied", "Access denied.", description);
+        Self { status: StatusCode::FORBIDDEN, ..refusal }
+    }
+
+    fn grant_type() -> Self {
+        let message = "Unsupported `grant_type` requested.";
+        Self::new("unsupported_grant_type", message, "unsupported grant_type requested")
+    }
+
+    fn challenge(&self, issuer: &str) -> Option<String> {
+        let Self { error, description, .. } = self;
+        self.by_header.then(|| {
+            format!(
+                "Basic realm=\"{issuer}\", error=\"{error}\", error_description=\"{description}\""
+            )
+        })
+    }
+
+    fn body(&self) -> Members {
+        Members::from_iter([
+            ("code", format!("oidc.{}", self.error)),
+            ("message", self.message.into()),
+            ("error", self.error.into()),
+            ("error_description", self.description.clone()),
+        ])
+    }
+}
+
+/// Logto's own form: length in hexadecimal, and SHA-1 in 27 characters of base64.
+fn etag(body: &str) -> String {
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body.as_bytes());
+    format!("\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(hash))
+}
+
+/// Every application may have it, and with it every organization permission of the tenant.
+pub(super) const ORGANIZATIONS_RESOURCE: &str = "urn:logto:resource:organizations";
+const JSON: &str = "application/json; charset=utf-8";
