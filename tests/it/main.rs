@@ -1,4 +1,13 @@
 //! One binary for the integration tests: a module per concern.
 
 mod captures;
+mod cors;
+mod example;
+mod extract;
+mod guards;
+mod keys_over_time;
+mod logging;
+mod readiness;
+mod responses;
+mod strangers;
 mod support;
