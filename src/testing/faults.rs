@@ -64,6 +64,10 @@ impl Endpoint {
     }
 
     fn set(&self, fault: Fault) {
+        if let Fault::Status(status, _) = fault {
+            // Here it fails the test, on the server's thread it would only cut the connection.
+            StatusCode::from_u16(status).expect("a status from 100 to 999");
+        }
         self.fault.send_replace(fault);
     }
 
@@ -116,11 +120,17 @@ impl TestIssuer {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Panics
+    /// When the status of a [`Fault::Status`] is none.
     pub fn fault_jwks(&self, fault: Fault) {
         self.state().jwks.set(fault);
     }
 
     /// A fault of the token endpoint alone.
+    ///
+    /// # Panics
+    /// When the status of a [`Fault::Status`] is none.
     pub fn fault_token(&self, fault: Fault) {
         self.state().token.set(fault);
     }
@@ -169,17 +179,11 @@ impl TestIssuer {
 
     /// Waits until the key set was asked for so many times since the start: with
     /// [`hang`](Self::hang), the way to a state in which a request is under way.
-    ///
-    /// # Panics
-    /// Never.
     pub async fn jwks_requested(&self, times: u64) {
         self.state().jwks.requested(times).await;
     }
 
     /// Waits until the token endpoint was asked so many times since the start.
-    ///
-    /// # Panics
-    /// Never.
     pub async fn token_requested(&self, times: u64) {
         self.state().token.requested(times).await;
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    SigningKey, TestApp, TokenBuilder, endpoint, faults::Endpoint, rotation::KeyRing,
-    server::Server, token::opaque,
+    SigningKey, TestApp, TokenBuilder, endpoint, faults::Endpoint, grant::ORGANIZATIONS_RESOURCE,
+    rotation::KeyRing, server::Server, token::opaque,
 };
 use crate::{Algorithm, Clock, ConfigError, Issuer, TrustedIssuer, Validator, clock::SystemClock};
 
@@ -116,15 +116,13 @@ impl TestIssuer {
 
     /// An access token to fill in: for `https://shopping.api`, of a machine, without scopes, good
     /// for the next hour.
-    #[must_use]
     pub fn token(&self) -> TokenBuilder {
         self.state().mint()
     }
 
     /// An ID token of a user, signed with the same key: never to be taken for an access token.
-    #[must_use]
     pub fn id_token(&self) -> TokenBuilder {
-        self.state().mint().as_id_token()
+        self.state().mint().into_id_token()
     }
 
     /// What Logto gives a user's application that asked for no `resource`: 43 characters, no JWT.
@@ -200,7 +198,7 @@ impl Default for TestIssuerBuilder {
             issuer: None,
             clock: Arc::new(SystemClock),
             apps: Vec::new(),
-            resources: [TestIssuer::MANAGEMENT_API, endpoint::ORGANIZATIONS_RESOURCE]
+            resources: [TestIssuer::MANAGEMENT_API, ORGANIZATIONS_RESOURCE]
                 .map(str::to_owned)
                 .into(),
             token_ttl: Duration::from_secs(3600),

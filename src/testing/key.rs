@@ -39,9 +39,6 @@ enum Pair {
 
 impl SigningKey {
     /// A new key; for RSA of 2,048 bits, which takes a moment.
-    ///
-    /// # Panics
-    /// When the system has no randomness to give.
     #[must_use]
     pub fn generate(algorithm: Algorithm) -> Self {
         let (pair, jwk) = match ec_signing(algorithm) {
@@ -66,18 +63,12 @@ impl SigningKey {
 
     /// The public key as Logto publishes it: `kty use kid alg crv x y`, or `kty use kid e n` for
     /// RSA, which has no `alg`.
-    ///
-    /// # Panics
-    /// Never.
     #[must_use]
     pub fn jwk(&self) -> Value {
         serde_json::to_value(&self.0.jwk).expect("strings are JSON")
     }
 
     /// Signs a message; an ECDSA signature is of fixed length (RFC 7518 §3.4).
-    ///
-    /// # Panics
-    /// When the system has no randomness to give.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();

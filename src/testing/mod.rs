@@ -72,6 +72,7 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::missing_panics_doc,
     reason = "a test kit: its failures are test failures"
 )]
 
@@ -80,6 +81,7 @@ mod clock;
 mod endpoint;
 mod faults;
 mod form;
+mod grant;
 mod issuer;
 mod json;
 mod key;

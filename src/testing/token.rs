@@ -99,7 +99,7 @@ impl TokenBuilder {
         }
     }
 
-    pub(super) fn as_id_token(mut self) -> Self {
+    pub(super) fn into_id_token(mut self) -> Self {
         self.form = Form::Id;
         self.subject = Some("test-user".into());
         self
@@ -227,9 +227,6 @@ impl TokenBuilder {
     }
 
     /// The token: header, payload and signature (RFC 7515 §7.1).
-    ///
-    /// # Panics
-    /// When the system has no randomness to give.
     #[must_use]
     pub fn build(self) -> String {
         let header = self.raw_header.clone().unwrap_or_else(|| self.header_json());
