@@ -37,8 +37,8 @@ impl Config {
         })
     }
 
-    /// The issuer and the validator of an endpoint, with these settings.
-    pub fn validator(&self, endpoint: &str) -> Result<(Issuer, Validator), String> {
+    /// The issuer and the validator of an endpoint, for the API at this URL.
+    pub fn validator(&self, endpoint: &str, url: &str) -> Result<(Issuer, Validator), String> {
         let issuer = Issuer::logto(endpoint).map_err(|error| named("LOGTO_ENDPOINT", &error))?;
         let mut trusted = TrustedIssuer::new(&issuer).audience(&self.resource).organizations();
         if let Some(uri) = &self.jwks_uri {
@@ -50,7 +50,7 @@ impl Config {
         let mut builder = Validator::builder()
             .issuer(trusted)
             .realm("shopping")
-            .resource_metadata(format!("http://127.0.0.1:{}{}", self.port, self.metadata_path()));
+            .resource_metadata(format!("{url}{}", self.metadata_path()));
         if let Some(cooldown) = self.cooldown {
             builder = builder.unknown_key_cooldown(cooldown);
         }

@@ -28,23 +28,18 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let config = config::Config::from_env()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
+        .await
+        .map_err(|error| format!("PORT: 127.0.0.1:{} cannot be had: {error}", config.port))?;
+    let url = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
     let embedded = match &config.endpoint {
         Some(_) => None,
         None => Some(embedded_issuer(config.issuer_port, &config.resource).await?),
     };
     let endpoint = config.endpoint.clone().or(embedded.as_ref().map(TestIssuer::endpoint));
-    let (issuer, validator) = config.validator(&endpoint.unwrap_or_default())?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
-        .await
-        .map_err(|error| format!("PORT: 127.0.0.1:{} cannot be had: {error}", config.port))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (issuer, validator) = config.validator(&endpoint.unwrap_or_default(), &url)?;
     let app = api::router(validator).merge(api::metadata(&config.resource, &issuer).router());
-    print_commands(
-        &format!("http://{address}"),
-        issuer.as_str(),
-        &config.resource,
-        embedded.is_some(),
-    );
+    print_commands(&url, issuer.as_str(), &config.resource, embedded.is_some());
     axum::serve(listener, app)
         .with_graceful_shutdown(stop_signal())
         .await

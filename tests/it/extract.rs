@@ -35,21 +35,30 @@ fn routes(layer: AuthLayer) -> Router {
                 claims.map_or("anonymous".into(), |Claims(claims)| claims.tier)
             }),
         )
-        .route("/read", get(async |token: Scoped<ReadProducts>| token.into_token().subject().to_owned()))
+        .route(
+            "/read",
+            get(async |token: Scoped<ReadProducts>| token.into_token().subject().to_owned()),
+        )
         .route("/manage", get(async |_: Scoped<Manage>| "managed"))
         .route("/either", get(async |_: Scoped<Either>| "either"))
         .route("/any-kind", get(async |_: Scoped<OfAnyKind>| "any kind"))
         .route("/invite", get(async |_: Scoped<InviteMember>| "invited"))
         .route(
             "/maybe-read",
-            get(async |token: Option<Scoped<ReadProducts>>| {
-                if token.is_some() { "scoped" } else { "anonymous" }
-            }),
+            get(
+                async |token: Option<Scoped<ReadProducts>>| {
+                    if token.is_some() { "scoped" } else { "anonymous" }
+                },
+            ),
         )
         .route(
             "/extension",
             get(async |anonymous: Option<axum::Extension<Anonymous>>| {
-                if anonymous.is_some_and(|anonymous| !anonymous.is_preflight()) { "anonymous" } else { "token" }
+                if anonymous.is_some_and(|anonymous| !anonymous.is_preflight()) {
+                    "anonymous"
+                } else {
+                    "token"
+                }
             }),
         )
         .route_layer(layer)

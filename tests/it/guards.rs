@@ -3,8 +3,8 @@
 use axum::{Router, routing::get};
 use http::{HeaderName, StatusCode};
 use tower_logto::{
-    AccessToken, AuthError, AuthErrorKind, AuthLayer, RequireOrganization, RequireScopes, TokenKind,
-    testing::TokenBuilder,
+    AccessToken, AuthError, AuthErrorKind, AuthLayer, RequireOrganization, RequireScopes,
+    TokenKind, testing::TokenBuilder,
 };
 
 use crate::support::{SHOP, Server, Stage};
@@ -35,7 +35,11 @@ async fn a_token_opens_only_routes_for_its_kind() {
         .merge(guarded("/{org}/resource", a(), by_path()))
         .merge(guarded("/{org}/permissions", permissions(), by_path()))
         .merge(guarded("/permissions-untied", permissions(), None))
-        .merge(Router::new().route("/{org}/only", open()).route_layer(RequireOrganization::path("org")))
+        .merge(
+            Router::new()
+                .route("/{org}/only", open())
+                .route_layer(RequireOrganization::path("org")),
+        )
         .route_layer(AuthLayer::new(stage.validator()));
     let server = Server::start(router).await;
     let token = || stage.logto.token().scopes(["a"]);
@@ -85,7 +89,8 @@ async fn the_organization_comes_from_the_path_decoded_nested_and_repeated() {
     let stage = Stage::set().await;
     let guard = || RequireOrganization::path("org");
     let layered = Router::new().route("/a/{org}", open()).route_layer(guard());
-    let nested = Router::new().nest("/{org}", Router::new().route("/b", open()).route_layer(guard()));
+    let nested =
+        Router::new().nest("/{org}", Router::new().route("/b", open()).route_layer(guard()));
     let repeated = Router::new()
         .nest("/c/{org}", Router::new().route("/d/{org}", open()).route_layer(guard()));
     let on_the_handler = Router::new().route("/e/{org}", open().layer(guard()));
@@ -125,14 +130,14 @@ async fn the_organization_comes_from_exactly_one_header() {
     let server = Server::start(router).await;
     let token = stage.logto.token().audience(SHOP).organization_id("acme").scopes(["a"]).build();
     for (values, status) in [
-        (&["acme"][..], 200),
-        (&["evil"], 403),
-        (&[""], 403),
-        (&["acme, evil"], 403),
+        (&[&b"acme"[..]][..], 200),
+        (&[b"evil"], 403),
+        (&[b""], 403),
+        (&[b"acme, evil"], 403),
         (&[], 400),
-        (&["acme", "acme"], 400),
-        (&["evil", "acme"], 400),
-        (&["acm\u{e9}"], 400),
+        (&[b"acme", b"acme"], 400),
+        (&[b"evil", b"acme"], 400),
+        (&[b"acm\xe9"], 400),
     ] {
         let mut request = server.request("GET", "/").bearer_auth(&token);
         for value in values {

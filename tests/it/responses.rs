@@ -95,7 +95,12 @@ async fn every_row_of_the_table() {
             401,
             invalid_token("the access token is not a JWT"),
         ),
-        ("/", vec!["Bearer e30.e30.e30".into()], 401, invalid_token("the token is not an access token")),
+        (
+            "/",
+            vec!["Bearer e30.e30.e30".into()],
+            401,
+            invalid_token("the token is not an access token"),
+        ),
         ("/", bearer(token().expired()), 401, invalid_token("the access token expired")),
         ("/", bearer(token().bad_signature()), 401, invalid_token("the signature is invalid")),
         (
@@ -110,7 +115,12 @@ async fn every_row_of_the_table() {
             401,
             invalid_token("the access token is signed with an unknown key"),
         ),
-        ("/", bearer(stage.logto.id_token()), 401, invalid_token("the token is not an access token")),
+        (
+            "/",
+            bearer(stage.logto.id_token()),
+            401,
+            invalid_token("the token is not an access token"),
+        ),
         // InsufficientScope: all of them, or the alternatives
         (
             "/all",
@@ -131,7 +141,12 @@ async fn every_row_of_the_table() {
         ),
         ("/any", bearer(token().scopes(["b"])), 200, String::new()),
         // WrongKind
-        ("/all", bearer(organization("acme")), 403, insufficient("the access token is of another kind")),
+        (
+            "/all",
+            bearer(organization("acme")),
+            403,
+            insufficient("the access token is of another kind"),
+        ),
         // WrongOrganization, and no organization header
         (
             "/organization",
