@@ -220,7 +220,7 @@ pub(crate) fn keep(
             .iter()
             .flat_map(Strings::iter)
             .find_map(organization_of_audience)
-            .map(|id| keeper.span(&Cow::Borrowed(id))),
+            .map(|id| keeper.span(id)),
         _ => optional(&payload.organization_id),
     };
     let payload = Span { start: 0, end: offset(json.len()) };
@@ -249,7 +249,7 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn span(&mut self, text: &Cow<'_, str>) -> Span {
+    fn span(&mut self, text: &str) -> Span {
         let distance = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
         let borrowed = self.json.get(distance..distance.wrapping_add(text.len()));
         let start = if borrowed == Some(text) {

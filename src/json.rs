@@ -34,12 +34,12 @@ pub(crate) fn read_object<'de>(
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
             let mut seen = Seen::new();
-            while let Some(Text(name)) = map.next_key()? {
+            while let Some(name) = map.next_key()? {
                 if !seen.is_new(&name) {
                     *self.twice = true;
                     return Err(de::Error::custom("a member twice"));
                 }
-                self.members.member(&name, &mut map)?;
+                self.members.member(&name.0, &mut map)?;
             }
             Ok(())
         }
@@ -69,7 +69,7 @@ impl<'de> Seen<'de> {
     }
 
     /// Remembers a name; false if it was there, or the list is full.
-    fn is_new(&mut self, name: &Cow<'de, str>) -> bool {
+    fn is_new(&mut self, Text(name): &Text<'de>) -> bool {
         let (names, free) = self.names.split_at_mut(self.count);
         if names.contains(&name.as_ref()) || self.escaped.iter().any(|known| known == name) {
             return false;

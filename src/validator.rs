@@ -130,6 +130,12 @@ impl Validator {
         Anonymous { preflight, challenge: Some(Arc::clone(&self.0.challenge)) }
     }
 
+    /// The keys of the first issuer.
+    #[cfg(all(test, feature = "testing"))]
+    pub(crate) fn keys(&self) -> &KeyStore {
+        &self.0.issuers[0].keys
+    }
+
     async fn wait_and_look(&self, token: &str) -> Result<AccessToken, AuthErrorKind> {
         let mut patience = Patience::default();
         loop {

@@ -89,7 +89,9 @@ fn program() -> Command {
     assert!(path.exists(), "cargo build --example shopping_api first: {}", path.display());
     let mut program = Command::new(path);
     let settings = ["LOGTO_ENDPOINT", "LOGTO_RESOURCE", "LOGTO_JWKS_URI", "LOGTO_ALLOW_HTTP"];
-    settings.iter().for_each(|name| drop(program.env_remove(name)));
+    for name in settings {
+        program.env_remove(name);
+    }
     program.env("PORT", "0").env("ISSUER_PORT", "0").stdout(Stdio::piped()).stderr(Stdio::piped());
     program
 }
