@@ -199,7 +199,7 @@ fn good_entries_are_taken_as_they_come() {
         (with(rsa(2048), "e", "Aw"), &[RS256, PS256]),
         (with(rsa(2048), "e", "_____w"), &[RS256, PS256]),
     ] {
-        let keys = set(&[entry.clone()]);
+        let keys = set(std::slice::from_ref(&entry));
         for algorithm in Algorithm::ALL {
             let expected = if algorithms.contains(&algorithm) {
                 InvalidToken::Signature
