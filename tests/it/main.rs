@@ -11,3 +11,4 @@ mod readiness;
 mod responses;
 mod strangers;
 mod support;
+mod vectors;
