@@ -226,9 +226,12 @@ impl Excerpt {
     }
 
     /// What is at the bottom of an error: the refused connection, the certificate that is wrong.
-    pub(crate) fn of_cause(error: &dyn Error) -> Self {
-        let bottom = std::iter::successors(Some(error), |error| error.source()).last();
-        Self::cut(&bottom.map(ToString::to_string).unwrap_or_default(), 200)
+    pub(crate) fn of_cause(error: &(dyn Error + 'static)) -> Self {
+        let mut bottom = error;
+        while let Some(source) = bottom.source() {
+            bottom = source;
+        }
+        Self::cut(&bottom.to_string(), 200)
     }
 
     fn cut(text: &str, length: usize) -> Self {
