@@ -14,6 +14,8 @@ mod issuer;
 mod jwks;
 mod keys;
 mod layer;
+#[cfg(feature = "client")]
+mod m2m;
 mod metadata;
 mod reason;
 mod require;
@@ -32,6 +34,12 @@ pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
 pub use keys::KeySet;
 pub use layer::{AuthLayer, AuthService};
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use m2m::{
+    ClientAuthentication, IssuedToken, TokenClient, TokenClientBuilder, TokenRequest,
+    TokenRequestError, TokenRequestErrorKind,
+};
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};
 pub use require::{Guarded, RequireOrganization, RequireScopes};
