@@ -37,8 +37,9 @@ pub use layer::{AuthLayer, AuthService};
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub use m2m::{
-    ClientAuthentication, IssuedToken, TokenClient, TokenClientBuilder, TokenRequest,
-    TokenRequestError, TokenRequestErrorKind,
+    BearerLayer, BearerService, ClientAuthentication, IssuedToken, ManagementApi, ManagementError,
+    ManagementErrorKind, Pages, TokenClient, TokenClientBuilder, TokenRequest, TokenRequestError,
+    TokenRequestErrorKind,
 };
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};

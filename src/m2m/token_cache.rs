@@ -218,12 +218,7 @@ impl Shared {
     }
 
     /// Takes in what a flight brought. A failure of any kind leaves the token held as it is.
-    fn land(
-        &self,
-        entry: &Entry,
-        asked_at: Expiry,
-        answer: Result<Answer, Refusal>,
-    ) -> Outcome {
+    fn land(&self, entry: &Entry, asked_at: Expiry, answer: Result<Answer, Refusal>) -> Outcome {
         let now = self.now();
         let request = &entry.request;
         let answer = answer.and_then(|answer| {

@@ -136,8 +136,7 @@ impl TokenEndpoint {
         let body = match fetch::read_body(response, MAX_BODY).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => {
-                let met =
-                    format!("{} answered {status} with more than {MAX_BODY} bytes", self.url);
+                let met = format!("{} answered {status} with more than {MAX_BODY} bytes", self.url);
                 return Err(unexpected(met));
             }
             Err(BodyError::Broken(error)) if error.is_timeout() => {
@@ -259,11 +258,14 @@ struct Granted {
 
 impl Granted {
     fn parse(body: &[u8]) -> Result<Answer, &'static str> {
-        let granted: Self = serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Eof => "JSON that breaks off",
-            serde_json::error::Category::Data => "JSON that is no token answer of RFC 6749 §5.1",
-            _ => "not JSON",
-        })?;
+        let granted: Self =
+            serde_json::from_slice(body).map_err(|error| match error.classify() {
+                serde_json::error::Category::Eof => "JSON that breaks off",
+                serde_json::error::Category::Data => {
+                    "JSON that is no token answer of RFC 6749 §5.1"
+                }
+                _ => "not JSON",
+            })?;
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
             return Err("a token_type that is not Bearer");
         }

@@ -304,8 +304,10 @@ fn refusal_hint(
 fn status_hint(status: StatusCode) -> Option<&'static str> {
     Some(match status.as_u16() {
         200..=299 => "is a proxy, and not Logto, behind the token endpoint's address?",
-        300..=399 => "redirects are not followed, as they would carry the secret: set \
-                      token_endpoint to the final address",
+        300..=399 => {
+            "redirects are not followed, as they would carry the secret: set \
+                      token_endpoint to the final address"
+        }
         404 | 405 => "is this Logto's token endpoint? it is {endpoint}/oidc/token",
         407 => "a proxy wants credentials of its own",
         429 => "too many token requests, or the quota of the tenant's plan is used up",
