@@ -21,6 +21,9 @@ mod reason;
 mod require;
 mod response;
 mod scope;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod token;
 mod validator;
 mod verified;

@@ -1,0 +1,87 @@
+//! A clock that moves only when a test says so.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::Clock;
+
+/// A [`Clock`] to move by hand; a clone shows the same time.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_logto::{Clock, testing::ManualClock};
+///
+/// let clock = ManualClock::at(1_795_342_800);
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.unix_time().as_secs(), 1_795_342_860);
+/// ```
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<Mutex<Times>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    wall: Duration,
+    monotonic: Duration,
+}
+
+impl ManualClock {
+    /// Stands still at this many seconds since the Unix epoch.
+    #[must_use]
+    pub fn at(unix_seconds: u64) -> Self {
+        let wall = Duration::from_secs(unix_seconds);
+        Self(Arc::new(Mutex::new(Times { wall, monotonic: Duration::ZERO })))
+    }
+
+    /// Lets time pass: tokens and keys age together.
+    pub fn advance(&self, duration: Duration) {
+        let mut times = self.times();
+        times.wall += duration;
+        times.monotonic += duration;
+    }
+
+    /// Sets the wall clock, forward or back, as NTP or an administrator may; keys do not age.
+    pub fn set_unix_time(&self, since_epoch: Duration) {
+        self.times().wall = since_epoch;
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 22 November 2026, 10:20 UTC: the day of the captured Logto answers that this crate is tested
+/// with.
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::at(1_795_342_800)
+    }
+}
+
+impl Clock for ManualClock {
+    fn unix_time(&self) -> Duration {
+        self.times().wall
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.times().monotonic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_advance_ages_the_keys() {
+        let clock = ManualClock::default();
+        let shared = clock.clone();
+        shared.advance(Duration::from_millis(1_500));
+        assert_eq!(clock.unix_time(), Duration::from_millis(1_795_342_801_500));
+        assert_eq!(clock.monotonic(), Duration::from_millis(1_500));
+        shared.set_unix_time(Duration::from_secs(7));
+        assert_eq!(clock.unix_time(), Duration::from_secs(7));
+        assert_eq!(clock.monotonic(), Duration::from_millis(1_500));
+    }
+}

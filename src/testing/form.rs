@@ -1,0 +1,62 @@
+//! `application/x-www-form-urlencoded`, as a server reads it.
+
+/// The parameters of a form that have a value.
+pub(super) struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub(super) fn parse(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let decode = |text: &str| decode(text).unwrap_or_else(|| text.into());
+        let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+        let pairs = pairs.map(|(name, value)| (decode(name), decode(value)));
+        Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn one(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+}
+
+/// `+` is a space and `%XX` a byte; `None` when that does not make UTF-8.
+pub(super) fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_decoded() {
+        let form = Form::parse(b"scope=read%3Aproducts+write&resource=&resource=a&x=%2&y");
+        assert_eq!(form.one("scope"), Some("read:products write"));
+        assert_eq!(form.all("resource").collect::<Vec<_>>(), ["a"]);
+        assert_eq!(form.one("x"), Some("%2"));
+        assert_eq!(form.one("y"), None);
+    }
+
+    #[test]
+    fn a_half_that_is_not_encoded_is_none() {
+        assert_eq!(decode("p%25%3a%C3%A9+"), Some("p%:é ".into()));
+        for text in ["%", "%4", "%zz", "%C3"] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+}

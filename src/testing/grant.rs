@@ -1,0 +1,250 @@
+//! The client credentials grant: who asks, for what, and what Logto gives or says.
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+
+use super::{
+    TestApp,
+    form::{self, Form},
+    issuer::State,
+    json::Members,
+};
+
+/// The client credentials grant (RFC 6749 §4.4) with Logto's organizations, in the order in which
+/// Logto checks.
+pub(super) fn grant(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<Members, Refusal> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if !content_type.is_some_and(|value| value.starts_with("application/x-www-form-urlencoded")) {
+        return Err(Refusal::request(
+            "only application/x-www-form-urlencoded content-type bodies are supported on POST /token",
+        ));
+    }
+    let form = Form::parse(body);
+    for name in ["client_id", "client_secret", "grant_type", "scope", "organization_id"] {
+        if form.all(name).count() > 1 {
+            return Err(Refusal::request(format!("'{name}' parameter must not be provided twice")));
+        }
+    }
+    let app = authenticate(state, headers, &form)?;
+    match form.one("grant_type") {
+        Some("client_credentials") => {}
+        Some("authorization_code" | "refresh_token") => {
+            return Err(Refusal::request("requested grant type is not allowed for this client"));
+        }
+        Some(_) => return Err(Refusal::grant_type()),
+        None => return Err(Refusal::request("missing required parameter 'grant_type'")),
+    }
+
+    let organization = form.one("organization_id");
+    if organization.is_some_and(|id| !app.is_member_of(id)) {
+        return Err(Refusal::not_a_member());
+    }
+    let resource = resource(state, &form)?;
+    let requested = form.one("scope").unwrap_or_default().split(' ').filter(|it| !it.is_empty());
+    let mut scopes: Vec<&str> = Vec::new();
+    for scope in requested {
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    let token = state.mint().client_id(app.id());
+    let (token, granted) = match (resource, organization) {
+        (Some(resource), organization) => {
+            let available = available(state, app, resource, organization);
+            scopes.retain(|scope| available.contains(scope));
+            let token = token.audience(resource).scopes(scopes.iter().copied());
+            let token = match organization {
+                Some(id) => token.organization_id(id),
+                None => token,
+            };
+            (token, (!scopes.is_empty()).then(|| scopes.join(" ")))
+        }
+        (None, Some(id)) => {
+            // Here the order is that of the roles, not that of the request.
+            let mut granted: Vec<_> =
+                app.organization_scopes(id).iter().map(String::as_str).collect();
+            granted.retain(|scope| scopes.contains(scope));
+            let token = token.for_organization(id).scopes(granted.iter().copied());
+            (token, Some(granted.join(" ")))
+        }
+        (None, None) => {
+            return Err(Refusal::target("both `resource` and `organization_id` are not provided"));
+        }
+    };
+    let mut answer = Members::default();
+    answer.set("access_token", token.build());
+    answer.set("expires_in", state.token_ttl.as_secs());
+    answer.set("token_type", "Bearer");
+    if let Some(scope) = granted {
+        answer.set("scope", scope);
+    }
+    Ok(answer)
+}
+
+/// What an application may have of a resource.
+fn available<'a>(
+    state: &'a State,
+    app: &'a TestApp,
+    resource: &str,
+    organization: Option<&str>,
+) -> Vec<&'a str> {
+    if resource == ORGANIZATIONS_RESOURCE {
+        // Logto's trap: every organization permission there is, for any application.
+        let all = state.apps.iter().flat_map(TestApp::all_organization_scopes);
+        return all.map(String::as_str).collect();
+    }
+    app.granted(resource, organization).iter().map(String::as_str).collect()
+}
+
+fn resource<'a>(state: &State, form: &'a Form) -> Result<Option<&'a str>, Refusal> {
+    let mut resources = form.all("resource");
+    let Some(resource) = resources.next() else { return Ok(None) };
+    if resources.next().is_some() {
+        return Err(Refusal::target(
+            "only a single resource indicator value is supported for this grant type",
+        ));
+    }
+    if reqwest::Url::parse(resource).is_err() {
+        return Err(Refusal::target("resource indicator must be an absolute URI"));
+    }
+    if resource.contains('#') {
+        return Err(Refusal::target("resource indicator must not contain a fragment component"));
+    }
+    if !state.resources.contains(resource) {
+        return Err(Refusal::target("resource indicator is missing, or unknown"));
+    }
+    Ok(Some(resource))
+}
+
+/// `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1), never both.
+fn authenticate<'a>(
+    state: &'a State,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<&'a TestApp, Refusal> {
+    let basic = headers.get(AUTHORIZATION).map(|value| basic(value.as_bytes())).transpose()?;
+    let (id, secret) = match &basic {
+        Some((id, secret)) => {
+            if form.one("client_id").is_some_and(|other| other != id) {
+                return Err(Refusal::request("mismatch in body and authorization client ids"));
+            }
+            if form.one("client_secret").is_some() {
+                return Err(Refusal::request(
+                    "client authentication must only be provided using one mechanism",
+                ));
+            }
+            (Some(id.as_str()), Some(secret.as_str()))
+        }
+        None => (form.one("client_id"), form.one("client_secret")),
+    };
+    let Some(id) = id else {
+        return Err(Refusal::request("no client authentication mechanism provided"));
+    };
+    let Some(app) = state.apps.iter().find(|app| app.id() == id) else {
+        return Err(Refusal::unknown_client(id));
+    };
+    if !secret.is_some_and(|secret| app.has_secret(secret)) {
+        return Err(Refusal::wrong_secret(basic.is_some()));
+    }
+    if app.is_expired() {
+        return Err(Refusal::request("client secret has expired"));
+    }
+    Ok(app)
+}
+
+/// Both halves are form-encoded before they are joined.
+fn basic(value: &[u8]) -> Result<(String, String), Refusal> {
+    let malformed = || Refusal::request("invalid authorization header value format");
+    let value = std::str::from_utf8(value).map_err(|_| malformed())?;
+    let (scheme, credentials) = value.split_once(' ').ok_or_else(malformed)?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(malformed());
+    }
+    let decoded = STANDARD.decode(credentials).or_else(|_| STANDARD_NO_PAD.decode(credentials));
+    let decoded = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = decoded.ok_or_else(malformed)?;
+    let (id, secret) = decoded.split_once(':').ok_or_else(malformed)?;
+    let halves = form::decode(id).zip(form::decode(secret));
+    halves.ok_or_else(|| {
+        Refusal::request(
+            "client_id and client_secret in the authorization header are not properly encoded",
+        )
+    })
+}
+
+/// An error of the token endpoint (RFC 6749 §5.2) with Logto's own members.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    error: &'static str,
+    message: &'static str,
+    description: String,
+    by_header: bool,
+}
+
+impl Refusal {
+    fn new(error: &'static str, message: &'static str, description: impl Into<String>) -> Self {
+        let description = description.into();
+        Self { status: StatusCode::BAD_REQUEST, error, message, description, by_header: false }
+    }
+
+    fn request(description: impl Into<String>) -> Self {
+        Self::new("invalid_request", "Request is invalid.", description)
+    }
+
+    fn target(description: impl Into<String>) -> Self {
+        Self::new("invalid_target", "Invalid resource indicator.", description)
+    }
+
+    fn client(description: impl Into<String>) -> Self {
+        let message = "An OIDC error occurred: oidc.invalid_client.";
+        Self::new("invalid_client", message, description)
+    }
+
+    fn unknown_client(id: &str) -> Self {
+        Self::client(format!("invalid client {id}"))
+    }
+
+    fn wrong_secret(by_header: bool) -> Self {
+        let refusal = Self::client("client authentication failed");
+        Self { status: StatusCode::UNAUTHORIZED, by_header, ..refusal }
+    }
+
+    fn not_a_member() -> Self {
+        let description = "app has not associated with the organization";
+        let refusal = Self::new("access_denied", "Access denied.", description);
+        Self { status: StatusCode::FORBIDDEN, ..refusal }
+    }
+
+    fn grant_type() -> Self {
+        let message = "Unsupported `grant_type` requested.";
+        Self::new("unsupported_grant_type", message, "unsupported grant_type requested")
+    }
+
+    /// The value of `WWW-Authenticate`, for a client that used `Authorization`.
+    pub(super) fn challenge(&self, issuer: &str) -> Option<String> {
+        let Self { error, description, .. } = self;
+        self.by_header.then(|| {
+            format!(
+                "Basic realm=\"{issuer}\", error=\"{error}\", error_description=\"{description}\""
+            )
+        })
+    }
+
+    pub(super) fn body(&self) -> Members {
+        Members::from_iter([
+            ("code", format!("oidc.{}", self.error)),
+            ("message", self.message.into()),
+            ("error", self.error.into()),
+            ("error_description", self.description.clone()),
+        ])
+    }
+}
+
+/// Every application may have it, and with it every organization permission of the tenant.
+pub(super) const ORGANIZATIONS_RESOURCE: &str = "urn:logto:resource:organizations";

@@ -1,0 +1,217 @@
+//! Keys that sign.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::{
+    digest,
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _, RsaEncoding, RsaKeyPair},
+};
+use serde_json::Value;
+
+use super::json::{Members, base64url};
+use crate::Algorithm;
+
+/// A key pair that signs tokens with one algorithm; a clone is the same key.
+///
+/// ```
+/// use tower_logto::{Algorithm, testing::SigningKey};
+///
+/// let key = SigningKey::generate(Algorithm::ES256);
+/// assert_eq!(key.jwk()["crv"], "P-256");
+/// assert_eq!(key.jwk()["kid"], key.kid());
+/// ```
+#[derive(Clone)]
+pub struct SigningKey(Arc<Inner>);
+
+struct Inner {
+    algorithm: Algorithm,
+    pair: Pair,
+    kid: String,
+    jwk: Members,
+}
+
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl SigningKey {
+    /// A new key; for RSA of 2,048 bits, which takes a moment.
+    #[must_use]
+    pub fn generate(algorithm: Algorithm) -> Self {
+        let (pair, jwk) = match ec_signing(algorithm) {
+            Some((signing, curve)) => ec_pair(algorithm, signing, curve),
+            None => rsa_pair(),
+        };
+        let (kid, jwk) = jwk;
+        Self(Arc::new(Inner { algorithm, pair, kid, jwk }))
+    }
+
+    /// The algorithm it signs with.
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.algorithm
+    }
+
+    /// The SHA-256 thumbprint of the public key (RFC 7638), as Logto names its keys.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.0.kid
+    }
+
+    /// The public key as Logto publishes it: `kty use kid alg crv x y`, or `kty use kid e n` for
+    /// RSA, which has no `alg`.
+    #[must_use]
+    pub fn jwk(&self) -> Value {
+        serde_json::to_value(&self.0.jwk).expect("strings are JSON")
+    }
+
+    /// Signs a message; an ECDSA signature is of fixed length (RFC 7518 §3.4).
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.0.pair {
+            Pair::Ec(pair) => pair.sign(&random, message).expect("it signs").as_ref().into(),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(rsa_encoding(self.0.algorithm), &random, message, &mut signature)
+                    .expect("it signs");
+                signature
+            }
+        }
+    }
+
+    /// The public key with its members in Logto's order.
+    pub(super) fn members(&self) -> &Members {
+        &self.0.jwk
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.0.algorithm)
+            .field("kid", &self.0.kid)
+            .finish_non_exhaustive()
+    }
+}
+
+fn ec_pair(
+    algorithm: Algorithm,
+    signing: &'static EcdsaSigningAlgorithm,
+    curve: &str,
+) -> (Pair, (String, Members)) {
+    let pair = EcdsaKeyPair::generate(signing).expect("a key is generated");
+    // An uncompressed point: 04, x, y.
+    let point = &pair.public_key().as_ref()[1..];
+    let (x, y) = point.split_at(point.len() / 2);
+    let (x, y) = (base64url(x), base64url(y));
+    let kid = thumbprint([("crv", curve), ("kty", "EC"), ("x", &x), ("y", &y)]);
+    let jwk = Members::from_iter([
+        ("kty", "EC"),
+        ("use", "sig"),
+        ("kid", &kid),
+        ("alg", algorithm.name()),
+        ("crv", curve),
+        ("x", &x),
+        ("y", &y),
+    ]);
+    (Pair::Ec(pair), (kid, jwk))
+}
+
+fn rsa_pair() -> (Pair, (String, Members)) {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key is generated");
+    // RSAPublicKey (RFC 8017 §A.1.1) of 2,048 bits and 65537: only the modulus ever differs.
+    let modulus = &pair.public_key().as_ref()[9..9 + 256];
+    let n = base64url(modulus);
+    let kid = thumbprint([("e", "AQAB"), ("kty", "RSA"), ("n", &n)]);
+    let jwk = Members::from_iter([
+        ("kty", "RSA"),
+        ("use", "sig"),
+        ("kid", &kid),
+        ("e", "AQAB"),
+        ("n", &n),
+    ]);
+    (Pair::Rsa(pair), (kid, jwk))
+}
+
+/// RFC 7638 §3: the required members alone, in lexicographic order.
+fn thumbprint<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let json = Members::from_iter(members).to_json();
+    base64url(digest::digest(&digest::SHA256, json.as_bytes()))
+}
+
+const fn ec_signing(
+    algorithm: Algorithm,
+) -> Option<(&'static EcdsaSigningAlgorithm, &'static str)> {
+    match algorithm {
+        Algorithm::ES256 => Some((&signature::ECDSA_P256_SHA256_FIXED_SIGNING, "P-256")),
+        Algorithm::ES384 => Some((&signature::ECDSA_P384_SHA384_FIXED_SIGNING, "P-384")),
+        Algorithm::ES512 => Some((&signature::ECDSA_P521_SHA512_FIXED_SIGNING, "P-521")),
+        _ => None,
+    }
+}
+
+fn rsa_encoding(algorithm: Algorithm) -> &'static dyn RsaEncoding {
+    match algorithm {
+        Algorithm::RS384 => &signature::RSA_PKCS1_SHA384,
+        Algorithm::RS512 => &signature::RSA_PKCS1_SHA512,
+        Algorithm::PS256 => &signature::RSA_PSS_SHA256,
+        Algorithm::PS384 => &signature::RSA_PSS_SHA384,
+        Algorithm::PS512 => &signature::RSA_PSS_SHA512,
+        _ => &signature::RSA_PKCS1_SHA256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeySet;
+
+    #[test]
+    fn every_algorithm_signs_what_its_jwk_verifies() {
+        for algorithm in Algorithm::ALL {
+            let key = SigningKey::generate(algorithm);
+            let set = format!("{{\"keys\":[{}]}}", key.members().to_json());
+            let set = KeySet::from_json(set.as_bytes(), &Algorithm::ALL).unwrap();
+            let signature = key.sign(b"message");
+            let verify = |message: &[u8]| {
+                set.verify(Some(key.kid()), algorithm, message, &signature).is_ok()
+            };
+            assert!(verify(b"message"), "{algorithm}");
+            assert!(!verify(b"another"), "{algorithm}");
+            assert_eq!(key.kid().len(), 43);
+        }
+    }
+
+    #[test]
+    fn a_jwk_has_the_members_of_logtos() {
+        let ec = SigningKey::generate(Algorithm::ES384);
+        let names = r#"{"kty":"EC","use":"sig","kid":""#;
+        assert!(ec.members().to_json().starts_with(names));
+        assert_eq!(ec.jwk()["alg"], "ES384");
+        let rsa = SigningKey::generate(Algorithm::PS256).jwk();
+        assert_eq!(rsa.as_object().unwrap().len(), 5);
+        assert_eq!(rsa["e"], "AQAB");
+    }
+
+    #[test]
+    fn a_kid_is_the_thumbprint() {
+        // Logto's own.
+        let x = "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury";
+        let y = "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ";
+        assert_eq!(
+            thumbprint([("crv", "P-384"), ("kty", "EC"), ("x", x), ("y", y)]),
+            "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk"
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let key = SigningKey::generate(Algorithm::ES256);
+        let expected = format!("SigningKey {{ algorithm: ES256, kid: {:?}, .. }}", key.kid());
+        assert_eq!(format!("{key:?}"), expected);
+    }
+}

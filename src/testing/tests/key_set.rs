@@ -1,0 +1,111 @@
+//! The key set over HTTP, discovery, rotation.
+
+use super::*;
+
+async fn get(issuer: &TestIssuer, etag: Option<&str>) -> Response {
+    let client = Client::builder().no_proxy().build().unwrap();
+    let request = client.get(issuer.jwks_uri());
+    let request = match etag {
+        Some(etag) => request.header(header::IF_NONE_MATCH, etag),
+        None => request,
+    };
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn it_is_answered_as_logto_does() {
+    let (issuer, ..) = start().await;
+    let response = get(&issuer, None).await;
+    let headers = response.headers().clone();
+    assert_eq!(headers[header::CONTENT_TYPE], "application/jwk-set+json; charset=utf-8");
+    assert_eq!(headers[header::CACHE_CONTROL], "no-cache, max-age=0, must-revalidate");
+    assert_eq!(response.text().await.unwrap(), issuer.jwks());
+
+    let etag = headers[header::ETAG].to_str().unwrap();
+    for same in [etag, &format!("W/{etag}"), &format!("\"x\", {etag}"), "*"] {
+        let response = get(&issuer, Some(same)).await;
+        assert_eq!(response.status(), 304, "{same}");
+        assert_eq!(response.headers()[header::ETAG], etag);
+    }
+    assert_eq!((issuer.jwks_requests(), issuer.not_modified()), (5, 4));
+    issuer.rotate();
+    assert_eq!(get(&issuer, Some(etag)).await.status(), 200);
+}
+
+/// The captured bodies, published here, get the captured `ETag`.
+#[tokio::test]
+async fn the_etag_is_logtos() {
+    let (issuer, ..) = start().await;
+    for name in ["jwks-gzip", "jwks-two-keys"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("tests/fixtures/logto-captures/jwks/{name}.http"));
+        let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+        let (head, body) = text.split_once("\n\n").unwrap();
+        issuer.publish(body.trim());
+        let response = get(&issuer, None).await;
+        let etag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert!(head.contains(&format!("ETag: {etag}\n")), "{name}: {etag}");
+    }
+    issuer.recover();
+    assert!(issuer.jwks().contains(&issuer.current_kid()));
+}
+
+#[tokio::test]
+async fn discovery_follows_the_host_and_the_issuer_does_not() {
+    let (issuer, ..) = start().await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/.well-known/openid-configuration", issuer.issuer());
+    let request = client.get(url).header(header::HOST, "logto:3001");
+    let metadata: Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(metadata["issuer"], issuer.issuer().as_str());
+    assert_eq!(metadata["jwks_uri"], "http://logto:3001/oidc/jwks");
+    assert_eq!(metadata["token_endpoint"], "http://logto:3001/oidc/token");
+}
+
+fn published(issuer: &TestIssuer) -> Vec<String> {
+    let set: Value = serde_json::from_str(&issuer.jwks()).unwrap();
+    let keys = set["keys"].as_array().unwrap().iter();
+    keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn at_most_next_current_and_previous_are_published() {
+    let issuer = TestIssuer::builder()
+        .signing_key(&SigningKey::generate(Algorithm::ES256))
+        .start()
+        .await
+        .unwrap();
+    let first = issuer.current_kid();
+    issuer.rotate();
+    let second = issuer.current_kid();
+    assert_eq!(issuer.signing_key().algorithm(), Algorithm::ES256);
+    assert_eq!(published(&issuer), [second.clone(), first.clone()]);
+    issuer.stage(Algorithm::ES384);
+    let staged = published(&issuer);
+    assert_eq!((staged.len(), &staged[0], &staged[2]), (3, &second, &first));
+    assert_eq!(issuer.current_kid(), second);
+    issuer.promote();
+    assert_eq!(issuer.current_kid(), staged[1]);
+    assert_eq!(published(&issuer), [staged[1].clone(), second]);
+    issuer.delete_previous();
+    assert_eq!(published(&issuer), [staged[1].clone()]);
+}
+
+#[tokio::test]
+async fn a_validator_follows_a_rotation() {
+    let (issuer, validator, clock) = start().await;
+    let old = issuer.token().build();
+    validator.validate(&old).await.unwrap();
+    issuer.rotate_to(Algorithm::PS256);
+    validator.validate(&issuer.token().build()).await.unwrap();
+    validator.validate(&old).await.unwrap();
+    assert_eq!(issuer.jwks_requests(), 2);
+    issuer.delete_previous();
+    issuer.rotate();
+    issuer.delete_previous();
+    clock.advance(Duration::from_secs(60));
+    let error = validator.validate(&old).await;
+    assert!(error.is_ok(), "the validator has not looked yet");
+    validator.validate(&issuer.token().build()).await.unwrap();
+    assert_eq!(validator.validate(&old).await.unwrap_err().status(), 401);
+}

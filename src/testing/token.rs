@@ -1,0 +1,322 @@
+//! Tokens, good and bad.
+
+use std::{iter, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    SigningKey, TestIssuer,
+    json::{Members, base64url},
+};
+use crate::{Clock, issuer::ORGANIZATION_AUDIENCE};
+
+/// A token to fill in, and then to [`build`](Self::build); from
+/// [`TestIssuer::token`](super::TestIssuer::token).
+///
+/// Untouched it is exactly what Logto gives a machine: the same header, the same claims in the same
+/// order. Everything can be made wrong.
+///
+/// ```
+/// use tower_logto::testing::TestIssuer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = TestIssuer::start().await;
+/// let validator = issuer.validator("https://shopping.api")?;
+///
+/// let users = issuer.token().subject("alice").claim("roles", serde_json::json!(["admin"])).build();
+/// assert!(!validator.validate(&users).await?.is_machine());
+///
+/// let old = issuer.token().expired().build();
+/// assert_eq!(validator.validate(&old).await.unwrap_err().status(), 401);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a token comes from build()"]
+pub struct TokenBuilder {
+    issuer: String,
+    key: SigningKey,
+    clock: Arc<dyn Clock>,
+    form: Form,
+    audience: String,
+    organization_id: Option<String>,
+    scope: Option<String>,
+    client_id: String,
+    subject: Option<String>,
+    lifetime: Duration,
+    expired: bool,
+    header: Vec<Edit>,
+    claims: Vec<Edit>,
+    raw_header: Option<String>,
+    raw_payload: Option<String>,
+    signature: Signature,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Access,
+    Id,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Signature {
+    Good,
+    Bad,
+    Absent,
+}
+
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(String, Value),
+    Remove(String),
+}
+
+impl TokenBuilder {
+    pub(super) fn new(
+        issuer: &str,
+        key: SigningKey,
+        clock: Arc<dyn Clock>,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            issuer: issuer.into(),
+            key,
+            clock,
+            form: Form::Access,
+            audience: "https://shopping.api".into(),
+            organization_id: None,
+            scope: None,
+            client_id: "test-application".into(),
+            subject: None,
+            lifetime,
+            expired: false,
+            header: Vec::new(),
+            claims: Vec::new(),
+            raw_header: None,
+            raw_payload: None,
+            signature: Signature::Good,
+        }
+    }
+
+    pub(super) fn into_id_token(mut self) -> Self {
+        self.form = Form::Id;
+        self.subject = Some("test-user".into());
+        self
+    }
+
+    /// For this API resource; `https://shopping.api` if never said.
+    pub fn audience(mut self, resource: impl Into<String>) -> Self {
+        self.audience = resource.into();
+        self
+    }
+
+    /// For an organization-level API resource: the claim `organization_id` beside the audience.
+    pub fn organization_id(mut self, id: impl Into<String>) -> Self {
+        self.organization_id = Some(id.into());
+        self
+    }
+
+    /// With an organization's own permissions: `aud` is `urn:logto:organization:ID`, there is no
+    /// `organization_id`, and without scopes `scope` is empty.
+    pub fn for_organization(mut self, id: impl AsRef<str>) -> Self {
+        self.audience = format!("{ORGANIZATION_AUDIENCE}{}", id.as_ref());
+        self.organization_id = None;
+        self
+    }
+
+    /// For Logto's Management API, with its scope `all`.
+    pub fn management_api(self) -> Self {
+        self.audience(TestIssuer::MANAGEMENT_API).scopes(["all"])
+    }
+
+    /// With these scopes and no others; without any there is no `scope` claim.
+    pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        let scopes: Vec<_> = scopes.into_iter().collect();
+        self.scope = if scopes.is_empty() { None } else { Some(scopes.join(" ")) };
+        self
+    }
+
+    /// Of a user: `sub`, which for a machine is the `client_id`.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Asked for by this application.
+    pub fn client_id(mut self, app_id: impl Into<String>) -> Self {
+        self.client_id = app_id.into();
+        self
+    }
+
+    /// `exp` so much after `iat`, in whole seconds; the issuer's token TTL if never said.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// Expired an hour ago.
+    pub fn expired(mut self) -> Self {
+        self.expired = true;
+        self
+    }
+
+    /// Sets a claim, a standard one included; new ones stand in front, where Logto puts custom
+    /// claims.
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.claims.push(Edit::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Leaves a claim out.
+    pub fn without_claim(mut self, name: impl Into<String>) -> Self {
+        self.claims.push(Edit::Remove(name.into()));
+        self
+    }
+
+    /// Sets a member of the header.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.header.push(Edit::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Leaves a member of the header out.
+    pub fn without_header(mut self, name: impl Into<String>) -> Self {
+        self.header.push(Edit::Remove(name.into()));
+        self
+    }
+
+    /// `typ`; `at+jwt` if never said.
+    pub fn typ(self, typ: impl Into<String>) -> Self {
+        self.header("typ", typ.into())
+    }
+
+    /// `kid`; the signing key's own if never said.
+    pub fn kid(self, kid: impl Into<String>) -> Self {
+        self.header("kid", kid.into())
+    }
+
+    /// This text as the whole payload, JSON or not; what was said about claims does not count.
+    pub fn raw_payload(mut self, text: impl Into<String>) -> Self {
+        self.raw_payload = Some(text.into());
+        self
+    }
+
+    /// This text as the whole header, JSON or not.
+    pub fn raw_header(mut self, text: impl Into<String>) -> Self {
+        self.raw_header = Some(text.into());
+        self
+    }
+
+    /// Signed with this key instead of the issuer's: `alg` and `kid` are its own.
+    pub fn signed_by(mut self, key: &SigningKey) -> Self {
+        self.key = key.clone();
+        self
+    }
+
+    /// With one bit of the signature wrong.
+    pub fn bad_signature(mut self) -> Self {
+        self.signature = Signature::Bad;
+        self
+    }
+
+    /// `alg` is `none` and the signature is empty (RFC 7518 §3.6).
+    pub fn unsigned_alg_none(mut self) -> Self {
+        self.signature = Signature::Absent;
+        self.header("alg", "none")
+    }
+
+    /// The token: header, payload and signature (RFC 7515 §7.1).
+    #[must_use]
+    pub fn build(self) -> String {
+        let header = self.raw_header.clone().unwrap_or_else(|| self.header_json());
+        let payload = self.raw_payload.clone().unwrap_or_else(|| self.payload_json());
+        let signed = format!("{}.{}", base64url(header), base64url(payload));
+        let signature = match self.signature {
+            Signature::Good => self.key.sign(signed.as_bytes()),
+            Signature::Bad => {
+                let mut signature = self.key.sign(signed.as_bytes());
+                let middle = signature.len() / 2;
+                signature[middle] ^= 1;
+                signature
+            }
+            Signature::Absent => Vec::new(),
+        };
+        format!("{signed}.{}", base64url(signature))
+    }
+
+    fn header_json(&self) -> String {
+        let typ = match self.form {
+            Form::Access => "at+jwt",
+            Form::Id => "JWT",
+        };
+        let mut header = Members::from_iter([
+            ("alg", self.key.algorithm().name()),
+            ("typ", typ),
+            ("kid", self.key.kid()),
+        ]);
+        for edit in &self.header {
+            match edit {
+                Edit::Set(name, value) => header.set(name, value.clone()),
+                Edit::Remove(name) => header.remove(name),
+            }
+        }
+        header.to_json()
+    }
+
+    fn payload_json(&self) -> String {
+        let now = self.clock.unix_time().as_secs();
+        let lifetime = self.lifetime.as_secs();
+        let issued = if self.expired { now.saturating_sub(lifetime + HOUR) } else { now };
+        let subject = self.subject.as_ref().unwrap_or(&self.client_id).as_str();
+        let mut claims = match self.form {
+            Form::Access => self.access_claims(subject, issued, issued + lifetime),
+            Form::Id => Members::from_iter([
+                ("sub", Value::from(subject)),
+                ("at_hash", opaque(32).into()),
+                ("aud", self.client_id.as_str().into()),
+                ("exp", (issued + lifetime).into()),
+                ("iat", issued.into()),
+                ("iss", self.issuer.as_str().into()),
+            ]),
+        };
+        for edit in &self.claims {
+            match edit {
+                Edit::Set(name, value) => claims.set_or_prepend(name, value.clone()),
+                Edit::Remove(name) => claims.remove(name),
+            }
+        }
+        claims.to_json()
+    }
+
+    /// Logto's claims in Logto's order.
+    fn access_claims(&self, subject: &str, issued: u64, expires: u64) -> Members {
+        let of_organization = self.audience.starts_with(ORGANIZATION_AUDIENCE);
+        let scope = self.scope.clone().or_else(|| of_organization.then(String::new));
+        let mut claims = Members::default();
+        if let Some(id) = &self.organization_id {
+            claims.set("organization_id", id.as_str());
+        }
+        claims.set("jti", opaque(21));
+        claims.set("sub", subject);
+        claims.set("iat", issued);
+        claims.set("exp", expires);
+        if let Some(scope) = scope {
+            claims.set("scope", scope);
+        }
+        claims.set("client_id", self.client_id.as_str());
+        claims.set("iss", self.issuer.as_str());
+        claims.set("aud", self.audience.as_str());
+        claims
+    }
+}
+
+/// A random text of the alphabet of Logto's ids.
+pub(super) fn opaque(length: usize) -> String {
+    iter::repeat_with(|| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
+        .take(length)
+        .collect()
+}
+
+const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+const HOUR: u64 = 3600;
