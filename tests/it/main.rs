@@ -1,1 +1,3 @@
-fn main() {}
+//! The integration tests: one binary, a module per concern.
+
+mod m2m;
