@@ -396,13 +396,9 @@ impl State {
 impl Remote {
     fn client(&self) -> Result<&Client, KeysError> {
         let build = || {
-            self.clients.build(&self.url, FETCH_TIMEOUT).map_err(|error| {
-                KeysError::caused_by(
-                    "the HTTP client could not be built: are CA certificates installed \
-                     (Debian's package ca-certificates)?",
-                    Arc::new(error),
-                )
-            })
+            self.clients
+                .build(&self.url, FETCH_TIMEOUT)
+                .map_err(|error| KeysError::caused_by(fetch::NO_CLIENT, Arc::new(error)))
         };
         self.client.get_or_init(build).as_ref().map_err(Clone::clone)
     }

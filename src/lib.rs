@@ -65,6 +65,8 @@ mod jwks;
 mod jws;
 mod keys;
 mod layer;
+#[cfg(feature = "client")]
+mod m2m;
 mod metadata;
 mod reason;
 mod require;
@@ -86,6 +88,13 @@ pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
 pub use keys::KeySet;
 pub use layer::{AuthLayer, AuthService};
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use m2m::{
+    BearerLayer, BearerService, ClientAuthentication, IssuedToken, ManagementApi, ManagementError,
+    ManagementErrorKind, Pages, TokenClient, TokenClientBuilder, TokenRequest, TokenRequestError,
+    TokenRequestErrorKind,
+};
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};
 pub use require::{Guarded, RequireOrganization, RequireScopes};

@@ -7,6 +7,7 @@ mod extract;
 mod guards;
 mod keys_over_time;
 mod logging;
+mod m2m;
 mod readiness;
 mod responses;
 mod strangers;
