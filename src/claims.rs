@@ -1,6 +1,6 @@
 //! What a token says: its payload read once, and one pure function that judges it.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
 
 use serde::{
     Deserialize,
@@ -101,9 +101,9 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Judged {
     kind: TokenKind,
-    expires_at: u64,
-    refused_from: u64,
     issued_at: Option<u64>,
+    expires_at: u64,
+    accepted: Range<u64>,
 }
 
 /// Judges the claims of a token of this issuer (RFC 9068 §4): whom it is for, and when.
@@ -119,23 +119,21 @@ pub(crate) fn judge(
     if payload.confirmation {
         return Err(InvalidToken::SenderConstrained);
     }
-    let tolerance = rules.clock_tolerance;
-    let expires_at = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
+    let tolerance = rules.clock_tolerance.as_secs();
+    let now = now.as_secs();
     // A fraction is cut off `exp` and `iat`, and counts in full for `nbf`.
-    let expires_at = numeric_date(expires_at.floor(), "exp")?;
-    let refused_from = expires_at + tolerance.as_secs();
-    if now.as_secs() >= refused_from {
-        let ago = now.saturating_sub(Duration::from_secs(expires_at));
-        return Err(InvalidToken::Expired { ago });
+    let exp = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
+    let expires_at = numeric_date(exp.floor(), "exp")?;
+    let not_before = numeric_date(payload.not_before.map_or(0.0, f64::ceil), "nbf")?;
+    let accepted = not_before.saturating_sub(tolerance)..expires_at + tolerance;
+    if now >= accepted.end {
+        return Err(InvalidToken::Expired { ago: Duration::from_secs(now - expires_at) });
     }
-    if let Some(not_before) = payload.not_before {
-        let not_before = Duration::from_secs(numeric_date(not_before.ceil(), "nbf")?);
-        if not_before > now.saturating_add(tolerance) {
-            return Err(InvalidToken::NotYetValid { wait: not_before.saturating_sub(now) });
-        }
+    if now < accepted.start {
+        return Err(InvalidToken::NotYetValid { wait: Duration::from_secs(not_before - now) });
     }
     let issued_at = payload.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()?;
-    Ok(Judged { kind, expires_at, refused_from, issued_at })
+    Ok(Judged { kind, expires_at, accepted, issued_at })
 }
 
 /// Finds the permission model of Logto's that the audiences and `organization_id` speak of.
@@ -236,7 +234,7 @@ pub(crate) fn keep(
         kind: judged.kind,
         issued_at: judged.issued_at,
         expires_at: judged.expires_at,
-        refused_from: judged.refused_from,
+        accepted: judged.accepted.clone(),
         challenge,
         text: keeper.into_text(),
     })

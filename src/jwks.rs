@@ -266,7 +266,8 @@ impl Shared {
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
-        let mut state = self.lock();
+        // Whoever holds the lock is about to start one, or has just landed one.
+        let Ok(mut state) = self.state.try_lock() else { return };
         // Only one of the look-ups that saw it due goes on.
         if nanos(self.clock.monotonic()) < self.refresh_at.load(Ordering::Relaxed) {
             return;
