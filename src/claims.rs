@@ -1,110 +1,21 @@
-//! What a token says: its header and payload read once, and one pure function that judges them.
+//! What a token says: its payload read once, and one pure function that judges it.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{
-    Deserialize, Deserializer,
-    de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    Deserialize,
+    de::{IgnoredAny, MapAccess},
 };
 
 use crate::{
     algorithm::Algorithm,
     bearer::ChallengeSettings,
     issuer::ORGANIZATION_AUDIENCE,
+    json::{self, Members, Strings, Text},
     reason::{Excerpt, InvalidToken},
     scope::TokenKind,
     token::{Audiences, Span, ValidClaims},
 };
-
-/// A JWS in compact serialization, cut at its two dots (RFC 7515 §7.1).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Compact<'a> {
-    pub(crate) header: &'a str,
-    pub(crate) payload: &'a str,
-    pub(crate) signature: &'a str,
-    /// Header, dot and payload as they were received: what is signed.
-    pub(crate) signed: &'a str,
-}
-
-impl<'a> Compact<'a> {
-    pub(crate) fn parse(token: &'a str) -> Result<Self, InvalidToken> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::NotAJwt)?;
-        let (header, payload) = signed.split_once('.').ok_or(InvalidToken::NotAJwt)?;
-        if payload.contains('.') {
-            return Err(InvalidToken::NotAJwt);
-        }
-        if header.is_empty() || payload.is_empty() || signature.is_empty() {
-            return Err(InvalidToken::Malformed("an empty segment"));
-        }
-        Ok(Self { header, payload, signature, signed })
-    }
-}
-
-/// Strict base64url (RFC 7515 §2): no padding, no other characters, canonical trailing bits.
-pub(crate) fn decode(segment: &str, part: &'static str) -> Result<Vec<u8>, InvalidToken> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| InvalidToken::Malformed(part))
-}
-
-/// The same, into text.
-pub(crate) fn decode_text(segment: &str, part: &'static str) -> Result<String, InvalidToken> {
-    String::from_utf8(decode(segment, part)?).map_err(|_| InvalidToken::Malformed(part))
-}
-
-/// The JOSE header's members that matter here; `jku`, `jwk`, `x5u` and `x5c` are never looked at.
-#[derive(Debug, Default)]
-pub(crate) struct Header<'a> {
-    algorithm: Option<Cow<'a, str>>,
-    typ: Option<Cow<'a, str>>,
-    pub(crate) kid: Option<Cow<'a, str>>,
-    critical: bool,
-}
-
-impl<'a> Header<'a> {
-    pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
-        let mut header = Self::default();
-        read_object(json, &mut header, "the header is not a JSON object with string members")?;
-        Ok(header)
-    }
-
-    /// Refuses what is no access token (RFC 9068 §4), or asks for extensions (RFC 7515 §4.1.11).
-    pub(crate) fn check(&self) -> Result<(), InvalidToken> {
-        if self.critical {
-            return Err(InvalidToken::Critical);
-        }
-        let is_access_token = |typ: &str| {
-            typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
-        };
-        match self.typ.as_deref() {
-            Some(typ) if is_access_token(typ) => Ok(()),
-            typ => Err(InvalidToken::Type(typ.map(Excerpt::new))),
-        }
-    }
-
-    /// The algorithm, if it is on the list (RFC 8725 §3.1); the token's word alone selects nothing.
-    pub(crate) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, InvalidToken> {
-        let name = self.algorithm.as_deref().unwrap_or_default();
-        Algorithm::from_name(name)
-            .filter(|algorithm| allowed.contains(algorithm))
-            .ok_or_else(|| InvalidToken::Algorithm(Excerpt::new(name)))
-    }
-}
-
-impl<'de> Members<'de> for Header<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
-        match name {
-            "alg" => self.algorithm = Some(value.next_value::<Text<'de>>()?.0),
-            "typ" => self.typ = Some(value.next_value::<Text<'de>>()?.0),
-            "kid" => self.kid = Some(value.next_value::<Text<'de>>()?.0),
-            "crit" => {
-                value.next_value::<IgnoredAny>()?;
-                self.critical = true;
-            }
-            _ => drop(value.next_value::<IgnoredAny>()?),
-        }
-        Ok(())
-    }
-}
 
 /// The payload's members that are judged or kept.
 #[derive(Debug, Default)]
@@ -127,7 +38,7 @@ pub(crate) struct Payload<'a> {
 impl<'a> Payload<'a> {
     pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
         let mut payload = Self::default();
-        let outcome = read_object(json, &mut payload, "the payload is not a JSON object");
+        let outcome = json::read_object(json, &mut payload, "the payload is not a JSON object");
         match payload.reading {
             Some(claim) if outcome.is_err() => Err(InvalidToken::MalformedClaim(claim)),
             _ => outcome.map(|()| payload),
@@ -309,7 +220,7 @@ pub(crate) fn keep(
             .iter()
             .flat_map(Strings::iter)
             .find_map(organization_of_audience)
-            .map(|id| keeper.span(&Cow::Borrowed(id))),
+            .map(|id| keeper.span(id)),
         _ => optional(&payload.organization_id),
     };
     let payload = Span { start: 0, end: offset(json.len()) };
@@ -338,7 +249,7 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn span(&mut self, text: &Cow<'_, str>) -> Span {
+    fn span(&mut self, text: &str) -> Span {
         let distance = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
         let borrowed = self.json.get(distance..distance.wrapping_add(text.len()));
         let start = if borrowed == Some(text) {
@@ -363,161 +274,191 @@ impl Keeper<'_> {
 fn offset(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
-
-/// An object's members, one by one.
-trait Members<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error>;
-}
-
-/// Reads exactly one JSON object (serde's derive would also take an array), every member once.
-fn read_object<'de>(
-    json: &'de str,
-    members: &mut impl Members<'de>,
-    complaint: &'static str,
-) -> Result<(), InvalidToken> {
-    struct Object<'m, M> {
-        members: &'m mut M,
-        twice: &'m mut bool,
-    }
-
-    impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            let mut seen = Seen::new();
-            while let Some(Text(name)) = map.next_key()? {
-                if !seen.is_new(&name) {
-                    *self.twice = true;
-                    return Err(de::Error::custom("a member twice"));
-                }
-                self.members.member(&name, &mut map)?;
-            }
-            Ok(())
-        }
-    }
-
-    let mut twice = false;
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let object = Object { members, twice: &mut twice };
-    let outcome = deserializer.deserialize_map(object).and_then(|()| deserializer.end());
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(_) if twice => Err(InvalidToken::Members),
-        Err(_) => Err(InvalidToken::Malformed(complaint)),
-    }
-}
-
-/// The names of an object so far: a bounded list that allocates only for names with escapes.
-struct Seen<'de> {
-    names: [&'de str; MAX_MEMBERS],
-    escaped: Vec<String>,
-    count: usize,
-}
-
-impl<'de> Seen<'de> {
-    const fn new() -> Self {
-        Self { names: [""; MAX_MEMBERS], escaped: Vec::new(), count: 0 }
-    }
-
-    /// Remembers a name; false if it was there, or the list is full.
-    fn is_new(&mut self, name: &Cow<'de, str>) -> bool {
-        let (names, free) = self.names.split_at_mut(self.count);
-        if names.contains(&name.as_ref()) || self.escaped.iter().any(|known| known == name) {
-            return false;
-        }
-        let Some(slot) = free.first_mut() else { return false };
-        match name {
-            Cow::Borrowed(name) => {
-                *slot = name;
-                self.count += 1;
-            }
-            Cow::Owned(name) if self.escaped.len() < MAX_MEMBERS => self.escaped.push(name.clone()),
-            Cow::Owned(_) => return false,
-        }
-        true
-    }
-}
-
-/// A JSON string, borrowed unless it holds escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-/// One string, or an array of strings.
-#[derive(Debug)]
-enum Strings<'a> {
-    One(Cow<'a, str>),
-    Several(Vec<Cow<'a, str>>),
-}
-
-impl Strings<'_> {
-    fn iter(&self) -> impl Iterator<Item = &str> {
-        let texts = match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Several(several) => several,
-        };
-        texts.iter().map(AsRef::as_ref)
-    }
-}
-
-impl<'de> Deserialize<'de> for Strings<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringsVisitor;
-
-        impl<'de> Visitor<'de> for StringsVisitor {
-            type Value = Strings<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of strings")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Strings<'de>, E> {
-                Ok(Strings::One(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Strings<'de>, E> {
-                Ok(Strings::One(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strings<'de>, A::Error> {
-                let mut texts = Vec::new();
-                while let Some(Text(text)) = seq.next_element()? {
-                    texts.push(text);
-                }
-                Ok(Strings::Several(texts))
-            }
-        }
-
-        deserializer.deserialize_any(StringsVisitor)
-    }
-}
-
 /// The last second of the year 9999.
 const MAX_NUMERIC_DATE: f64 = 253_402_300_799.0;
-const MAX_MEMBERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    fn rules(organizations: bool) -> Rules {
+        Rules {
+            issuer: "https://t/oidc".into(),
+            audiences: Arc::from(["https://shopping.api".into(), "https://other.api".into()]),
+            organizations,
+            algorithms: Algorithm::LOGTO.into(),
+            clock_tolerance: Duration::from_secs(30),
+        }
+    }
+
+    fn judged(json: &str, organizations: bool) -> Result<ValidClaims, InvalidToken> {
+        let payload = Payload::parse(json)?;
+        let judged = judge(&payload, &rules(organizations), NOW)?;
+        keep(json, &payload, &judged, None)
+    }
+
+    /// A good payload with some members in place of the usual ones; `null` in Rust's sense leaves
+    /// one out.
+    fn payload(changes: &[(&str, Option<&str>)]) -> String {
+        let mut members = vec![
+            ("iss", "\"https://t/oidc\""),
+            ("sub", "\"alice\""),
+            ("aud", "\"https://shopping.api\""),
+            ("exp", "1000100"),
+        ];
+        for (name, value) in changes {
+            members.retain(|(member, _)| member != name);
+            members.extend(value.map(|value| (*name, value)));
+        }
+        let members = members.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+    #[test]
+    fn claims_are_judged_by_rfc_9068_section_4() {
+        use InvalidToken::{MalformedClaim, Members, MissingClaim, SenderConstrained};
+        judged(&payload(&[]), false).unwrap();
+        for (changes, reason) in [
+            (&[("iss", Some("7"))][..], MalformedClaim("iss")),
+            (&[("iss", Some("[\"https://t/oidc\"]"))], MalformedClaim("iss")),
+            (&[("sub", None)], MissingClaim("sub")),
+            (&[("sub", Some("\"\""))], MissingClaim("sub")),
+            (&[("sub", Some("null"))], MalformedClaim("sub")),
+            (&[("aud", None)], MissingClaim("aud")),
+            (&[("aud", Some("null"))], MalformedClaim("aud")),
+            (&[("aud", Some("[1]"))], MalformedClaim("aud")),
+            (&[("aud", Some("[[\"https://shopping.api\"]]"))], MalformedClaim("aud")),
+            (&[("aud", Some("{\"x\":\"https://shopping.api\"}"))], MalformedClaim("aud")),
+            (&[("scope", Some("[\"a\"]"))], MalformedClaim("scope")),
+            (&[("scope", Some("null"))], MalformedClaim("scope")),
+            (&[("client_id", Some("1"))], MalformedClaim("client_id")),
+            (&[("organization_id", Some("null"))], MalformedClaim("organization_id")),
+            (&[("organization_id", Some("\"\""))], MalformedClaim("organization_id")),
+            (&[("exp", None)], MissingClaim("exp")),
+            (&[("exp", Some("\"1000100\""))], MalformedClaim("exp")),
+            (&[("exp", Some("null"))], MalformedClaim("exp")),
+            (&[("exp", Some("true"))], MalformedClaim("exp")),
+            (&[("exp", Some("-1"))], MalformedClaim("exp")),
+            (&[("exp", Some("1e300"))], MalformedClaim("exp")),
+            (&[("exp", Some("1e400"))], MalformedClaim("exp")),
+            (&[("exp", Some("NaN"))], MalformedClaim("exp")),
+            (&[("exp", Some("253402300800"))], MalformedClaim("exp")),
+            (&[("nbf", Some("-1"))], MalformedClaim("nbf")),
+            (&[("iat", Some("1e300"))], MalformedClaim("iat")),
+            (&[("cnf", Some("{}"))], SenderConstrained),
+            (&[("cnf", Some("null"))], SenderConstrained),
+            (&[("x\":1,\"x", Some("2"))], Members),
+        ] {
+            assert_eq!(judged(&payload(changes), false).unwrap_err(), reason, "{changes:?}");
+        }
+        let many = (0..70).map(|n| format!("\"m{n}\":1")).collect::<Vec<_>>().join(",");
+        assert_eq!(judged(&format!("{{{many}}}"), false).unwrap_err(), Members);
+        assert!(judged("[\"https://t/oidc\"]", false).is_err());
+    }
+
+    #[test]
+    fn exp_and_nbf_have_a_tolerance_and_count_fractions_against_the_token() {
+        for (claim, value, good) in [
+            ("exp", "1000000", true),
+            ("exp", "999971", true),
+            ("exp", "999970", false),
+            ("exp", "999970.9", false),
+            ("exp", "999971.9", true),
+            ("exp", "1000100.5", true),
+            ("exp", "1.0001e6", true),
+            ("exp", "0", false),
+            ("nbf", "1", true),
+            ("nbf", "1000030", true),
+            ("nbf", "1000030.1", false),
+            ("nbf", "1000031", false),
+            ("iat", "9999999", true),
+            ("iat", "5.5", true),
+        ] {
+            let outcome = judged(&payload(&[(claim, Some(value))]), false);
+            assert_eq!(outcome.is_ok(), good, "{claim} = {value}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_audience_decides_the_kind() {
+        use TokenKind::{Global, OrganizationPermissions, OrganizationResource};
+        let ours = "https://shopping.api";
+        let refused = Err(());
+        for (aud, claim, with_organizations, without) in [
+            (&[ours][..], None, Ok(Global), Ok(Global)),
+            (&[ours], Some("acme"), Ok(OrganizationResource), Ok(OrganizationResource)),
+            (&["https://x", ours], None, Ok(Global), Ok(Global)),
+            (&[ours, "https://other.api"], None, Ok(Global), Ok(Global)),
+            (&["urn:logto:organization:acme"], None, Ok(OrganizationPermissions), refused),
+            (&["urn:logto:organization:acme"], Some("acme"), Ok(OrganizationPermissions), refused),
+            (&["urn:logto:organization:acme"], Some("evil"), refused, refused),
+            (&["urn:logto:organization:"], None, refused, refused),
+            (&["urn:logto:organization:a", "urn:logto:organization:b"], None, refused, refused),
+            (&["urn:logto:organization:a", "https://x"], None, refused, refused),
+            (&["https://x", "urn:logto:organization:a"], None, refused, refused),
+            (&[ours, "urn:logto:organization:a"], None, refused, refused),
+            (&["urn:logto:organization:a", ours], Some("a"), refused, refused),
+            (&[ours, "urn:logto:organization:"], None, refused, refused),
+            (&["urn:logto:resource:organizations"], None, refused, refused),
+            (&[ours, "urn:logto:resource:organizations"], None, refused, refused),
+            (&["https://shopping.api/"], None, refused, refused),
+            (&["https://shopping.ap"], None, refused, refused),
+            (&["https://shopping.api.evil"], None, refused, refused),
+            (&["HTTPS://SHOPPING.API"], None, refused, refused),
+            (&[""], None, refused, refused),
+            (&[], None, refused, refused),
+        ] {
+            for (organizations, expected) in [(true, with_organizations), (false, without)] {
+                let array = serde_json::to_string(aud).unwrap();
+                let claim = claim.map(|claim| format!("\"{claim}\""));
+                let mut changes = vec![("aud", Some(array.as_str()))];
+                changes.extend(claim.as_deref().map(|claim| ("organization_id", Some(claim))));
+                let kind = judged(&payload(&changes), organizations).map(|claims| claims.kind);
+                assert_eq!(kind.map_err(drop), expected, "{aud:?}, {claim:?}, {organizations}");
+            }
+        }
+    }
+
+    #[test]
+    fn escaped_claims_are_kept_unescaped() {
+        let json = payload(&[
+            ("sub", Some("\"\\u0061li\\u0063e\"")),
+            ("aud", Some("[\"https:\\/\\/shopping.api\",\"https://x\"]")),
+            ("client_id", Some("\"app\"")),
+            ("scope", Some("\"a \\u0062\"")),
+        ]);
+        let token = crate::AccessToken::new(judged(&json, false).unwrap());
+        assert_eq!(token.subject(), "alice");
+        assert_eq!(token.client_id(), Some("app"));
+        assert_eq!(token.audience().collect::<Vec<_>>(), ["https://shopping.api", "https://x"]);
+        assert!(token.scopes().contains("b"));
+        assert_eq!(token.claims::<serde_json::Value>().unwrap()["sub"], "alice");
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics(json in ".*") {
+            let _ = judged(&json, true);
+        }
+
+        #[test]
+        fn no_claim_of_any_type_panics(
+            name in "iss|sub|aud|exp|nbf|iat|jti|scope|client_id|organization_id|cnf",
+            value in "-?[0-9]{1,30}(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?|\"\\PC*\"|\\[[0-9,]*\\]|null",
+        ) {
+            let _ = judged(&payload(&[(&name, Some(&value))]), true);
+        }
+
+        #[test]
+        fn what_is_kept_is_what_was_said(sub in "\\PC{1,20}", scope in "[a-z:\\\\\"é ]{0,20}") {
+            let quoted = |text: &str| serde_json::to_string(text).unwrap();
+            let json = payload(&[("sub", Some(&quoted(&sub))), ("scope", Some(&quoted(&scope)))]);
+            let token = crate::AccessToken::new(judged(&json, false).unwrap());
+            prop_assert_eq!(token.subject(), sub);
+            prop_assert_eq!(token.scopes().as_str(), scope);
+        }
+    }
+}

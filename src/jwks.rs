@@ -520,3 +520,6 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// With the last good keys there is time.
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;

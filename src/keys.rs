@@ -332,3 +332,6 @@ fn base64url(text: &str) -> Result<Vec<u8>, &'static str> {
 }
 
 const MAX_KEYS: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,7 @@ where
             }
             Err(error) => return ResponseFuture::refused(error, request.headers()),
         }
-        ResponseFuture::Inner { future: self.inner.call(request) }
+        ResponseFuture::inner(self.inner.call(request))
     }
 }
 
@@ -163,7 +163,7 @@ where
             Err(error) => Ok(response::refusal(error, response::is_grpc(request.headers()))),
         }
     });
-    ResponseFuture::Deferred { future }
+    ResponseFuture::deferred(future)
 }
 
 fn is_preflight<B>(request: &Request<B>) -> bool {

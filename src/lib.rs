@@ -11,7 +11,9 @@ mod error;
 mod extract;
 mod fetch;
 mod issuer;
+mod json;
 mod jwks;
+mod jws;
 mod keys;
 mod layer;
 #[cfg(feature = "client")]

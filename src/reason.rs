@@ -197,9 +197,8 @@ fn hint_at_slash(
     expected: &[Box<str>],
 ) -> fmt::Result {
     let bare = found.0.trim_end_matches('/');
-    let differs_by_slash =
-        |one: &Box<str>| one.trim_end_matches('/') == bare && one.as_ref() != found.0.as_ref();
-    if expected.iter().any(differs_by_slash) {
+    let mut others = expected.iter().filter(|one| one.as_ref() != found.0.as_ref());
+    if others.any(|one| one.trim_end_matches('/') == bare) {
         f.write_str(": mind the trailing slash")?;
     }
     Ok(())

@@ -188,16 +188,17 @@ mod path {
     };
     use http::Extensions;
 
-    use super::{AccessToken, AuthError, Cow, Request};
+    use super::{AccessToken, AuthError, Request};
     use crate::error::AuthErrorKind;
 
     /// Ties the token to the organization that every value of this parameter names.
     pub(super) fn tie(
         token: &AccessToken,
-        parameter: &Cow<'static, str>,
+        parameter: &str,
         extensions: &mut Extensions,
     ) -> Result<AccessToken, AuthError> {
-        let unknown = || token.refuse(AuthErrorKind::UnknownPathParameter(parameter.clone()));
+        let unknown =
+            || token.refuse(AuthErrorKind::UnknownPathParameter(parameter.to_owned().into()));
         let params = match raw_path_params(extensions) {
             Some(Ok(params)) => params,
             Some(Err(InvalidUtf8InPathParam(_))) => {
@@ -205,7 +206,7 @@ mod path {
             }
             _ => return Err(unknown()),
         };
-        let named = params.iter().filter(|(name, _)| *name == parameter.as_ref());
+        let named = params.iter().filter(|(name, _)| *name == parameter);
         let mut tied = None;
         for (_, id) in named {
             tied = Some(token.in_organization(id)?);
@@ -257,7 +258,7 @@ where
         let preflight = request.extensions().get().is_some_and(is_preflight);
         let admitted = if preflight { Ok(()) } else { self.guard.admit(&mut request) };
         match admitted {
-            Ok(()) => ResponseFuture::Inner { future: self.inner.call(request) },
+            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
             Err(error) => ResponseFuture::refused(error, request.headers()),
         }
     }

@@ -14,21 +14,38 @@ use crate::error::AuthError;
 
 pin_project! {
     /// The response future of this crate's services.
+    pub struct ResponseFuture<F, B, E> {
+        #[pin]
+        answer: Answer<F, B, E>,
+    }
+}
+
+pin_project! {
     #[project = Projected]
-    pub enum ResponseFuture<F, B, E> {
-        #[doc(hidden)]
+    enum Answer<F, B, E> {
         Inner { #[pin] future: F },
-        #[doc(hidden)]
         Refused { response: Option<Response<B>> },
-        /// Keys have to be fetched before anything can be said.
-        #[doc(hidden)]
-        Deferred { future: Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>> },
+        // Keys have to be fetched before anything can be said.
+        Deferred { future: Deferred<B, E> },
+    }
+}
+
+type Deferred<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
+
+impl<F, B, E> ResponseFuture<F, B, E> {
+    pub(crate) const fn inner(future: F) -> Self {
+        Self { answer: Answer::Inner { future } }
+    }
+
+    pub(crate) const fn deferred(future: Deferred<B, E>) -> Self {
+        Self { answer: Answer::Deferred { future } }
     }
 }
 
 impl<F, B: Default, E> ResponseFuture<F, B, E> {
     pub(crate) fn refused(error: AuthError, request: &HeaderMap) -> Self {
-        Self::Refused { response: Some(refusal(error, is_grpc(request))) }
+        let response = Some(refusal(error, is_grpc(request)));
+        Self { answer: Answer::Refused { response } }
     }
 }
 
@@ -39,7 +56,7 @@ where
     type Output = Result<Response<B>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
+        match self.project().answer.project() {
             Projected::Inner { future } => future.poll(cx),
             Projected::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
@@ -53,11 +70,7 @@ where
 
 impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inner { .. } => "ResponseFuture::Inner",
-            Self::Refused { .. } => "ResponseFuture::Refused",
-            Self::Deferred { .. } => "ResponseFuture::Deferred",
-        })
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 

@@ -7,12 +7,13 @@ use tokio::runtime::Handle;
 
 use crate::{
     bearer::{self, ChallengeSettings},
-    claims::{self, Compact, Header, Payload, Rules},
+    claims::{self, Payload, Rules},
     clock::{Clock, SystemClock},
     error::{AuthError, AuthErrorKind, ConfigError, KeysError, KeysUnavailable},
     fetch::HttpClients,
     issuer::{Issuer, TrustedIssuer},
     jwks::{Freshness, KeyStore, LookUp, Patience},
+    jws::{self, Compact, Header},
     reason::{Excerpt, InvalidRequest, InvalidToken},
     token::{AccessToken, Anonymous},
     verified::{Digest, Verified, VerifiedTokens},
@@ -129,6 +130,12 @@ impl Validator {
         Anonymous { preflight, challenge: Some(Arc::clone(&self.0.challenge)) }
     }
 
+    /// The keys of the first issuer.
+    #[cfg(all(test, feature = "testing"))]
+    pub(crate) fn keys(&self) -> &KeyStore {
+        &self.0.issuers[0].keys
+    }
+
     async fn wait_and_look(&self, token: &str) -> Result<AccessToken, AuthErrorKind> {
         let mut patience = Patience::default();
         loop {
@@ -187,15 +194,15 @@ impl Validator {
         patience: &Patience,
         remember: impl FnOnce(Verified),
     ) -> Result<Verdict<'_>, InvalidToken> {
-        let header = claims::decode_text(compact.header, "the header is not base64url of UTF-8")?;
+        let header = jws::decode_text(compact.header, "the header is not base64url of UTF-8")?;
         let header = Header::parse(&header)?;
         header.check()?;
-        let json = claims::decode_text(compact.payload, "the payload is not base64url of UTF-8")?;
+        let json = jws::decode_text(compact.payload, "the payload is not base64url of UTF-8")?;
         let payload = Payload::parse(&json)?;
         let (issuer, Trusted { rules, keys }) = self.trusted(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
         let judged = claims::judge(&payload, rules, self.0.clock.unix_time())?;
-        let signature = claims::decode(compact.signature, "the signature is not base64url")?;
+        let signature = jws::decode(compact.signature, "the signature is not base64url")?;
         let key = match keys.look_up(header.kid.as_deref(), algorithm, patience) {
             LookUp::Key(key) => key,
             LookUp::Refused(reason) => return Err(reason),

@@ -1,3 +1,15 @@
-//! The integration tests: one binary, a module per concern.
+//! One binary for the integration tests: a module per concern.
 
+mod captures;
+mod cors;
+mod example;
+mod extract;
+mod guards;
+mod keys_over_time;
+mod logging;
 mod m2m;
+mod readiness;
+mod responses;
+mod strangers;
+mod support;
+mod vectors;

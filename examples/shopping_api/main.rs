@@ -1,0 +1,119 @@
+//! A shop behind Logto: `cargo run --example shopping_api`, and paste what it prints.
+//!
+//! Without `LOGTO_ENDPOINT` it brings its own Logto, in-process. With it, it talks to that tenant:
+//! see `config.rs` for the other settings.
+
+mod api;
+mod config;
+
+use std::{net::Ipv4Addr, process::ExitCode};
+
+use tokio::{net::TcpListener, signal};
+use tower_logto::testing::{TestApp, TestIssuer};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,tower_logto=debug".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(complaint) => {
+            eprintln!("shopping_api: {complaint}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run() -> Result<(), String> {
+    let config = config::Config::from_env()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
+        .await
+        .map_err(|error| format!("PORT: 127.0.0.1:{} cannot be had: {error}", config.port))?;
+    let url = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
+    let embedded = match &config.endpoint {
+        Some(_) => None,
+        None => Some(embedded_issuer(config.issuer_port, &config.resource).await?),
+    };
+    let endpoint = config.endpoint.clone().or(embedded.as_ref().map(TestIssuer::endpoint));
+    let (issuer, validator) = config.validator(&endpoint.unwrap_or_default(), &url)?;
+    let app = api::router(validator).merge(api::metadata(&config.resource, &issuer).router());
+    print_commands(&url, issuer.as_str(), &config.resource, embedded.is_some());
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop_signal())
+        .await
+        .map_err(|error| format!("the server stopped: {error}"))
+}
+
+async fn embedded_issuer(port: u16, resource: &str) -> Result<TestIssuer, String> {
+    let reader = TestApp::new("reader", "reader-secret").grant(resource, ["read:products"]);
+    let writer = TestApp::new("writer", "writer-secret")
+        .grant(resource, ["read:products", "write:products"])
+        .organization("acme", ["read:members", "invite:member"])
+        .organization_grant("acme", resource, ["read:members", "invite:member"]);
+    TestIssuer::builder()
+        .port(port)
+        .app(reader)
+        .app(writer)
+        .start()
+        .await
+        .map_err(|error| format!("ISSUER_PORT: 127.0.0.1:{port} cannot be had: {error}"))
+}
+
+fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
+    println!("The shop is open at {api}, for tokens of {issuer} for {resource}.");
+    if !embedded {
+        println!("Fetch a token as in Logto's machine-to-machine quick start, and try:");
+        println!("  curl -i {api}/products -H \"Authorization: Bearer $TOKEN\"");
+        return;
+    }
+    let token = |app: &str, parameters: &str| {
+        format!(
+            "$(curl -s -u {app}:{app}-secret {issuer}/token -d grant_type=client_credentials {parameters} \
+             | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')"
+        )
+    };
+    let products = format!("-d resource={resource} -d 'scope=read:products write:products'");
+    let members = format!("-d resource={resource} -d organization_id=acme -d scope=read:members");
+    let permissions = "-d organization_id=acme -d scope=invite:member";
+    println!(
+        "No LOGTO_ENDPOINT is set, so {issuer} is a test issuer inside this process.\n\
+         Paste these into another terminal:\n\n\
+         # tokens, as in Logto's machine-to-machine quick start\n\
+         READER={}\n\
+         WRITER={}\n\
+         MEMBER={}\n\
+         INVITER={}\n\n\
+         # 200, 401, 403\n\
+         curl -i {api}/products -H \"Authorization: Bearer $READER\"\n\
+         curl -i {api}/products\n\
+         curl -i -X POST {api}/products -H \"Authorization: Bearer $READER\"\n\n\
+         # 201, then the organization's routes\n\
+         curl -i -X POST {api}/products -H \"Authorization: Bearer $WRITER\"\n\
+         curl -i {api}/orgs/acme/members -H \"Authorization: Bearer $MEMBER\"\n\
+         curl -i {api}/org-permissions/acme -H \"Authorization: Bearer $INVITER\"\n\
+         curl -i {api}/me -H \"Authorization: Bearer $WRITER\"\n",
+        token("reader", &products),
+        token("writer", &products),
+        token("writer", &members),
+        token("writer", permissions),
+    );
+}
+
+/// Ctrl-C, or the SIGTERM of an orchestrator.
+async fn stop_signal() {
+    #[cfg(unix)]
+    let terminated = async {
+        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(mut terminated) => drop(terminated.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        _ = signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,192 @@
+//! The front door: every route of `examples/shopping_api`, and the program itself.
+
+#[path = "../../examples/shopping_api/api.rs"]
+#[allow(unreachable_pub, dead_code, reason = "the example's own file")]
+mod api;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use serde_json::Value;
+use tower_logto::testing::{TestApp, TestIssuer};
+
+use crate::support::{SHOP, Server};
+
+/// A token as in Logto's machine-to-machine quick start.
+async fn fetch_token(issuer: &str, app: &str, parameters: &[(&str, &str)]) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut form = vec![("grant_type", "client_credentials")];
+    form.extend(parameters);
+    let answer = client
+        .post(format!("{issuer}/token"))
+        .basic_auth(app, Some(format!("{app}-secret")))
+        .form(&form)
+        .send()
+        .await
+        .unwrap();
+    let answer: Value = answer.json().await.unwrap();
+    answer["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+#[tokio::test]
+async fn every_route_with_every_kind_of_token() {
+    let logto = TestIssuer::builder()
+        .app(TestApp::new("reader", "reader-secret").grant(SHOP, ["read:products"]))
+        .app(
+            TestApp::new("writer", "writer-secret")
+                .grant(SHOP, ["read:products", "write:products"])
+                .organization("acme", ["read:members", "invite:member"])
+                .organization_grant("acme", SHOP, ["read:members", "invite:member"]),
+        )
+        .start()
+        .await
+        .unwrap();
+    let trusted = logto.trusted(SHOP).organizations();
+    let validator = tower_logto::Validator::builder().issuer(trusted).build().unwrap();
+    let metadata = api::metadata(SHOP, &logto.issuer());
+    let server = Server::start(api::router(validator).merge(metadata.router())).await;
+    let issuer = logto.issuer().to_string();
+    let products = ("scope", "read:products write:products");
+    let reader = fetch_token(&issuer, "reader", &[("resource", SHOP), products]).await;
+    let writer = fetch_token(&issuer, "writer", &[("resource", SHOP), products]).await;
+    let organization = ("organization_id", "acme");
+    let scope = ("scope", "read:members invite:member");
+    let member = fetch_token(&issuer, "writer", &[("resource", SHOP), organization, scope]).await;
+    let inviter = fetch_token(&issuer, "writer", &[organization, scope]).await;
+    let callers = [None, Some(&reader), Some(&writer), Some(&member), Some(&inviter)];
+    for (method, path, statuses) in [
+        ("GET", "/public", [200, 200, 200, 200, 200]),
+        ("GET", "/products", [401, 200, 200, 403, 403]),
+        ("POST", "/products", [401, 403, 201, 403, 403]),
+        ("GET", "/me", [401, 200, 200, 200, 200]),
+        ("GET", "/orgs/acme/members", [401, 403, 403, 200, 403]),
+        ("GET", "/orgs/evil/members", [401, 403, 403, 403, 403]),
+        ("GET", "/org-permissions/acme", [401, 403, 403, 403, 200]),
+        ("GET", "/org-permissions/evil", [401, 403, 403, 403, 403]),
+        ("GET", "/.well-known/oauth-protected-resource", [200, 200, 200, 200, 200]),
+    ] {
+        for (position, (caller, status)) in callers.iter().zip(statuses).enumerate() {
+            let request = server.request(method, path);
+            let request = caller.iter().fold(request, |request, token| request.bearer_auth(token));
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status, "{method} {path} by caller {position}");
+        }
+    }
+    let me: Value = server.get("/me", &member).await.json().await.unwrap();
+    assert_eq!(me["client_id"], "writer");
+    assert_eq!(me["aud"], serde_json::json!([SHOP]));
+    assert_eq!(me["organization_id"], "acme");
+}
+
+/// The example as `cargo test` built it.
+fn program() -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
+    let path: PathBuf = profile.join("examples/shopping_api");
+    assert!(path.exists(), "cargo build --example shopping_api first: {}", path.display());
+    let mut program = Command::new(path);
+    let settings = ["LOGTO_ENDPOINT", "LOGTO_RESOURCE", "LOGTO_JWKS_URI", "LOGTO_ALLOW_HTTP"];
+    for name in settings {
+        program.env_remove(name);
+    }
+    program.env("PORT", "0").env("ISSUER_PORT", "0").stdout(Stdio::piped()).stderr(Stdio::piped());
+    program
+}
+
+/// The program, stopped when dropped.
+struct Running(Child);
+
+impl Running {
+    /// Starts it, and reads where it serves.
+    fn start(mut program: Command) -> (Self, String, BufReader<ChildStdout>) {
+        let mut child = program.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = url.unwrap_or_else(|| panic!("{line:?}")).trim_end_matches(',').to_owned();
+        (Self(child), url, output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn the_program_starts_while_logto_is_down_and_ends_on_sigterm() {
+    let mut down = program();
+    down.env("LOGTO_ENDPOINT", "http://127.0.0.1:9");
+    let (mut running, url, _output) = Running::start(down);
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let open = client.get(format!("{url}/public")).send().await.unwrap();
+    assert_eq!(open.status(), 200);
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_printed_commands_do_what_they_say() {
+    let (mut running, url, mut output) = Running::start(program());
+    let mut commands = String::new();
+    for line in (&mut output).lines() {
+        let line = line.unwrap();
+        let is_last = line.contains("/me ");
+        commands.push_str(&line);
+        commands.push('\n');
+        if is_last {
+            break;
+        }
+    }
+    let script = commands.split_once("quick start\n").unwrap().1;
+    let script = script.replace("curl -i", "curl -s -o /dev/null -w '%{http_code}\\n'");
+    let shell = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let statuses = String::from_utf8(shell.stdout).unwrap();
+    assert_eq!(
+        statuses.lines().collect::<Vec<_>>(),
+        ["200", "401", "403", "201", "200", "200", "200"]
+    );
+    assert!(url.starts_with("http://127.0.0.1:"));
+    running.0.kill().unwrap();
+}
+
+#[test]
+fn a_wrong_value_is_a_clear_message_and_exit_code_2() {
+    for (name, value) in [
+        ("LOGTO_ENDPOINT", "tenant.logto.app"),
+        ("LOGTO_ENDPOINT", "https://tenant.logto.app/oidc"),
+        ("LOGTO_ENDPOINT", "http://logto:3001"),
+        ("LOGTO_RESOURCE", "two words"),
+        ("LOGTO_JWKS_URI", "http://logto:3001/oidc/jwks"),
+        ("LOGTO_CLOCK_TOLERANCE_SECS", "-1"),
+        ("LOGTO_CLOCK_TOLERANCE_SECS", "301"),
+        ("LOGTO_JWKS_COOLDOWN_SECS", "0"),
+        ("LOGTO_JWKS_COOLDOWN_SECS", "ten"),
+        ("LOGTO_ALLOW_HTTP", "yes"),
+        ("PORT", "65536"),
+        ("ISSUER_PORT", "x"),
+    ] {
+        let output = program().env(name, value).output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {complaint}");
+        assert!(
+            complaint.contains(&format!("shopping_api: {name}: ")),
+            "{name}={value}: {complaint}"
+        );
+    }
+}
+
+#[test]
+fn plain_http_inside_a_network_is_allowed_by_name() {
+    let mut internal = program();
+    internal.env("LOGTO_ENDPOINT", "http://logto:3001").env("LOGTO_ALLOW_HTTP", "1");
+    let (_running, url, _output) = Running::start(internal);
+    assert!(url.starts_with("http://127.0.0.1:"));
+}

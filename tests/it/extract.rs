@@ -1,0 +1,109 @@
+//! axum's extractors: absent, bad, anonymous, custom claims.
+
+use axum::{Router, routing::get};
+use serde::Deserialize;
+use tower_logto::{AccessToken, Anonymous, AuthLayer, Claims, Scoped, scopes};
+
+use crate::support::{SHOP, Server, Stage};
+
+scopes! {
+    ReadProducts = "read:products";
+    Manage = all["read:products", "write:products"];
+    Either = any["read:products", "write:products"];
+    OfAnyKind = "read:products" for any_kind;
+    InviteMember = "invite:member" for OrganizationPermissions;
+}
+
+#[derive(Deserialize)]
+struct Tier {
+    tier: String,
+}
+
+fn routes(layer: AuthLayer) -> Router {
+    Router::new()
+        .route("/token", get(async |token: AccessToken| token.subject().to_owned()))
+        .route(
+            "/maybe",
+            get(async |token: Option<AccessToken>| {
+                token.map_or("anonymous".into(), |token| token.subject().to_owned())
+            }),
+        )
+        .route("/claims", get(async |Claims(claims): Claims<Tier>| claims.tier))
+        .route(
+            "/maybe-claims",
+            get(async |claims: Option<Claims<Tier>>| {
+                claims.map_or("anonymous".into(), |Claims(claims)| claims.tier)
+            }),
+        )
+        .route(
+            "/read",
+            get(async |token: Scoped<ReadProducts>| token.into_token().subject().to_owned()),
+        )
+        .route("/manage", get(async |_: Scoped<Manage>| "managed"))
+        .route("/either", get(async |_: Scoped<Either>| "either"))
+        .route("/any-kind", get(async |_: Scoped<OfAnyKind>| "any kind"))
+        .route("/invite", get(async |_: Scoped<InviteMember>| "invited"))
+        .route(
+            "/maybe-read",
+            get(
+                async |token: Option<Scoped<ReadProducts>>| {
+                    if token.is_some() { "scoped" } else { "anonymous" }
+                },
+            ),
+        )
+        .route(
+            "/extension",
+            get(async |anonymous: Option<axum::Extension<Anonymous>>| {
+                if anonymous.is_some_and(|anonymous| !anonymous.is_preflight()) {
+                    "anonymous"
+                } else {
+                    "token"
+                }
+            }),
+        )
+        .route_layer(layer)
+}
+
+#[tokio::test]
+async fn every_extractor_with_every_kind_of_caller() {
+    let stage = Stage::set().await;
+    let server = Server::start(routes(AuthLayer::new(stage.validator()).optional())).await;
+    let token = || stage.logto.token().audience(SHOP).subject("alice").scopes(["read:products"]);
+    let good = token().claim("tier", "gold").build();
+    let bad = token().bad_signature().build();
+    let organization = token().organization_id("acme").build();
+    let callers = [None, Some(&good), Some(&bad), Some(&organization)];
+    for (path, expected) in [
+        ("/token", [(401, ""), (200, "alice"), (401, ""), (200, "alice")]),
+        ("/maybe", [(200, "anonymous"), (200, "alice"), (401, ""), (200, "alice")]),
+        ("/claims", [(401, ""), (200, "gold"), (401, ""), (401, "")]),
+        ("/maybe-claims", [(200, "anonymous"), (200, "gold"), (401, ""), (401, "")]),
+        ("/read", [(401, ""), (200, "alice"), (401, ""), (403, "")]),
+        ("/manage", [(401, ""), (403, ""), (401, ""), (403, "")]),
+        ("/either", [(401, ""), (200, "either"), (401, ""), (403, "")]),
+        ("/any-kind", [(401, ""), (200, "any kind"), (401, ""), (200, "any kind")]),
+        ("/invite", [(401, ""), (403, ""), (401, ""), (403, "")]),
+        ("/maybe-read", [(200, "anonymous"), (200, "scoped"), (401, ""), (403, "")]),
+        ("/extension", [(200, "anonymous"), (200, "token"), (401, ""), (200, "token")]),
+    ] {
+        for (caller, (status, body)) in callers.iter().zip(expected) {
+            let request = server.request("GET", path);
+            let request = caller.iter().fold(request, |request, token| request.bearer_auth(token));
+            let response = request.send().await.unwrap();
+            let found = (response.status().as_u16(), response.text().await.unwrap());
+            assert_eq!(found, (status, body.to_owned()), "{path} {:?}", caller.map(|t| &t[..20]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_whose_token_it_is_and_never_the_token() {
+    let stage = Stage::set().await;
+    let text = stage.logto.token().audience(SHOP).subject("alice").build();
+    let token = stage.validator().validate(&text).await.unwrap();
+    let debug = format!("{token:?}");
+    assert!(debug.contains("alice"), "{debug}");
+    for part in text.split('.') {
+        assert!(!debug.contains(part), "{debug}");
+    }
+}

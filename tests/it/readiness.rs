@@ -1,0 +1,94 @@
+//! tower's contract: a service is called only after it was polled ready, and bodies are generic.
+
+use std::{convert::Infallible, time::Duration};
+
+use http::{Request, Response};
+use tower::{Layer as _, Service as _, ServiceExt as _, limit::ConcurrencyLimit, service_fn};
+use tower_logto::{AccessToken, AuthLayer, RequireScopes};
+use tower_test::mock;
+
+use crate::support::Stage;
+
+/// A body that is nobody's.
+#[derive(Debug, Default, PartialEq)]
+struct Body(&'static str);
+
+fn request(token: Option<&str>) -> Request<Body> {
+    let request = Request::builder();
+    let request = match token {
+        Some(token) => request.header("authorization", format!("Bearer {token}")),
+        None => request,
+    };
+    request.body(Body("question")).unwrap()
+}
+
+#[tokio::test]
+async fn a_concurrency_limit_inside_keeps_its_places() {
+    let stage = Stage::set().await;
+    let inner = service_fn(async |request: Request<Body>| {
+        assert!(request.extensions().get::<AccessToken>().is_some());
+        Ok::<_, Infallible>(Response::new(Body("answer")))
+    });
+    let layer = AuthLayer::new(stage.validator());
+    let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
+    let good = stage.logto.token().build();
+    // A refusal before, between and after: deferred (keys are fetched) and synchronous.
+    for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
+        let response =
+            service.ready().await.unwrap().call(request(token.map(String::as_str))).await;
+        let expected = if token.is_some() { Body("answer") } else { Body::default() };
+        assert_eq!(response.unwrap().into_body(), expected);
+    }
+}
+
+#[tokio::test]
+async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
+    let stage = Stage::set().await;
+    let (inner, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    // A ConcurrencyLimit panics when it is called without having been polled ready.
+    let guarded = RequireScopes::all(["a"]).layer(ConcurrencyLimit::new(inner, 2));
+    let mut service = AuthLayer::new(stage.validator()).layer(guarded);
+    handle.allow(2);
+    stage.logto.hang();
+    let token = stage.logto.token().scopes(["a"]).build();
+    let first = service.ready().await.unwrap().call(request(Some(&token)));
+    let second = service.ready().await.unwrap().call(request(Some(&token)));
+    let (first, second) = (tokio::spawn(first), tokio::spawn(second));
+    stage.logto.jwks_requested(1).await;
+    stage.logto.recover();
+    for _ in 0..2 {
+        let (request, send) = handle.next_request().await.unwrap();
+        assert_eq!(request.body(), &Body("question"));
+        send.send_response(Response::new(Body("answer")));
+    }
+    for response in [first, second] {
+        assert_eq!(response.await.unwrap().unwrap().into_body(), Body("answer"));
+    }
+}
+
+#[tokio::test]
+async fn readiness_and_errors_are_the_inner_services() {
+    let stage = Stage::set().await;
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(stage.validator()));
+    handle.allow(0);
+    tower_test::mock::Spawn::poll_ready(&mut service).is_pending().then_some(()).unwrap();
+    handle.allow(1);
+    assert!(service.poll_ready().is_ready());
+    handle.send_error("broken");
+    assert!(matches!(service.poll_ready(), std::task::Poll::Ready(Err(_))));
+}
+
+#[tokio::test]
+async fn a_synchronous_refusal_never_reaches_the_inner_service() {
+    let stage = Stage::set().await;
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(stage.validator()));
+    handle.allow(1);
+    assert!(service.poll_ready().is_ready());
+    let response = service.call(request(None)).await.unwrap();
+    assert_eq!(response.status(), 401);
+    drop(service);
+    let next = tokio::time::timeout(Duration::from_secs(20), handle.next_request()).await;
+    assert!(next.unwrap().is_none());
+}

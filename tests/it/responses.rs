@@ -1,0 +1,254 @@
+//! Every row of the response table, over real HTTP: status, challenge, Retry-After, empty body.
+
+use axum::{Router, response::IntoResponse, routing::get};
+use http::HeaderName;
+use tower_logto::{
+    AccessToken, AuthError, AuthLayer, RequireOrganization, RequireScopes,
+    testing::{TestIssuer, TokenBuilder},
+};
+
+use crate::support::{SHOP, Server, Stage, header};
+
+fn routes(stage: &Stage) -> Router {
+    let validator = stage
+        .builder()
+        .realm("shop")
+        .resource_metadata("https://shop.example/.well-known/oauth-protected-resource")
+        .build()
+        .unwrap();
+    let open = || get(async || "welcome");
+    let organization = HeaderName::from_static("x-organization");
+    Router::new()
+        .route("/", open())
+        .merge(Router::new().route("/all", open()).route_layer(RequireScopes::all(["a", "b"])))
+        .merge(Router::new().route("/any", open()).route_layer(RequireScopes::any(["a", "b"])))
+        .merge(
+            Router::new()
+                .route("/organization", open())
+                .route_layer(RequireOrganization::header(organization)),
+        )
+        .merge(
+            Router::new()
+                .route("/misspelt/{org}", open())
+                .route_layer(RequireOrganization::path("org_id")),
+        )
+        .route_layer(AuthLayer::new(validator))
+        .merge(Router::new().route("/no-layer", open()).route_layer(RequireScopes::all(["a"])))
+        .route("/no-layer-extractor", get(async |_: AccessToken| "welcome"))
+        .route("/no-layer-option", get(async |_: Option<AccessToken>| "welcome"))
+}
+
+const REALM: &str = r#"Bearer realm="shop""#;
+const METADATA: &str =
+    r#"resource_metadata="https://shop.example/.well-known/oauth-protected-resource""#;
+
+/// The challenge that this server owes, with this in the middle.
+fn challenge(middle: &str) -> String {
+    let middle = if middle.is_empty() { String::new() } else { format!("{middle}, ") };
+    format!("{REALM}, {middle}{METADATA}")
+}
+
+fn invalid_token(description: &str) -> String {
+    challenge(&format!(r#"error="invalid_token", error_description="{description}""#))
+}
+
+fn insufficient(description: &str) -> String {
+    challenge(&format!(r#"error="insufficient_scope", error_description="{description}""#))
+}
+
+#[tokio::test]
+async fn every_row_of_the_table() {
+    let stage = Stage::set().await;
+    let server = Server::start(routes(&stage)).await;
+    let token = || stage.logto.token().audience(SHOP);
+    let bearer = |token: TokenBuilder| vec![format!("Bearer {}", token.build())];
+    let bad_request = |description: &str| {
+        challenge(&format!(r#"error="invalid_request", error_description="{description}""#))
+    };
+    let organization = |id: &str| token().organization_id(id).scopes(["a", "b"]);
+    let missing_scope = "the access token lacks a required scope";
+    let rows = [
+        ("/", bearer(token()), 200, String::new()),
+        // MissingToken
+        ("/", vec![], 401, challenge("")),
+        ("/", vec!["Basic abc".into()], 401, challenge("")),
+        // InvalidRequest
+        ("/", vec!["Bearer".into()], 400, bad_request("malformed Bearer credentials")),
+        ("/", vec!["Bearer a b".into()], 400, bad_request("malformed Bearer credentials")),
+        ("/", vec!["Bearer a.b.\"c".into()], 400, bad_request("malformed Bearer credentials")),
+        (
+            "/",
+            vec![format!("Bearer {}", token().build()); 2],
+            400,
+            bad_request("more than one Authorization header"),
+        ),
+        // InvalidToken
+        (
+            "/",
+            vec![format!("Bearer {}", "a".repeat(20_000))],
+            401,
+            invalid_token("the access token is too large"),
+        ),
+        (
+            "/",
+            vec![format!("Bearer {}", stage.logto.opaque_token())],
+            401,
+            invalid_token("the access token is not a JWT"),
+        ),
+        (
+            "/",
+            vec!["Bearer e30.e30.e30".into()],
+            401,
+            invalid_token("the token is not an access token"),
+        ),
+        ("/", bearer(token().expired()), 401, invalid_token("the access token expired")),
+        ("/", bearer(token().bad_signature()), 401, invalid_token("the signature is invalid")),
+        (
+            "/",
+            bearer(token().audience("https://other.api")),
+            401,
+            invalid_token("the access token is not for this resource"),
+        ),
+        (
+            "/",
+            bearer(token().kid("nobody's")),
+            401,
+            invalid_token("the access token is signed with an unknown key"),
+        ),
+        (
+            "/",
+            bearer(stage.logto.id_token()),
+            401,
+            invalid_token("the token is not an access token"),
+        ),
+        // InsufficientScope: all of them, or the alternatives
+        (
+            "/all",
+            bearer(token().scopes(["a"])),
+            403,
+            challenge(&format!(
+                r#"error="insufficient_scope", error_description="{missing_scope}", scope="a b""#
+            )),
+        ),
+        ("/all", bearer(token().scopes(["b", "a"])), 200, String::new()),
+        (
+            "/any",
+            bearer(token().scopes(["c"])),
+            403,
+            challenge(&format!(
+                r#"error="insufficient_scope", error_description="{missing_scope}", scope="a b""#
+            )),
+        ),
+        ("/any", bearer(token().scopes(["b"])), 200, String::new()),
+        // WrongKind
+        (
+            "/all",
+            bearer(organization("acme")),
+            403,
+            insufficient("the access token is of another kind"),
+        ),
+        // WrongOrganization, and no organization header
+        (
+            "/organization",
+            bearer(organization("acme")),
+            400,
+            bad_request("the organization header must have exactly one value"),
+        ),
+        // UnknownPathParameter, MissingLayer
+        ("/misspelt/acme", bearer(organization("acme")), 500, String::new()),
+        ("/no-layer", bearer(token()), 500, String::new()),
+        ("/no-layer-extractor", bearer(token()), 500, String::new()),
+        ("/no-layer-option", bearer(token()), 500, String::new()),
+    ];
+    for (path, authorization, status, expected) in rows {
+        let mut request = server.request("GET", path);
+        for value in &authorization {
+            request = request.header("authorization", value);
+        }
+        let response = request.send().await.unwrap();
+        let shown = authorization.first().map_or("", |value| &value[..value.len().min(40)]);
+        assert_eq!(response.status(), status, "{path} {shown}");
+        assert_eq!(header(response.headers(), "www-authenticate"), expected, "{path} {shown}");
+        assert_eq!(header(response.headers(), "retry-after"), "", "{path} {shown}");
+        let body = response.text().await.unwrap();
+        assert_eq!(body, if status == 200 { "welcome" } else { "" }, "{path} {shown}");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_are_503_with_retry_after() {
+    let stage = Stage::set().await;
+    let server = Server::start(routes(&stage)).await;
+    stage.logto.go_down();
+    for attempt in 1..=2 {
+        let response = server.get("/", &stage.logto.token().audience(SHOP).build()).await;
+        assert_eq!(response.status(), 503, "attempt {attempt}");
+        assert_eq!(header(response.headers(), "retry-after"), "1");
+        assert_eq!(header(response.headers(), "www-authenticate"), "");
+    }
+    assert_eq!(stage.logto.jwks_requests(), 1, "the second is answered at once");
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_without_a_body() {
+    let stage = Stage::set().await;
+    let server = Server::start(routes(&stage)).await;
+    let refused = server.request("HEAD", "/").send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    assert_eq!(header(refused.headers(), "www-authenticate"), challenge(""));
+    let token = stage.logto.token().audience(SHOP).build();
+    let good = server.request("HEAD", "/").bearer_auth(token).send().await.unwrap();
+    assert_eq!(good.status(), 200);
+}
+
+#[tokio::test]
+async fn without_settings_the_challenge_is_bare() {
+    let logto = TestIssuer::start().await;
+    let validator = logto.validator(SHOP).unwrap();
+    let router = Router::new().route("/", get(async || "")).route_layer(AuthLayer::new(validator));
+    let server = Server::start(router).await;
+    let response = server.request("GET", "/").send().await.unwrap();
+    assert_eq!(header(response.headers(), "www-authenticate"), "Bearer");
+}
+
+#[tokio::test]
+async fn a_body_can_be_written_outside_the_layer() {
+    let stage = Stage::set().await;
+    let problem = axum::middleware::map_response(async |response: axum::response::Response| {
+        match response.extensions().get::<AuthError>().cloned() {
+            Some(error) => {
+                let (parts, _) = response.into_parts();
+                (parts.status, parts.headers, format!("sorry: {}", error.status())).into_response()
+            }
+            None => response,
+        }
+    });
+    let server = Server::start(routes(&stage).layer(problem)).await;
+    let response = server.request("GET", "/").send().await.unwrap();
+    assert_eq!(header(response.headers(), "www-authenticate"), challenge(""));
+    assert_eq!(response.text().await.unwrap(), "sorry: 401 Unauthorized");
+}
+
+#[tokio::test]
+async fn grpc_callers_get_a_grpc_status() {
+    let stage = Stage::set().await;
+    let server = Server::start(routes(&stage)).await;
+    let good = stage.logto.token().audience(SHOP);
+    let call = async |path: &str, token: Option<String>| {
+        let request = server.request("POST", path).header("content-type", "application/grpc+proto");
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+        let response = request.send().await.unwrap();
+        let headers = response.headers();
+        let status = header(headers, "grpc-status").to_owned();
+        (response.status().as_u16(), status, header(headers, "grpc-message").to_owned())
+    };
+    assert_eq!(call("/", None).await, (200, "16".into(), String::new()));
+    let expired = call("/", Some(stage.logto.token().audience(SHOP).expired().build())).await;
+    assert_eq!(expired, (200, "16".into(), "the access token expired".into()));
+    assert_eq!(call("/all", Some(good.build())).await.1, "7");
+    assert_eq!(call("/no-layer", None).await.1, "13");
+    stage.logto.rotate();
+    stage.logto.go_down();
+    let unavailable = call("/", Some(stage.logto.token().audience(SHOP).build())).await;
+    assert_eq!(unavailable.1, "14");
+}

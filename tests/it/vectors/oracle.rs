@@ -1,0 +1,121 @@
+//! Signatures good and bad, judged by this crate and by `jsonwebtoken` on RustCrypto, which share
+//! no code: aws-lc verifies here.
+
+use jsonwebtoken::{
+    DecodingKey,
+    crypto::rust_crypto::DEFAULT_PROVIDER,
+    jwk::{AlgorithmParameters, Jwk},
+};
+use serde_json::json;
+use tower_logto::{Algorithm, KeySet, testing::SigningKey};
+
+/// One public key, as each side holds it.
+struct Sides {
+    kid: String,
+    ours: KeySet,
+    theirs: DecodingKey,
+}
+
+impl Sides {
+    fn new(key: &SigningKey) -> Self {
+        let set = json!({ "keys": [key.jwk()] }).to_string();
+        let jwk = serde_json::from_value::<Jwk>(key.jwk()).unwrap();
+        let theirs = match &jwk.algorithm {
+            AlgorithmParameters::EllipticCurve(ec) => DecodingKey::from_ec_components(&ec.x, &ec.y),
+            AlgorithmParameters::RSA(rsa) => DecodingKey::from_rsa_components(&rsa.n, &rsa.e),
+            other => panic!("{other:?}"),
+        };
+        Self {
+            kid: key.kid().to_owned(),
+            ours: KeySet::from_json(set.as_bytes(), &Algorithm::LOGTO).unwrap(),
+            theirs: theirs.unwrap(),
+        }
+    }
+
+    /// The verdict of both, who have to agree.
+    fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        let ours = self.ours.verify(Some(&self.kid), algorithm, message, signature).is_ok();
+        let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
+        let theirs = (DEFAULT_PROVIDER.verifier_factory)(&name, &self.theirs)
+            .is_ok_and(|verifier| verifier.verify(message, &signature.to_vec()).is_ok());
+        assert_eq!(ours, theirs, "{algorithm}, {:?}, {message:x?}, {signature:x?}", self.ours);
+        ours
+    }
+}
+
+#[test]
+fn es256() {
+    agree_about(Algorithm::ES256, Algorithm::ES384);
+}
+
+#[test]
+fn es384() {
+    agree_about(Algorithm::ES384, Algorithm::ES256);
+}
+
+#[test]
+fn rs256() {
+    agree_about(Algorithm::RS256, Algorithm::PS256);
+}
+
+#[test]
+fn ps256() {
+    agree_about(Algorithm::PS256, Algorithm::RS256);
+}
+
+fn agree_about(algorithm: Algorithm, another: Algorithm) {
+    let key = SigningKey::generate(algorithm);
+    let sides = Sides::new(&key);
+    let stranger = SigningKey::generate(algorithm);
+    let message = br#"eyJhbGciOiJFUzM4NCJ9.eyJpc3MiOiJodHRwczovL3Qvb2lkYyJ9"#;
+    let (mut accepted, mut refused) = (0, 0);
+    let mut judge = |algorithm, message: &[u8], signature: &[u8], owed: bool| {
+        assert_eq!(sides.verify(algorithm, message, signature), owed, "{message:x?}");
+        *(if owed { &mut accepted } else { &mut refused }) += 1;
+    };
+    // Signatures are random (all but RS256's), so several messages and several of each.
+    for length in [0, 1, 20, message.len()] {
+        for _ in 0..3 {
+            let message = &message[..length];
+            let signature = key.sign(message);
+            judge(algorithm, message, &signature, true);
+            judge(another, message, &signature, false);
+            judge(algorithm, message, &stranger.sign(message), false);
+            judge(algorithm, &[message, b"x"].concat(), &signature, false);
+        }
+    }
+    let signature = key.sign(message);
+    let length = signature.len();
+    for position in (0..length).step_by(length / 16) {
+        let mut changed = signature.clone();
+        changed[position] ^= 1 << (position % 8);
+        judge(algorithm, message, &changed, false);
+    }
+    for position in (0..message.len()).step_by(7) {
+        let mut changed = message.to_vec();
+        changed[position] ^= 1;
+        judge(algorithm, &changed, &signature, false);
+    }
+    let halves = signature.split_at(length / 2);
+    for malformed in [
+        vec![],
+        vec![0],
+        vec![0; length],
+        vec![0xff; length],
+        signature[1..].to_vec(),
+        signature[..length - 1].to_vec(),
+        halves.0.to_vec(),
+        [halves.1, halves.0].concat(),
+        [halves.0, &vec![0; length / 2]].concat(),
+        [&vec![0; length / 2], halves.1].concat(),
+        [&[0], &signature[..]].concat(),
+        [&signature[..], &[0]].concat(),
+        [&signature[..], &signature[..]].concat(),
+        // What begins as ASN.1 does.
+        [&[0x30, 0x44, 2, 0x20], &signature[..]].concat(),
+    ] {
+        judge(algorithm, message, &malformed, false);
+    }
+    println!("{algorithm}: both accept {accepted} signatures, both refuse {refused}");
+    assert_eq!(accepted, 12);
+}
