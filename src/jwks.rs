@@ -411,7 +411,8 @@ impl Remote {
                 FETCH_TIMEOUT.as_secs()
             ));
         }
-        KeysError::caused_by(format!("{} could not be reached", self.url), Arc::new(error))
+        let cause = Excerpt::of_cause(&error);
+        KeysError::caused_by(format!("{} could not be reached: {cause}", self.url), Arc::new(error))
     }
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
