@@ -66,7 +66,8 @@ mod jws;
 mod keys;
 mod layer;
 #[cfg(feature = "client")]
-mod m2m;
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod m2m;
 mod metadata;
 mod reason;
 mod require;
@@ -91,9 +92,15 @@ pub use layer::{AuthLayer, AuthService};
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub use m2m::{
-    BearerLayer, BearerService, ClientAuthentication, IssuedToken, ManagementApi, ManagementError,
-    ManagementErrorKind, Pages, TokenClient, TokenClientBuilder, TokenRequest, TokenRequestError,
-    TokenRequestErrorKind,
+    bearer_layer::{BearerLayer, BearerService},
+    issued_token::IssuedToken,
+    management::ManagementApi,
+    management_error::{ManagementError, ManagementErrorKind},
+    pages::Pages,
+    token_client::{TokenClient, TokenClientBuilder},
+    token_endpoint::ClientAuthentication,
+    token_error::{TokenRequestError, TokenRequestErrorKind},
+    token_request::TokenRequest,
 };
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};

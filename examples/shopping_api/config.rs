@@ -38,7 +38,11 @@ impl Config {
     }
 
     /// The issuer and the validator of an endpoint, for the API at this URL.
-    pub(crate) fn validator(&self, endpoint: &str, url: &str) -> Result<(Issuer, Validator), String> {
+    pub(crate) fn validator(
+        &self,
+        endpoint: &str,
+        url: &str,
+    ) -> Result<(Issuer, Validator), String> {
         let issuer = Issuer::logto(endpoint).map_err(|error| named("LOGTO_ENDPOINT", &error))?;
         let mut trusted = TrustedIssuer::new(&issuer).audience(&self.resource).organizations();
         if let Some(uri) = &self.jwks_uri {

@@ -11,6 +11,7 @@
 mod answers;
 mod bearer_layer;
 mod cache;
+mod example;
 mod leaks;
 mod management;
 mod outage;
