@@ -32,6 +32,10 @@
 //! A gRPC caller gets the `grpc-status` that belongs to it. The reason, and what to do about it,
 //! stands in the log at debug (`RUST_LOG=tower_logto=debug`); the caller never reads it.
 //!
+//! # Calling other services
+//! A [`TokenClient`] gets the tokens of a machine-to-machine application, [`BearerLayer`] attaches
+//! them to the requests of an HTTP client, [`ManagementApi`] calls Logto itself: see [`m2m`].
+//!
 //! # Good to know
 //! - A route that is added after `.route_layer(…)`, and a fallback, are not covered by the layer. A
 //!   guard in the handler's signature answers 500 there, rather than let anybody in.

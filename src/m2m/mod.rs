@@ -63,6 +63,7 @@
 //! # Not supported
 //! Other grants, `private_key_jwt`, DPoP, discovery, generated types of the Management API.
 
+mod answer;
 pub(crate) mod bearer_layer;
 pub(crate) mod issued_token;
 pub(crate) mod management;
