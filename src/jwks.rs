@@ -522,5 +522,6 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

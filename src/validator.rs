@@ -131,7 +131,8 @@ impl Validator {
     }
 
     /// The keys of the first issuer.
-    #[cfg(all(test, feature = "testing"))]
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
     pub(crate) fn keys(&self) -> &KeyStore {
         &self.0.issuers[0].keys
     }

@@ -1,5 +1,13 @@
 //! One binary for the integration tests: a module per concern.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails it"
+)]
+
 mod captures;
 mod cors;
 mod example;
