@@ -32,6 +32,10 @@
 //! A gRPC caller gets the `grpc-status` that belongs to it. The reason, and what to do about it,
 //! stands in the log at debug (`RUST_LOG=tower_logto=debug`); the caller never reads it.
 //!
+//! # Calling other services
+//! A [`TokenClient`] gets the tokens of a machine-to-machine application, [`BearerLayer`] attaches
+//! them to the requests of an HTTP client, [`ManagementApi`] calls Logto itself: see [`m2m`].
+//!
 //! # Good to know
 //! - A route that is added after `.route_layer(…)`, and a fallback, are not covered by the layer. A
 //!   guard in the handler's signature answers 500 there, rather than let anybody in.
@@ -66,7 +70,8 @@ mod jws;
 mod keys;
 mod layer;
 #[cfg(feature = "client")]
-mod m2m;
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod m2m;
 mod metadata;
 mod reason;
 mod require;
@@ -91,9 +96,15 @@ pub use layer::{AuthLayer, AuthService};
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub use m2m::{
-    BearerLayer, BearerService, ClientAuthentication, IssuedToken, ManagementApi, ManagementError,
-    ManagementErrorKind, Pages, TokenClient, TokenClientBuilder, TokenRequest, TokenRequestError,
-    TokenRequestErrorKind,
+    bearer_layer::{BearerLayer, BearerService},
+    issued_token::IssuedToken,
+    management::ManagementApi,
+    management_error::{ManagementError, ManagementErrorKind},
+    pages::Pages,
+    token_client::{TokenClient, TokenClientBuilder},
+    token_endpoint::ClientAuthentication,
+    token_error::{TokenRequestError, TokenRequestErrorKind},
+    token_request::TokenRequest,
 };
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};

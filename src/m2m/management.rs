@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::{Client, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -15,11 +15,11 @@ use crate::{
     fetch::{self, BodyError},
     issuer::Issuer,
     m2m::{
+        answer::{Answer, retry_after},
         issued_token::IssuedToken,
         management_error::{ManagementError, ManagementErrorKind},
         pages::Pages,
         token_client::TokenClient,
-        token_endpoint::{media_type, retry_after},
         token_request::TokenRequest,
     },
 };
@@ -66,13 +66,6 @@ struct Shared {
 struct Pause {
     until: Duration,
     error: ManagementError,
-}
-
-/// A response that was read to its end.
-pub(crate) struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 impl ManagementApi {
@@ -335,33 +328,6 @@ impl fmt::Debug for ManagementApi {
     }
 }
 
-impl Answer {
-    /// The list's length on all pages.
-    pub(crate) fn total(&self) -> Option<u64> {
-        self.headers.get(TOTAL_NUMBER)?.to_str().ok()?.trim().parse().ok()
-    }
-
-    /// Some of Logto's answers are no JSON: `204` is empty, and `201` may say `Created`.
-    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ManagementError> {
-        let media_type = media_type(&self.headers);
-        let json = match &*media_type {
-            "application/json" => &*self.body,
-            "text/plain" => b"null",
-            _ if self.body.is_empty() => b"null",
-            _ => {
-                let met = format!("{} with {media_type}: is a proxy in between?", self.status);
-                return Err(ManagementError::unexpected(self.status, met));
-            }
-        };
-        serde_json::from_slice(json).map_err(|error| {
-            let what = describe(&error);
-            let met =
-                format!("{} with {media_type} that your type does not fit: {what}", self.status);
-            ManagementError::unexpected(self.status, met)
-        })
-    }
-}
-
 fn to_json(path: &str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, ManagementError> {
     serde_json::to_vec(body).map_err(|error| {
         let met = format!("the body for {path:?} cannot be written as JSON: {error}");
@@ -369,23 +335,6 @@ fn to_json(path: &str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Mana
     })
 }
 
-/// What serde met, without the values that it likes to quote: they may be secrets.
-fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "it breaks off".to_owned(),
-        serde_json::error::Category::Syntax => "it is no JSON".to_owned(),
-        _ => {
-            let message = error.to_string();
-            let field =
-                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            field
-                .map_or("a value of another type".to_owned(), |field| format!("no field {field:?}"))
-        }
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
-}
-
-const TOTAL_NUMBER: &str = "total-number";
 /// A page of 100 users with their identities and custom data may have some megabytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// A typing error in a header should not silence a service for days.
@@ -445,25 +394,6 @@ mod tests {
         ] {
             let error = api.url(path).unwrap_err();
             assert_eq!(error.kind(), ManagementErrorKind::NotSent, "{path}");
-        }
-    }
-
-    #[test]
-    fn serde_quotes_no_values() {
-        #[derive(Debug, serde::Deserialize)]
-        struct Application {
-            #[serde(rename = "secret")]
-            _secret: u64,
-        }
-        for (json, what) in [
-            ("{\"secret\":\"hidden\"}", "another type (line 1, column 18)"),
-            ("{}", "no field \"secret\""),
-            ("{\"secret\":", "breaks off"),
-            ("hidden", "no JSON"),
-        ] {
-            let error = serde_json::from_str::<Application>(json).unwrap_err();
-            let text = describe(&error);
-            assert!(text.contains(what) && !text.contains("hidden"), "{text}");
         }
     }
 }

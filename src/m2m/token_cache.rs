@@ -251,7 +251,10 @@ impl Shared {
             }
             Err(Refusal { error, retry_after }) => {
                 let held = state.token.as_ref().map(|token| token.life_left(now));
-                let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row) + 1;
+                let last = state.failure.as_ref();
+                // An outage that ends in a refusal begins anew, and the other way round.
+                let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
+                let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
                 let wait = backoff(&error, in_a_row).max(retry_after.unwrap_or_default());
                 let wait = wait.min(LONGEST_RETRY_AFTER);
                 tracing::warn!(

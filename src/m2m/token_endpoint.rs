@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use reqwest::{Client, Response, Url};
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +18,7 @@ use crate::{
     error::ConfigError,
     fetch::{self, BodyError, HttpClients, Transport},
     m2m::{
+        answer::{media_type, retry_after},
         issued_token::SCHEME,
         token_error::{OAuthError, TokenRequestError, TokenRequestErrorKind},
         token_request::TokenRequest,
@@ -154,7 +155,7 @@ impl TokenEndpoint {
             });
         }
         match self.oauth_error(&body) {
-            Some(answer) => Err(TokenRequestError::refused(request, status, answer)),
+            Some(answer) => Err(TokenRequestError::refused(request, &self.url, status, answer)),
             None => Err(unexpected(format!(
                 "{} answered {status} with {media_type}, no OAuth error",
                 self.url
@@ -294,28 +295,6 @@ struct Failed {
     error_description: Option<String>,
 }
 
-/// The time of `Retry-After` from now, in either form of RFC 9110 §10.2.3.
-pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let date = date.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
-    Some(date.saturating_sub(unix_time))
-}
-
-/// The media type for an error's text: what a proxy's page has is the first trace to it.
-pub(crate) fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/+-.".contains(c);
-    if media_type.is_empty() || media_type.len() > 64 || !media_type.chars().all(is_plain) {
-        return "no content type".to_owned();
-    }
-    media_type.to_owned()
-}
-
 /// A token of Logto has some 600 bytes, with custom claims a few thousand.
 const MAX_BODY: usize = 256 * 1024;
 const MIN_SECRET: usize = 8;
@@ -335,24 +314,6 @@ mod tests {
         let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
         let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
         assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F%C3%A9");
-    }
-
-    #[test]
-    fn rfc_9110_section_10_2_3_retry_after() {
-        let unix_time = Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
-        for (text, expected) in [
-            ("120", Some(120)),
-            ("0", Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
-            ("soon", None),
-            ("-1", None),
-        ] {
-            let value = HeaderValue::from_static(text);
-            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
-            assert_eq!(retry_after(&headers, unix_time), expected.map(Duration::from_secs));
-        }
-        assert_eq!(retry_after(&HeaderMap::new(), unix_time), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use reqwest::Url;
 
 use crate::{m2m::token_request::TokenRequest, reason::Excerpt};
 
@@ -104,12 +105,17 @@ impl TokenRequestError {
         Self::new(kind, request, met).with(|inner| inner.source = Some(source))
     }
 
-    pub(crate) fn refused(request: &TokenRequest, status: StatusCode, answer: OAuthError) -> Self {
+    pub(crate) fn refused(
+        request: &TokenRequest,
+        url: &Url,
+        status: StatusCode,
+        answer: OAuthError,
+    ) -> Self {
         let hint = refusal_hint(request, status, &answer);
         let retryable = is_temporary(status)
             || matches!(&*answer.code, "temporarily_unavailable" | "server_error" | "slow_down");
         let kind = TokenRequestErrorKind::Refused;
-        Self::new(kind, request, format!("the token endpoint answered {status}")).with(|inner| {
+        Self::new(kind, request, format!("{url} answered {status}")).with(|inner| {
             inner.status = Some(status);
             inner.answer = Some(answer);
             inner.hint = hint;

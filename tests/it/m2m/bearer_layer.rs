@@ -23,15 +23,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tower::{Layer as _, Service as _, ServiceExt as _};
 use tower_logto::{AuthLayer, BearerLayer, TokenRequestError, testing::ManualClock};
 
-use super::support::{SHOPPING, client_of, logto, read};
-
-/// Serves a router on a loopback port.
-async fn serve(router: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}")
-}
+use super::support::{SHOPPING, client_of, logto, read, serve};
 
 /// A service that refuses the first tokens it sees, however often they come; answers the body.
 fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {

@@ -1,10 +1,18 @@
 //! The Management API: errors, paging, one retry, waiting when told to.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-use tower_logto::{ManagementApi, ManagementErrorKind::*, TokenRequest, testing::ManualClock};
+use tower_logto::{
+    ManagementApi,
+    ManagementErrorKind::*,
+    TokenClient, TokenRequest,
+    testing::{ManualClock, TestApp, TestIssuer},
+};
 
 use super::support::{self, Received, Server, answer, at_once, captured, granted};
 
@@ -17,13 +25,9 @@ struct Item {
 async fn start(
     api: impl Fn(usize, &Received) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Server, ManagementApi, ManualClock) {
-    let (tokens, calls) = Default::default();
-    let (tokens, calls): (std::sync::atomic::AtomicUsize, std::sync::atomic::AtomicUsize) =
-        (tokens, calls);
+    let (tokens, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let next = |counter: &AtomicUsize| counter.fetch_add(1, Ordering::Relaxed);
     let server = Server::start(move |_, received| {
-        let next = |counter: &std::sync::atomic::AtomicUsize| {
-            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-        };
         if received.head.starts_with("POST /oidc/token") {
             return granted(&format!("t{}", next(&tokens)));
         }
@@ -32,7 +36,7 @@ async fn start(
     .await;
     let clock = ManualClock::default();
     let tokens = server.client().clock(clock.clone()).build().unwrap();
-    // The captured answers grant nothing of a Management API's.
+    // Without the scope: the answers above grant another one.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.endpoint(), &tokens, request).unwrap();
     (server, api, clock)
@@ -305,4 +309,44 @@ async fn without_a_token_nothing_is_asked() {
     assert_eq!(error.token_error().unwrap().error(), Some("invalid_client"));
     assert!(error.retry_after().is_some());
     assert!(api_calls(&server).is_empty());
+}
+
+#[tokio::test]
+async fn the_test_kits_management_api_is_guarded_by_this_crate() {
+    let clock = ManualClock::default();
+    let mut builder = TestIssuer::builder().clock(clock.clone());
+    for n in 0..45 {
+        builder = builder.app(TestApp::new(format!("app{n}"), "a secret"));
+    }
+    let admin = TestApp::new("admin", "a secret").grant(TestIssuer::MANAGEMENT_API, ["all"]);
+    let issuer = builder.app(admin).start().await.unwrap();
+    let client = |id: &str| {
+        TokenClient::builder(&issuer.issuer(), id, "a secret").clock(clock.clone()).build().unwrap()
+    };
+    let request = TokenRequest::self_hosted_management_api();
+    let api = ManagementApi::new(&issuer.endpoint(), &client("admin"), request).unwrap();
+    let mut pages = api.pages::<Value>("/api/applications").page_size(20);
+    let mut ids = Vec::new();
+    while let Some(application) = pages.next().await {
+        ids.push(application.unwrap()["id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((ids.len(), &*ids[45], pages.total()), (46, "admin", Some(46)));
+    let error = api.get::<Value>("/api/applications?page=0").await.unwrap_err();
+    assert_eq!(error.code(), Some("guard.invalid_pagination"));
+
+    // An app without the role: Logto gives a token all the same, without the scope.
+    let request = TokenRequest::resource(TestIssuer::MANAGEMENT_API).optional_scopes(["all"]);
+    let api = ManagementApi::new(&issuer.endpoint(), &client("app0"), request).unwrap();
+    let error = api.get::<Value>("/api/applications").await.unwrap_err();
+    assert_eq!((error.status().unwrap().as_u16(), error.code()), (403, Some("auth.forbidden")));
+    let required = TokenRequest::self_hosted_management_api();
+    let api = ManagementApi::new(&issuer.endpoint(), &client("app0"), required).unwrap();
+    let error = api.get::<Value>("/api/applications").await.unwrap_err();
+    assert!(error.token_error().unwrap().hint().unwrap().contains("Management API access"));
+
+    let naked = reqwest::Client::builder().no_proxy().build().unwrap();
+    let naked = naked.get(format!("{}/api/applications", issuer.endpoint())).send().await.unwrap();
+    assert_eq!(naked.status(), 401);
+    let body: Value = naked.json().await.unwrap();
+    assert_eq!(body["code"], "auth.authorization_header_missing");
 }

@@ -53,6 +53,14 @@ pub(super) async fn background_tasks_done() {
     }
 }
 
+/// Serves a router on a loopback port.
+pub(super) async fn serve(router: axum::Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
 /// One request as it came.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
@@ -82,7 +90,7 @@ impl Server {
                 let listener = TcpListener::from_std(listener).unwrap();
                 for connection in 0.. {
                     let Ok((stream, _)) = listener.accept().await else { return };
-                    tokio::spawn(serve(stream, connection, Arc::clone(&log), answer.clone()));
+                    tokio::spawn(answer_all(stream, connection, Arc::clone(&log), answer.clone()));
                 }
             });
         });
@@ -102,7 +110,7 @@ impl Server {
     }
 }
 
-async fn serve(
+async fn answer_all(
     mut stream: TcpStream,
     connection: usize,
     log: Arc<Mutex<Vec<Received>>>,
