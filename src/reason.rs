@@ -223,6 +223,9 @@ pub struct Excerpt(Box<str>);
 
 impl Excerpt {
     pub(crate) fn new(text: &str) -> Self {
+        if text.len() <= 80 && text.bytes().all(|byte| is_quotable(byte.into())) {
+            return Self(text.into());
+        }
         let mut escaped = String::with_capacity(text.len().min(96));
         let mut characters = text.chars();
         characters.by_ref().take(80).for_each(|c| {
