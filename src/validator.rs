@@ -137,6 +137,12 @@ impl Validator {
         &self.0.issuers[0].keys
     }
 
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
+    pub(crate) fn verified(&self) -> Option<&VerifiedTokens> {
+        self.0.verified.as_ref()
+    }
+
     async fn wait_and_look(&self, token: &str) -> Result<AccessToken, AuthErrorKind> {
         let mut patience = Patience::default();
         loop {

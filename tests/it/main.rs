@@ -21,3 +21,4 @@ mod responses;
 mod strangers;
 mod support;
 mod vectors;
+mod verified_tokens;
