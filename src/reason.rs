@@ -1,6 +1,6 @@
 //! The reasons for which a request or a token is refused: rich for the operator, poor for the caller.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::{algorithm::Algorithm, bearer::is_quotable};
 
@@ -216,15 +216,31 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// A stranger's text, safe to print: escaped, and cut after 80 characters.
+/// A stranger's text, safe to print: escaped, and cut after 80 characters (a cause after 200).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Excerpt(Box<str>);
 
 impl Excerpt {
     pub(crate) fn new(text: &str) -> Self {
-        let mut escaped = String::with_capacity(text.len().min(96));
+        Self::cut(text, 80)
+    }
+
+    /// What is at the bottom of an error: the refused connection, the certificate that is wrong.
+    pub(crate) fn of_cause(error: &(dyn Error + 'static)) -> Self {
+        let mut bottom = error;
+        while let Some(source) = bottom.source() {
+            bottom = source;
+        }
+        Self::cut(&bottom.to_string(), 200)
+    }
+
+    fn cut(text: &str, length: usize) -> Self {
+        if text.len() <= length && text.bytes().all(|byte| is_quotable(byte.into())) {
+            return Self(text.into());
+        }
+        let mut escaped = String::with_capacity(text.len().min(length));
         let mut characters = text.chars();
-        characters.by_ref().take(80).for_each(|c| {
+        characters.by_ref().take(length).for_each(|c| {
             if is_quotable(c) {
                 escaped.push(c);
             } else {

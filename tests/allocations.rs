@@ -3,6 +3,14 @@
 //! A binary of its own, for its allocator. Counts hold for the calling thread only, and are the
 //! least of several runs: the cache's maintenance comes with one insertion now and then.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of a test fails it"
+)]
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,

@@ -12,7 +12,7 @@ scopes! {
     pub ReadProducts = "read:products";
 }
 
-pub fn router(validator: Validator) -> Router {
+pub(crate) fn router(validator: Validator) -> Router {
     // The guard can stand in the handler's signature (`list`), in its body (`create`),
     // or on its routes, where the last layer runs first.
     let members = Router::new()
@@ -33,7 +33,7 @@ pub fn router(validator: Validator) -> Router {
 }
 
 /// The document that tells clients where to get tokens (RFC 9728).
-pub fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
+pub(crate) fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
     ProtectedResourceMetadata::new(resource, [issuer])
         .scopes(["read:products", "write:products", "read:members"])
         .name("Shopping")

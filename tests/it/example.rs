@@ -2,7 +2,7 @@
 
 #[path = "../../examples/shopping_api/api.rs"]
 #[allow(unreachable_pub, dead_code, reason = "the example's own file")]
-mod api;
+pub(crate) mod api;
 
 use std::{
     io::{BufRead as _, BufReader},
