@@ -53,8 +53,8 @@ pub(crate) struct ValidClaims {
     /// Seconds since the epoch.
     pub(crate) issued_at: Option<u64>,
     pub(crate) expires_at: u64,
-    /// `expires_at` plus the issuer's clock tolerance.
-    pub(crate) refused_from: u64,
+    /// `nbf` and `exp`, widened by the issuer's clock tolerance.
+    pub(crate) accepted: Range<u64>,
     pub(crate) challenge: Option<Arc<ChallengeSettings>>,
 }
 
@@ -251,9 +251,9 @@ impl AccessToken {
         })
     }
 
-    /// Whether `exp` has passed, the clock tolerance included.
-    pub(crate) fn is_expired(&self, now: Duration) -> bool {
-        now.as_secs() >= self.claims.refused_from
+    /// Whether this is a time between `nbf` and `exp`, give or take the clock tolerance.
+    pub(crate) fn is_current(&self, now: Duration) -> bool {
+        self.claims.accepted.contains(&now.as_secs())
     }
 
     /// The bytes it holds on the heap, for the bound of the cache.

@@ -185,7 +185,7 @@ impl Validator {
     fn still_holds(&self, seen: &Verified) -> bool {
         let trusted = self.0.issuers.get(seen.issuer);
         trusted.is_some_and(|trusted| trusted.keys.holds(&seen.key))
-            && !seen.token.is_expired(self.0.clock.unix_time())
+            && seen.token.is_current(self.0.clock.unix_time())
     }
 
     /// The whole validation; the refusals that cost least come first, the signature last.
