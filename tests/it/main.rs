@@ -1,5 +1,6 @@
 //! One binary for the integration tests: a module per concern.
 
+mod attacks;
 mod captures;
 mod cors;
 mod example;
