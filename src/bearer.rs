@@ -39,10 +39,12 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     match rest {
         [] => Credentials::Malformed,
         // RFC 9110 §11.4: one space or more between scheme and token.
-        [b' ', rest @ ..] => match std::str::from_utf8(rest.trim_ascii_start()) {
-            Ok("") | Err(_) => Credentials::Malformed,
-            Ok(token) => Credentials::Bearer(token),
-        },
+        [b' ', rest @ ..] => {
+            match std::str::from_utf8(rest).map(|rest| rest.trim_start_matches(' ')) {
+                Ok("") | Err(_) => Credentials::Malformed,
+                Ok(token) => Credentials::Bearer(token),
+            }
+        }
         // `Bearerish`, another scheme.
         _ => Credentials::None,
     }
@@ -134,6 +136,7 @@ mod tests {
             (&[b"bEaReR abc"], Bearer("abc")),
             (&[b"Bearer   abc"], Bearer("abc")),
             (&[b"Bearer a b"], Bearer("a b")),
+            (&[b"Bearer \tabc"], Bearer("\tabc")),
             (&[b"Bearer"], Malformed),
             (&[b"Bearer "], Malformed),
             (&[b"Bearer \xff"], Malformed),

@@ -221,9 +221,8 @@ pub(crate) fn keep(
             .map(|id| keeper.span(id)),
         _ => optional(&payload.organization_id),
     };
-    let payload = Span { start: 0, end: offset(json.len()) };
     Ok(ValidClaims {
-        payload,
+        payload: Span::new(0..json.len()),
         issuer,
         subject,
         audiences,
@@ -256,7 +255,7 @@ impl Keeper<'_> {
             self.unescaped.push_str(text);
             self.json.len() + self.unescaped.len() - text.len()
         };
-        Span { start: offset(start), end: offset(start + text.len()) }
+        Span::new(start..start + text.len())
     }
 
     fn into_text(self) -> Box<str> {
@@ -268,10 +267,6 @@ impl Keeper<'_> {
     }
 }
 
-/// Tokens are far shorter than 4 GiB; a longer one would be cut, and its claims read as empty.
-fn offset(position: usize) -> u32 {
-    u32::try_from(position).unwrap_or(u32::MAX)
-}
 /// The last second of the year 9999.
 const MAX_NUMERIC_DATE: f64 = 253_402_300_799.0;
 

@@ -135,7 +135,7 @@ where
                 request.extensions_mut().remove::<AccessToken>();
                 request.extensions_mut().insert(validator.anonymous(preflight));
             }
-            Err(error) => return ResponseFuture::refused(error, request.headers()),
+            Err(error) => return ResponseFuture::refused(error, &request),
         }
         ResponseFuture::inner(self.inner.call(request))
     }
@@ -160,7 +160,7 @@ where
                 request.extensions_mut().insert(token);
                 ready.call(request).await
             }
-            Err(error) => Ok(response::refusal(error, response::is_grpc(request.headers()))),
+            Err(error) => Ok(response::refusal(error, response::is_grpc(&request))),
         }
     });
     ResponseFuture::deferred(future)

@@ -259,7 +259,7 @@ where
         let admitted = if preflight { Ok(()) } else { self.guard.admit(&mut request) };
         match admitted {
             Ok(()) => ResponseFuture::inner(self.inner.call(request)),
-            Err(error) => ResponseFuture::refused(error, request.headers()),
+            Err(error) => ResponseFuture::refused(error, &request),
         }
     }
 }

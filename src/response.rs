@@ -7,7 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Response, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONTENT_TYPE, TE},
+};
 use pin_project_lite::pin_project;
 
 use crate::error::AuthError;
@@ -43,7 +46,7 @@ impl<F, B, E> ResponseFuture<F, B, E> {
 }
 
 impl<F, B: Default, E> ResponseFuture<F, B, E> {
-    pub(crate) fn refused(error: AuthError, request: &HeaderMap) -> Self {
+    pub(crate) fn refused<R>(error: AuthError, request: &Request<R>) -> Self {
         let response = Some(refusal(error, is_grpc(request)));
         Self { answer: Answer::Refused { response } }
     }
@@ -79,7 +82,17 @@ pub(crate) fn refusal<B: Default>(error: AuthError, grpc: bool) -> Response<B> {
     if grpc { error.grpc_response() } else { error.response() }
 }
 
-pub(crate) fn is_grpc(request: &HeaderMap) -> bool {
-    let is_grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    request.get(CONTENT_TYPE).is_some_and(is_grpc)
+/// Whether the caller speaks gRPC, and so finds the refusal in `grpc-status` behind a 200.
+///
+/// Strict, because the caller chooses these headers: to a proxy that asks this service whether to
+/// let a request in (nginx, Traefik and Caddy do so with GET), a 200 means yes.
+pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let is_grpc = |value: &HeaderValue| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    };
+    request.method() == Method::POST
+        && headers.get(CONTENT_TYPE).is_some_and(is_grpc)
+        && headers.get(TE).is_some_and(|te| te == "trailers")
 }

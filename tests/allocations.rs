@@ -98,6 +98,7 @@ fn a_remembered_token_takes_700_bytes_at_most() {
     }
     let each = (live_bytes() - before) / TOKENS as isize;
     // Less than the payload itself would mean that nothing was measured.
+    println!("{each} bytes per remembered token");
     assert!((300..=700).contains(&each), "{each}");
 }
 

@@ -77,7 +77,7 @@ async fn every_route_with_every_kind_of_token() {
     }
     let me: Value = server.get("/me", &member).await.json().await.unwrap();
     assert_eq!(me["client_id"], "writer");
-    assert_eq!(me["aud"], serde_json::json!([SHOP]));
+    assert_eq!(me["aud"], SHOP);
     assert_eq!(me["organization_id"], "acme");
 }
 

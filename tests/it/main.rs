@@ -8,6 +8,7 @@
     reason = "a helper of a test fails it"
 )]
 
+mod attacks;
 mod captures;
 mod cors;
 mod example;

@@ -236,6 +236,7 @@ async fn grpc_callers_get_a_grpc_status() {
     let good = stage.logto.token().audience(SHOP);
     let call = async |path: &str, token: Option<String>| {
         let request = server.request("POST", path).header("content-type", "application/grpc+proto");
+        let request = request.header("te", "trailers");
         let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         let response = request.send().await.unwrap();
         let headers = response.headers();

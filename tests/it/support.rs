@@ -57,6 +57,10 @@ impl Server {
         Self { url, client: Client::builder().no_proxy().build().unwrap(), task }
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         self.client.request(method.parse().unwrap(), format!("{}{path}", self.url))
     }

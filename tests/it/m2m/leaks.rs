@@ -1,9 +1,10 @@
 //! Neither secret nor token in any error, any `Debug`, any log line.
 
 use std::{
+    cell::RefCell,
     error::Error,
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Once},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -18,13 +19,14 @@ use super::support::{
 
 const TOKEN: &str = "eyJhbGciOiJFUzM4NCJ9.dG9wIHNlY3JldA.c2lnbmF0dXJl";
 
-/// Everything that was logged on this thread, down to TRACE and from every crate.
+/// Everything that went through `tracing` on this thread, down to TRACE and from every crate.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        let traced = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        LOGGED.with_borrow(|logged| traced + logged.as_deref().unwrap_or_default())
     }
 }
 
@@ -36,6 +38,45 @@ impl io::Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+thread_local! {
+    /// What went through `log`, as reqwest's lines do, while this thread listens.
+    static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+struct Listener;
+
+impl log::Log for Listener {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        LOGGED.with_borrow(Option::is_some)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.with_borrow_mut(|logged| {
+            if let Some(text) = logged {
+                text.push_str(&format!("{} {}\n", record.level(), record.args()));
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+/// Listens to `tracing` and `log` on this thread until the guard is dropped.
+fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Listener).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+    });
+    LOGGED.set(Some(String::new()));
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
 }
 
 impl<'a> MakeWriter<'a> for Log {
@@ -65,12 +106,7 @@ fn everything_about(error: &(dyn Error + 'static)) -> String {
 
 #[tokio::test]
 async fn no_failure_leaks() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = listen();
 
     let token = format!("{{\"access_token\":\"{TOKEN}\",\"token_type\":\"Bearer\"}}");
     let jsons = "content-type: application/json\r\n";
@@ -107,6 +143,7 @@ async fn no_failure_leaks() {
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
             let verbose = || reqwest::Client::builder().connection_verbose(true);
             let builder = server.client().authentication(authentication).http_client(verbose);
+            let builder = builder.clock(ManualClock::default());
             assert_no_leak(&format!("{builder:?}"));
             let tokens = builder.build().unwrap();
             let request = TokenRequest::resource(SHOPPING).scopes(["not:granted"]);
@@ -120,18 +157,13 @@ async fn no_failure_leaks() {
     background_tasks_done().await;
     let text = log.text();
     assert!(text.contains("no access token"), "the log was captured");
-    assert!(text.contains(" TRACE "), "down to TRACE");
+    assert!(text.contains("DEBUG starting new connection"), "reqwest's lines, too");
     assert_no_leak(&text);
 }
 
 #[tokio::test]
 async fn no_success_leaks_either() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = listen();
 
     let server = Server::start(|_, received| {
         if received.head.starts_with("POST /oidc/token") {
@@ -143,8 +175,9 @@ async fn no_success_leaks_either() {
         json("401 Unauthorized", &quoted)
     })
     .await;
-    let clock = ManualClock::default();
-    let tokens = server.client().clock(clock).build().unwrap();
+    let verbose = || reqwest::Client::builder().connection_verbose(true);
+    let builder = server.client().http_client(verbose).clock(ManualClock::default());
+    let tokens = builder.build().unwrap();
     let token = tokens.token(&read()).await.unwrap();
     assert_eq!(token.secret(), TOKEN);
     assert!(token.authorization().is_sensitive());
