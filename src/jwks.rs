@@ -66,7 +66,7 @@ struct Shared {
 struct Remote {
     url: Url,
     clients: HttpClients,
-    client: OnceLock<Result<Client, KeysError>>,
+    client: OnceLock<Client>,
 }
 
 /// Good keys, and how long they may be used without a further success.
@@ -394,17 +394,19 @@ impl State {
 }
 
 impl Remote {
+    /// A client that cannot be built now may be at the next fetch: files may have run out.
     fn client(&self) -> Result<&Client, KeysError> {
-        let build = || {
-            self.clients.build(&self.url, FETCH_TIMEOUT).map_err(|error| {
-                KeysError::caused_by(
-                    "the HTTP client could not be built: are CA certificates installed \
-                     (Debian's package ca-certificates)?",
-                    Arc::new(error),
-                )
-            })
-        };
-        self.client.get_or_init(build).as_ref().map_err(Clone::clone)
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = self.clients.build(&self.url, FETCH_TIMEOUT).map_err(|error| {
+            KeysError::caused_by(
+                "the HTTP client could not be built: are CA certificates installed (Debian's \
+                 package ca-certificates)?",
+                Arc::new(error),
+            )
+        })?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> KeysError {
