@@ -4,6 +4,7 @@
 //! from a real Logto; the clock stands still.
 
 #![allow(missing_docs, reason = "criterion's macros write the public items")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
 use std::{hint::black_box, path::Path, time::Duration};
 

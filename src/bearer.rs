@@ -1,7 +1,5 @@
 //! RFC 6750 on the wire, both ways: reads `Authorization`, writes `WWW-Authenticate`.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 /// What the `Authorization` headers of a request hold (RFC 6750 §2.1).
@@ -88,13 +86,18 @@ impl ChallengeSettings {
             ("scope", scope.as_deref()),
             ("resource_metadata", self.resource_metadata.as_deref()),
         ];
-        let mut text = String::from("Bearer");
+        let mut text = String::with_capacity(USUAL_CHALLENGE);
+        text.push_str("Bearer");
         let mut separator = " ";
         for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value?)))
         {
-            let quotable = value.chars().filter(|c| is_quotable(*c)).collect::<String>();
-            // Writing into a String cannot fail.
-            let _ = write!(text, "{separator}{name}=\"{quotable}\"");
+            text.extend([separator, name, "=\""]);
+            if value.bytes().all(|byte| is_quotable(byte.into())) {
+                text.push_str(value);
+            } else {
+                text.extend(value.chars().filter(|c| is_quotable(*c)));
+            }
+            text.push('"');
             separator = ", ";
         }
         HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
@@ -106,6 +109,9 @@ impl ChallengeSettings {
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
+
+/// Room for `error` and `error_description`.
+const USUAL_CHALLENGE: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -67,10 +67,27 @@ impl HttpClients {
         Self(Some(Arc::new(make)))
     }
 
-    /// A client for this address: no redirects (a 307 would carry a secret to another host), a
-    /// total timeout, no compression (a small body could become a huge one), no idle connections
-    /// (Logto closes them after 5 s), no proxy for loopback.
+    /// A client for this address that keeps no idle connections: keys and tokens are fetched so
+    /// rarely that Logto, which closes idle connections after 5 s, would have closed every one.
     pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
+        self.builder(url, timeout).pool_max_idle_per_host(0).build()
+    }
+
+    /// The same for an address that is asked many times in a row; connections are given up before
+    /// Logto closes them.
+    #[cfg(feature = "client")]
+    pub(crate) fn build_pooling(
+        &self,
+        url: &Url,
+        timeout: Duration,
+    ) -> Result<Client, reqwest::Error> {
+        self.builder(url, timeout).pool_idle_timeout(BEFORE_LOGTO_CLOSES).build()
+    }
+
+    /// No redirects (a 307 would carry a secret to another host), a total timeout, no compression
+    /// (a small body could become a huge one), no proxy for loopback, no bytes of the connection
+    /// in the log.
+    fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
         let builder = self.0.as_ref().map_or_else(Client::builder, |make| make());
         let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
         builder
@@ -80,9 +97,8 @@ impl HttpClients {
             .no_brotli()
             .no_deflate()
             .no_zstd()
-            .pool_max_idle_per_host(0)
+            .connection_verbose(false)
             .https_only(url.scheme() == "https")
-            .build()
     }
 }
 
@@ -117,4 +133,10 @@ fn is_loopback(url: &Url) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Why a client cannot be built, nearly always.
+pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
+                                    installed (Debian's package ca-certificates)?";
 const ALLOW_HTTP: &str = "LOGTO_ALLOW_HTTP";
+/// Logto closes a connection that was idle for 5 s; the rest is for the way there.
+#[cfg(feature = "client")]
+const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);

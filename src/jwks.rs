@@ -1,24 +1,27 @@
-//! One issuer's keys over time: fetch, refresh, cooldown, outage. Which key fits is `keys.rs`'s.
+//! One issuer's keys over time: refresh, cooldown, outage. Which key fits is `keys.rs`'s, and how
+//! they are fetched `jwks/remote.rs`'s.
+
+mod remote;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::{ArcSwapOption, Guard};
-use http::{HeaderValue, StatusCode, header};
-use reqwest::{Client, Url};
+use http::HeaderValue;
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     algorithm::Algorithm,
     clock::Clock,
     error::{ConfigError, KeysError, KeysUnavailable},
-    fetch::{self, BodyError, HttpClients},
+    fetch::{self, HttpClients},
     issuer::{Jwks, TrustedIssuer},
+    jwks::remote::{Fetched, Remote},
     keys::{KeySet, Selection, VerifyingKey},
     reason::{Excerpt, InvalidToken},
 };
@@ -59,14 +62,6 @@ struct Shared {
     refresh_at: AtomicU64,
     state: Mutex<State>,
     waiting: AtomicUsize,
-}
-
-/// Where keys are fetched; the client is built at the first fetch.
-#[derive(Debug)]
-struct Remote {
-    url: Url,
-    clients: HttpClients,
-    client: OnceLock<Client>,
 }
 
 /// Good keys, and how long they may be used without a further success.
@@ -120,11 +115,6 @@ pub(crate) enum LookUp {
     Fetch,
 }
 
-enum Fetched {
-    Keys(KeySet, Option<HeaderValue>),
-    NotModified,
-}
-
 impl KeyStore {
     pub(crate) fn new(
         trusted: &TrustedIssuer,
@@ -135,8 +125,7 @@ impl KeyStore {
         let (source, snapshot) = match &trusted.jwks {
             Jwks::Uri(uri) => {
                 let url = fetch::check_url("jwks_uri", uri, trusted.transport)?;
-                let client = OnceLock::new();
-                (Some(Remote { url, clients: clients.clone(), client }), None)
+                (Some(Remote::new(url, clients.clone())), None)
             }
             Jwks::Static(json) => {
                 let keys = KeySet::from_json(json.as_bytes(), &trusted.algorithms)
@@ -266,7 +255,8 @@ impl Shared {
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
-        let mut state = self.lock();
+        // Whoever holds the lock is about to start one, or has just landed one.
+        let Ok(mut state) = self.state.try_lock() else { return };
         // Only one of the look-ups that saw it due goes on.
         if nanos(self.clock.monotonic()) < self.refresh_at.load(Ordering::Relaxed) {
             return;
@@ -299,26 +289,7 @@ impl Shared {
         let Some(remote) = &self.source else { return Err(KeysError::new("a static key set")) };
         let held = self.snapshot.load_full();
         let etag = held.as_ref().and_then(|held| held.etag.as_ref());
-        let mut request = remote.client()?.get(remote.url.clone());
-        request = request.header(header::ACCEPT, "application/jwk-set+json, application/json");
-        if let Some(etag) = etag {
-            request = request.header(header::IF_NONE_MATCH, etag);
-        }
-        let response = request.send().await.map_err(|error| remote.unreachable(error))?;
-        match response.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::NotModified),
-            StatusCode::OK => {}
-            status => return Err(remote.wrong_status(status)),
-        }
-        let etag = response.headers().get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG);
-        let etag = etag.cloned();
-        let body = fetch::read_body(response, MAX_BODY).await.map_err(|error| match error {
-            BodyError::TooLarge => {
-                KeysError::new(format!("{} answered with more than {MAX_BODY} bytes", remote.url))
-            }
-            BodyError::Broken(error) => remote.unreachable(error),
-        })?;
-        Ok(Fetched::Keys(KeySet::from_json(&body, &self.algorithms)?, etag))
+        remote.fetch(etag, &self.algorithms).await
     }
 
     /// Takes in what a flight brought. A failure of any kind leaves good keys as they are.
@@ -390,44 +361,6 @@ impl State {
                 cause: KeysError::new("the keys were not fetched in time"),
             },
         }
-    }
-}
-
-impl Remote {
-    /// A client that cannot be built now may be at the next fetch: files may have run out.
-    fn client(&self) -> Result<&Client, KeysError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = self.clients.build(&self.url, FETCH_TIMEOUT).map_err(|error| {
-            KeysError::caused_by(
-                "the HTTP client could not be built: are CA certificates installed (Debian's \
-                 package ca-certificates)?",
-                Arc::new(error),
-            )
-        })?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
-    fn unreachable(&self, error: reqwest::Error) -> KeysError {
-        if error.is_timeout() {
-            return KeysError::timeout(format!(
-                "{} did not answer within {} s",
-                self.url,
-                FETCH_TIMEOUT.as_secs()
-            ));
-        }
-        let cause = Excerpt::of_cause(&error);
-        KeysError::caused_by(format!("{} could not be reached: {cause}", self.url), Arc::new(error))
-    }
-
-    fn wrong_status(&self, status: StatusCode) -> KeysError {
-        let advice = match status.as_u16() {
-            300..=399 => ": redirects are not followed, set jwks_uri to the final address",
-            404 => ": is this Logto's endpoint? keys are at {endpoint}/oidc/jwks",
-            _ => "",
-        };
-        KeysError::new(format!("{} answered {status}{advice}", self.url))
     }
 }
 
@@ -516,11 +449,7 @@ fn nanos(time: Duration) -> u64 {
 
 const NEVER: u64 = u64::MAX;
 const BUCKET: u32 = 2;
-/// Logto's answer has one to three keys, some 3 KB.
-const MAX_BODY: usize = 256 * 1024;
-const MAX_ETAG: usize = 256;
 const MAX_WAITERS: usize = 1024;
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without keys nothing works: ask again soon.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -528,5 +457,6 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

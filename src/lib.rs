@@ -32,6 +32,10 @@
 //! A gRPC caller gets the `grpc-status` that belongs to it. The reason, and what to do about it,
 //! stands in the log at debug (`RUST_LOG=tower_logto=debug`); the caller never reads it.
 //!
+//! # Calling other services
+//! A [`TokenClient`] gets the tokens of a machine-to-machine application, [`BearerLayer`] attaches
+//! them to the requests of an HTTP client, [`ManagementApi`] calls Logto itself: see [`m2m`].
+//!
 //! # Good to know
 //! - A route that is added after `.route_layer(…)`, and a fallback, are not covered by the layer. A
 //!   guard in the handler's signature answers 500 there, rather than let anybody in.
@@ -65,6 +69,9 @@ mod jwks;
 mod jws;
 mod keys;
 mod layer;
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod m2m;
 mod metadata;
 mod reason;
 mod require;
@@ -86,6 +93,19 @@ pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
 pub use keys::KeySet;
 pub use layer::{AuthLayer, AuthService};
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub use m2m::{
+    bearer_layer::{BearerLayer, BearerService},
+    issued_token::IssuedToken,
+    management::ManagementApi,
+    management_error::{ManagementError, ManagementErrorKind},
+    pages::Pages,
+    token_client::{TokenClient, TokenClientBuilder},
+    token_endpoint::ClientAuthentication,
+    token_error::{TokenRequestError, TokenRequestErrorKind},
+    token_request::TokenRequest,
+};
 pub use metadata::ProtectedResourceMetadata;
 pub use reason::{Excerpt, InvalidRequest, InvalidToken};
 pub use require::{Guarded, RequireOrganization, RequireScopes};

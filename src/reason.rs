@@ -235,6 +235,9 @@ impl Excerpt {
     }
 
     fn cut(text: &str, length: usize) -> Self {
+        if text.len() <= length && text.bytes().all(|byte| is_quotable(byte.into())) {
+            return Self(text.into());
+        }
         let mut escaped = String::with_capacity(text.len().min(length));
         let mut characters = text.chars();
         characters.by_ref().take(length).for_each(|c| {

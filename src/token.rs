@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -53,8 +54,8 @@ pub(crate) struct ValidClaims {
     /// Seconds since the epoch.
     pub(crate) issued_at: Option<u64>,
     pub(crate) expires_at: u64,
-    /// `expires_at` plus the issuer's clock tolerance.
-    pub(crate) refused_from: u64,
+    /// `nbf` and `exp`, widened by the issuer's clock tolerance.
+    pub(crate) accepted: Range<u64>,
     pub(crate) challenge: Option<Arc<ChallengeSettings>>,
 }
 
@@ -65,16 +66,24 @@ pub(crate) enum Audiences {
     Several(Box<[Span]>),
 }
 
-/// A range of bytes of a text of at most 4 GiB.
+/// A range of bytes of a text that begins with `{`, so that none ends at 0; an absent one costs no
+/// further byte in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
+    start: u32,
+    end: NonZeroU32,
 }
 
 impl Span {
+    /// Tokens are far shorter than 4 GiB; in a longer one the range would be empty.
+    pub(crate) fn new(range: Range<usize>) -> Self {
+        let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
+        let end = NonZeroU32::new(offset(range.end)).unwrap_or(NonZeroU32::MIN);
+        Self { start: offset(range.start), end }
+    }
+
     const fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
+        self.start as usize..self.end.get() as usize
     }
 }
 
@@ -251,9 +260,9 @@ impl AccessToken {
         })
     }
 
-    /// Whether `exp` has passed, the clock tolerance included.
-    pub(crate) fn is_expired(&self, now: Duration) -> bool {
-        now.as_secs() >= self.claims.refused_from
+    /// Whether this is a time between `nbf` and `exp`, give or take the clock tolerance.
+    pub(crate) fn is_current(&self, now: Duration) -> bool {
+        self.claims.accepted.contains(&now.as_secs())
     }
 
     /// The bytes it holds on the heap, for the bound of the cache.

@@ -131,9 +131,16 @@ impl Validator {
     }
 
     /// The keys of the first issuer.
-    #[cfg(all(test, feature = "testing"))]
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
     pub(crate) fn keys(&self) -> &KeyStore {
         &self.0.issuers[0].keys
+    }
+
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
+    pub(crate) fn verified(&self) -> Option<&VerifiedTokens> {
+        self.0.verified.as_ref()
     }
 
     async fn wait_and_look(&self, token: &str) -> Result<AccessToken, AuthErrorKind> {
@@ -184,7 +191,7 @@ impl Validator {
     fn still_holds(&self, seen: &Verified) -> bool {
         let trusted = self.0.issuers.get(seen.issuer);
         trusted.is_some_and(|trusted| trusted.keys.holds(&seen.key))
-            && !seen.token.is_expired(self.0.clock.unix_time())
+            && seen.token.is_current(self.0.clock.unix_time())
     }
 
     /// The whole validation; the refusals that cost least come first, the signature last.

@@ -92,3 +92,47 @@ impl Hasher for DigestHasher {
 
 /// The claims of a token as Logto makes them, with room for a few custom ones.
 const USUAL_SIZE: usize = 1024;
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use super::*;
+    use crate::testing::{TestIssuer, TokenBuilder};
+
+    /// Remembers so many different tokens, and counts what is left of them.
+    async fn left_of(
+        tokens: usize,
+        room: usize,
+        form: impl Fn(TokenBuilder) -> TokenBuilder,
+    ) -> u64 {
+        let logto = TestIssuer::start().await;
+        let trusted = logto.trusted("https://shopping.api");
+        let builder = crate::Validator::builder().issuer(trusted).verified_tokens(room);
+        let validator = builder.build().unwrap();
+        for _ in 0..tokens {
+            validator.validate(&form(logto.token()).build()).await.unwrap();
+        }
+        let verified = validator.verified().unwrap();
+        verified.0.run_pending_tasks();
+        verified.0.entry_count()
+    }
+
+    #[tokio::test]
+    async fn the_bound_holds_in_tokens_and_in_bytes() {
+        assert_eq!(left_of(50, 100, |token| token).await, 50);
+        assert_eq!(left_of(150, 100, |token| token).await, 100);
+        // 4 KiB of claims take the room of five tokens.
+        let large = |token: TokenBuilder| token.claim("note", "x".repeat(4096));
+        assert_eq!(left_of(50, 100, large).await, 20);
+    }
+
+    #[test]
+    fn a_token_is_known_by_all_of_its_bytes() {
+        let token = "header.payload.signature";
+        for other in ["header.payload.signaturf", "header.payload.signature=", "header.payload", ""]
+        {
+            assert_ne!(Digest::of(token), Digest::of(other));
+        }
+        assert_eq!(Digest::of(token), Digest::of("header.payload.signature"));
+    }
+}

@@ -3,8 +3,8 @@
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Issuer, ProtectedResourceMetadata, RequireOrganization,
-    RequireScopes, Scoped, TokenKind, Validator, scopes,
+    AccessToken, AuthError, AuthLayer, Claims, Issuer, ProtectedResourceMetadata,
+    RequireOrganization, RequireScopes, Scoped, TokenKind, Validator, scopes,
 };
 
 scopes! {
@@ -12,7 +12,7 @@ scopes! {
     pub ReadProducts = "read:products";
 }
 
-pub fn router(validator: Validator) -> Router {
+pub(crate) fn router(validator: Validator) -> Router {
     // The guard can stand in the handler's signature (`list`), in its body (`create`),
     // or on its routes, where the last layer runs first.
     let members = Router::new()
@@ -33,7 +33,7 @@ pub fn router(validator: Validator) -> Router {
 }
 
 /// The document that tells clients where to get tokens (RFC 9728).
-pub fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
+pub(crate) fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
     ProtectedResourceMetadata::new(resource, [issuer])
         .scopes(["read:products", "write:products", "read:members"])
         .name("Shopping")
@@ -48,12 +48,12 @@ async fn create(token: AccessToken) -> Result<(StatusCode, Json<Value>), AuthErr
     Ok((StatusCode::CREATED, Json(json!({ "created_by": token.subject() }))))
 }
 
-async fn me(token: AccessToken) -> Json<Value> {
+async fn me(token: AccessToken, Claims(claims): Claims<Value>) -> Json<Value> {
     Json(json!({
         "sub": token.subject(),
         "client_id": token.client_id(),
         "scopes": token.scopes().iter().collect::<Vec<_>>(),
-        "aud": token.audience().collect::<Vec<_>>(),
+        "aud": claims["aud"],
         "organization_id": token.organization_id(),
     }))
 }

@@ -4,22 +4,22 @@ use std::{env, fmt::Display, str::FromStr, time::Duration};
 
 use tower_logto::{Issuer, TrustedIssuer, Validator};
 
-pub struct Config {
+pub(crate) struct Config {
     /// The API's own port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// The port of the embedded issuer.
-    pub issuer_port: u16,
+    pub(crate) issuer_port: u16,
     /// A Logto tenant; the embedded issuer when it is `None`.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// The API's resource indicator.
-    pub resource: String,
+    pub(crate) resource: String,
     jwks_uri: Option<String>,
     clock_tolerance: Option<Duration>,
     cooldown: Option<Duration>,
 }
 
 impl Config {
-    pub fn from_env() -> Result<Self, String> {
+    pub(crate) fn from_env() -> Result<Self, String> {
         let seconds = |name| Ok::<_, String>(parsed(name)?.map(Duration::from_secs));
         match text("LOGTO_ALLOW_HTTP")?.as_deref() {
             // The crate itself reads it, too.
@@ -38,7 +38,11 @@ impl Config {
     }
 
     /// The issuer and the validator of an endpoint, for the API at this URL.
-    pub fn validator(&self, endpoint: &str, url: &str) -> Result<(Issuer, Validator), String> {
+    pub(crate) fn validator(
+        &self,
+        endpoint: &str,
+        url: &str,
+    ) -> Result<(Issuer, Validator), String> {
         let issuer = Issuer::logto(endpoint).map_err(|error| named("LOGTO_ENDPOINT", &error))?;
         let mut trusted = TrustedIssuer::new(&issuer).audience(&self.resource).organizations();
         if let Some(uri) = &self.jwks_uri {

@@ -16,17 +16,18 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, WWW_AUTHENTICATE},
 };
 
-use super::{grant::grant, issuer::State, json::Members};
+use super::{grant::grant, issuer::State, json::Members, management};
 
 type Shared = extract::State<Arc<State>>;
 
-/// The endpoints. Those of the Management API (`/api/…`) belong here too.
-pub(super) fn router(state: Arc<State>) -> Router {
+/// The endpoints.
+pub(super) fn router(state: &Arc<State>) -> Router {
     Router::new()
         .route("/oidc/.well-known/openid-configuration", get(discovery))
         .route("/oidc/jwks", get(jwks))
         .route("/oidc/token", post(token))
-        .with_state(state)
+        .with_state(Arc::clone(state))
+        .merge(management::router(state))
 }
 
 async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Response {

@@ -190,7 +190,7 @@ impl TestIssuer {
 
     fn fault_all(&self, fault: &Fault) {
         let state = self.state();
-        for endpoint in [&state.discovery, &state.jwks, &state.token] {
+        for endpoint in [&state.discovery, &state.jwks, &state.token, &state.management] {
             endpoint.set(fault.clone());
         }
     }

@@ -53,6 +53,7 @@ pub(super) struct State {
     pub(super) discovery: Endpoint,
     pub(super) jwks: Endpoint,
     pub(super) token: Endpoint,
+    pub(super) management: Endpoint,
     pub(super) not_modified: AtomicU64,
     keys: Mutex<KeyRing>,
 }
@@ -140,7 +141,7 @@ impl TestIssuer {
     }
 
     pub(super) fn open(&self) -> io::Result<()> {
-        self.0.server.open(endpoint::router(Arc::clone(&self.0.state)))
+        self.0.server.open(endpoint::router(&self.0.state))
     }
 }
 
@@ -286,6 +287,7 @@ impl TestIssuerBuilder {
             discovery: Endpoint::default(),
             jwks: Endpoint::default(),
             token: Endpoint::default(),
+            management: Endpoint::default(),
             not_modified: AtomicU64::new(0),
             keys: Mutex::new(KeyRing::new(match self.key {
                 Key::Generate(algorithm) => SigningKey::generate(algorithm),
@@ -300,7 +302,7 @@ impl TestIssuerBuilder {
 
 /// The issuer's clock for a validator.
 #[derive(Debug)]
-struct SharedClock(Arc<dyn Clock>);
+pub(super) struct SharedClock(pub(super) Arc<dyn Clock>);
 
 impl Clock for SharedClock {
     fn unix_time(&self) -> Duration {

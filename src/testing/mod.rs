@@ -67,6 +67,11 @@
 //! server misbehave; [`jwks_requests`](TestIssuer::jwks_requests) and
 //! [`token_requests`](TestIssuer::token_requests) count what your service asked of it.
 //!
+//! # The Management API
+//! `GET /api/applications` lists the [`TestApp`]s page by page, for a token with the scope `all` of
+//! [`TestIssuer::MANAGEMENT_API`]. It is guarded by this crate's own layer, whose first request
+//! fetches the key set.
+//!
 //! What goes wrong inside the kit panics, as a failed test does. It is no identity server: it knows
 //! the client credentials grant and no users.
 #![allow(
@@ -85,6 +90,7 @@ mod grant;
 mod issuer;
 mod json;
 mod key;
+mod management;
 mod rotation;
 mod server;
 #[cfg(test)]

@@ -428,3 +428,24 @@ fn without_a_runtime_it_is_503_and_no_panic() {
     let Poll::Ready(Err(refusal)) = outcome else { panic!("{outcome:?}") };
     assert!(matches!(refusal.kind(), AuthErrorKind::KeysUnavailable(_)), "{refusal}");
 }
+
+#[tokio::test]
+async fn a_cached_token_is_judged_by_the_clock_of_each_hit() {
+    let stage = Stage::set().await;
+    let validator = stage.validator();
+    let now = 1_795_342_800;
+    let token = stage.logto.token().claim("nbf", now).lifetime(HOUR).build();
+    validator.validate(&token).await.unwrap();
+    for (wall, expected) in [
+        (now - 31, 401),
+        (now - 30, 200),
+        (now + 3600, 200),
+        (now + 3629, 200),
+        (now + 3630, 401),
+        (now, 200),
+        (0, 401),
+    ] {
+        stage.clock.set_unix_time(Duration::from_secs(wall));
+        assert_eq!(status(&at_once(&validator, &token)), expected, "at {wall}");
+    }
+}

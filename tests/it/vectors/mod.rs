@@ -1,14 +1,6 @@
 //! Public test vectors. Most are no access tokens, so they are judged at the raw seam,
 //! `KeySet::verify`, and the validator has to refuse them all without a panic.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a helper of a test fails it"
-)]
-
 mod oracle;
 mod rfc;
 mod wycheproof;

@@ -1,0 +1,114 @@
+//! Interleaved rounds: every case once per round, so that a slow moment meets all of them.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// A thing to measure: told how often, it says how long that took.
+pub struct Case<'a> {
+    pub name: String,
+    /// At most so often in one sample.
+    pub most: usize,
+    pub sample: Box<dyn FnMut(usize) -> Sample + 'a>,
+}
+
+#[derive(Clone, Copy)]
+pub struct Sample {
+    time: Duration,
+    allocations: u64,
+}
+
+/// What one run of a case costs.
+pub struct Cost {
+    pub name: String,
+    /// In nanoseconds.
+    pub least: f64,
+    pub median: f64,
+    /// The least of all rounds; -1 where they are not counted.
+    pub allocations: f64,
+}
+
+/// Times what `run` does with so many inputs; they are made a few at a time, as a request is read
+/// a moment before it is answered.
+pub fn timed<I, T>(
+    runs: usize,
+    mut input: impl FnMut(usize) -> I,
+    mut run: impl FnMut(I) -> T,
+) -> Sample {
+    let mut sample = Sample { time: Duration::ZERO, allocations: 0 };
+    let mut inputs = Vec::with_capacity(FEW);
+    for start in (0..runs).step_by(FEW) {
+        inputs.extend((start..runs.min(start + FEW)).map(&mut input));
+        let (before, now) = (ALLOCATIONS.get(), Instant::now());
+        for input in inputs.drain(..) {
+            black_box(run(black_box(input)));
+        }
+        sample.time += now.elapsed();
+        sample.allocations += ALLOCATIONS.get() - before;
+    }
+    sample
+}
+
+pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
+    let batches = cases.iter_mut().map(batch).collect::<Vec<_>>();
+    let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
+    for round in 0..rounds {
+        // Forwards and backwards in turn: no case always stands behind the same other.
+        let mut order = (0..cases.len()).collect::<Vec<_>>();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for case in order {
+            samples[case].push((cases[case].sample)(batches[case]));
+        }
+    }
+    let cost = |((case, batch), mut samples): ((Case<'_>, usize), Vec<Sample>)| {
+        let per_run = |sample: &Sample| sample.time.as_secs_f64() * 1e9 / batch as f64;
+        samples.sort_by_key(|sample| sample.time);
+        let allocations = samples.iter().map(|sample| sample.allocations).min().unwrap();
+        Cost {
+            name: case.name,
+            least: per_run(&samples[0]),
+            median: per_run(&samples[samples.len() / 2]),
+            allocations: allocations as f64 / batch as f64,
+        }
+    };
+    cases.into_iter().zip(batches).zip(samples).map(cost).collect()
+}
+
+/// How many runs make a sample of about a millisecond.
+fn batch(case: &mut Case<'_>) -> usize {
+    (case.sample)(case.most.min(16));
+    let few = case.most.min(16);
+    let time = (case.sample)(few).time.as_secs_f64() / few as f64;
+    ((0.001 / time) as usize).clamp(2, case.most)
+}
+
+const FEW: usize = 16;
+
+/// The system's allocator, which counts.
+pub struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to `System` as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}

@@ -1,0 +1,175 @@
+//! What is compared: a router with one handler that reads the claims, behind each crate's layer.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{Extension, Router, body::Body, extract::FromRef, http::Request, routing::get};
+use serde::Deserialize;
+use tower::Service;
+use tower_logto::{AccessToken, AuthLayer, Issuer, TrustedIssuer, Validator};
+
+use crate::tokens::{AUDIENCE, ISSUER, Kind, SCOPE};
+
+#[derive(Clone, Deserialize)]
+pub struct Claims {
+    pub sub: String,
+    pub scope: String,
+}
+
+impl Claims {
+    fn answer(&self) -> &'static str {
+        answer(self.scope.split(' ').any(|scope| scope == SCOPE))
+    }
+}
+
+fn answer(scope: bool) -> &'static str {
+    if scope { "yes" } else { "no" }
+}
+
+pub fn bare() -> Router {
+    Router::new().route("/", get(async || "yes"))
+}
+
+/// A layer that only leaves an Arc in the extensions: what no layer with claims can go below.
+pub fn no_op() -> Router {
+    let claims = Claims { sub: "somebody".into(), scope: SCOPE.into() };
+    let handler = async |claims: Extension<Arc<Claims>>| claims.answer();
+    Router::new().route("/", get(handler)).route_layer(NoOpLayer(Arc::new(claims)))
+}
+
+#[derive(Clone)]
+struct NoOpLayer(Arc<Claims>);
+
+impl<S> tower::Layer<S> for NoOpLayer {
+    type Service = NoOp<S>;
+
+    fn layer(&self, inner: S) -> NoOp<S> {
+        NoOp { inner, claims: Arc::clone(&self.0) }
+    }
+}
+
+#[derive(Clone)]
+struct NoOp<S> {
+    inner: S,
+    claims: Arc<Claims>,
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for NoOp<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> S::Future {
+        request.extensions_mut().insert(Arc::clone(&self.claims));
+        self.inner.call(request)
+    }
+}
+
+pub fn validator(jwks: &str, verified: usize) -> Validator {
+    let issuer = Issuer::new(ISSUER).unwrap();
+    let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(jwks);
+    Validator::builder().issuer(trusted).verified_tokens(verified).build().unwrap()
+}
+
+pub fn ours(validator: Validator) -> Router {
+    let handler = async |token: AccessToken| answer(token.scopes().contains(SCOPE));
+    Router::new().route("/", get(handler)).route_layer(AuthLayer::new(validator))
+}
+
+pub async fn tower_oauth2(jwks: &str) -> Router {
+    use tower_oauth2_resource_server::{
+        server::OAuth2ResourceServer, tenant::TenantConfiguration, validation::ClaimsValidationSpec,
+    };
+
+    // Not the recommended ones: they demand `nbf`, which Logto does not send.
+    let spec = ClaimsValidationSpec::new().exp(true).iss(ISSUER).aud(&vec![AUDIENCE.to_owned()]);
+    let tenant = TenantConfiguration::static_builder(jwks).claims_validation(spec).build().unwrap();
+    let server = OAuth2ResourceServer::<Claims>::builder().add_tenant(tenant).build();
+    let layer = server.await.unwrap().into_layer();
+    let handler = async |Extension(claims): Extension<Claims>| claims.answer();
+    Router::new().route("/", get(handler)).route_layer(layer)
+}
+
+pub async fn oauth_resource_server(jwks_uri: &str) -> Router {
+    use oauth_resource_server::{
+        AuthorizedToken, KeyNaming, OAuthConfig, OAuthValidator, axum::AuthLayer,
+    };
+
+    let config = OAuthConfig {
+        enabled: true,
+        issuer: ISSUER.into(),
+        jwks_uri: Some(jwks_uri.into()),
+        audience: AUDIENCE.into(),
+        resource: AUDIENCE.into(),
+        require_at_jwt: true,
+        ..OAuthConfig::default()
+    };
+    let config = config.resolve(KeyNaming::Dotted("oauth")).unwrap().unwrap();
+    let validator = Arc::new(OAuthValidator::new(&config).unwrap());
+    validator.refresh_now().await.unwrap();
+    let layer = AuthLayer::builder().oauth(validator).build().unwrap();
+    let handler =
+        async |token: AuthorizedToken| answer(token.scopes.iter().any(|scope| scope == SCOPE));
+    Router::new().route("/", get(handler)).route_layer(layer)
+}
+
+pub async fn jwt_authorizer(jwks: &str) -> axum_07::Router {
+    use jwt_authorizer::{IntoLayer as _, JwtAuthorizer, JwtClaims, Validation};
+
+    let validation = Validation::new().iss(&[ISSUER]).aud(&[AUDIENCE]).nbf(true);
+    let authorizer = JwtAuthorizer::<Claims>::from_jwks_text(jwks).validation(validation);
+    let layer = authorizer.build().await.unwrap().into_layer();
+    let handler = |JwtClaims(claims): JwtClaims<Claims>| async move { claims.answer() };
+    axum_07::Router::new().route("/", axum_07::routing::get(handler)).route_layer(layer)
+}
+
+/// One algorithm: its decoder refuses every token where the list holds one of another family.
+pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
+    use axum_jwt_auth::{Claims as Verified, Decoder, RemoteJwksDecoder};
+    use jsonwebtoken_10::{Algorithm, Validation};
+
+    #[derive(Clone, FromRef)]
+    struct AppState {
+        decoder: Decoder<Claims>,
+    }
+
+    let mut validation = Validation::new(match kind {
+        Kind::Es384 => Algorithm::ES384,
+        Kind::Rs256 => Algorithm::RS256,
+    });
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    let decoder = RemoteJwksDecoder::builder().jwks_url(jwks_uri.into()).validation(validation);
+    let decoder = decoder.build().unwrap();
+    let stop = decoder.initialize().await.unwrap();
+    stop.cancel();
+    let handler = async |verified: Verified<Claims>| verified.claims.answer();
+    Router::new().route("/", get(handler)).with_state(AppState { decoder: Arc::new(decoder) })
+}
+
+/// Answers every request on a loopback port with this key set, for those that take only a URL.
+pub fn serve_jwks(jwks: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}/oidc/jwks", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let length = jwks.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+                 connection: close\r\n\r\n{jwks}"
+            );
+        }
+    });
+    uri
+}

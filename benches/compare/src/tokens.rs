@@ -1,0 +1,136 @@
+//! A Logto of our own: its two kinds of keys, and tokens of the shape it gives.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    rsa::{KeyPair as RsaKeyPair, KeySize},
+    signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+pub const ISSUER: &str = "http://localhost:3001/oidc";
+pub const AUDIENCE: &str = "https://shopping.api";
+pub const SCOPE: &str = "read:products";
+
+/// What Logto signs with: EC P-384 by default, RSA with 4,096 bits after a rotation to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Es384,
+    Rs256,
+}
+
+impl Kind {
+    pub const BOTH: [Self; 2] = [Self::Es384, Self::Rs256];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es384 => "es384",
+            Self::Rs256 => "rs256",
+        }
+    }
+}
+
+pub struct Signer {
+    ec: EcdsaKeyPair,
+    rsa: RsaKeyPair,
+}
+
+/// What a token says; the rest is as in every token of Logto.
+#[derive(Clone, Copy)]
+pub struct Content<'a> {
+    pub number: usize,
+    pub issuer: &'a str,
+    pub audience: &'a str,
+    pub kid: Option<&'a str>,
+    /// Seconds from now.
+    pub expires_in: i64,
+}
+
+impl Default for Content<'_> {
+    fn default() -> Self {
+        Self { number: 0, issuer: ISSUER, audience: AUDIENCE, kid: None, expires_in: 3600 }
+    }
+}
+
+impl Signer {
+    pub fn new() -> Self {
+        Self {
+            ec: EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
+            rsa: RsaKeyPair::generate(KeySize::Rsa4096).unwrap(),
+        }
+    }
+
+    /// As Logto publishes it: an RSA key names no `alg`.
+    pub fn jwks(&self) -> String {
+        let point = self.ec.public_key().as_ref();
+        let (x, y) = (encode(&point[1..49]), encode(&point[49..]));
+        let modulus = self.rsa.public_key().modulus();
+        let n = encode(modulus.big_endian_without_leading_zero());
+        format!(
+            r#"{{"keys":[{{"kty":"EC","use":"sig","alg":"ES384","crv":"P-384","kid":"{}","x":"{x}","y":"{y}"}},{{"kty":"RSA","use":"sig","kid":"{}","e":"AQAB","n":"{n}"}}]}}"#,
+            kid(Kind::Es384),
+            kid(Kind::Rs256),
+        )
+    }
+
+    /// The public key as aws-lc-rs takes it: the point, or the PKCS #1 structure.
+    pub fn public_key(&self, kind: Kind) -> &[u8] {
+        match kind {
+            Kind::Es384 => self.ec.public_key().as_ref(),
+            Kind::Rs256 => self.rsa.public_key().as_ref(),
+        }
+    }
+
+    pub fn token(&self, kind: Kind, content: Content<'_>) -> String {
+        let Content { number, issuer, audience, kid: other_kid, expires_in } = content;
+        let (alg, kid) = match kind {
+            Kind::Es384 => ("ES384", other_kid.unwrap_or(kid(kind))),
+            Kind::Rs256 => ("RS256", other_kid.unwrap_or(kid(kind))),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let (issued, expires) = (now + expires_in - 3600, now + expires_in);
+        let header = format!(r#"{{"alg":"{alg}","typ":"at+jwt","kid":"{kid}"}}"#);
+        let payload = format!(
+            r#"{{"jti":"{number:021}","sub":"qwq400v2qajyvqwo0uuq9","iat":{issued},"exp":{expires},"scope":"{SCOPE} write:products","client_id":"qwq400v2qajyvqwo0uuq9","iss":"{issuer}","aud":"{audience}"}}"#
+        );
+        let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
+        let random = SystemRandom::new();
+        let signature = match kind {
+            Kind::Es384 => self.ec.sign(&random, signed.as_bytes()).unwrap().as_ref().to_vec(),
+            Kind::Rs256 => {
+                let mut signature = vec![0; self.rsa.public_modulus_len()];
+                self.rsa
+                    .sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature)
+                    .unwrap();
+                signature
+            }
+        };
+        format!("{signed}.{}", encode(&signature))
+    }
+}
+
+/// The same token with a signature that does not verify.
+pub fn forged(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = decode(signature);
+    let middle = signature.len() / 2;
+    signature[middle] ^= 1;
+    format!("{signed}.{}", encode(&signature))
+}
+
+pub fn decode(segment: &str) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(segment).unwrap()
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// As long as Logto's.
+fn kid(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Es384 => "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk",
+        Kind::Rs256 => "QThLgstJSvnXOu3MeWHpOypxAx3Modbfcyip4WDeQSs",
+    }
+}

@@ -1,0 +1,56 @@
+//! What the targets share: an issuer with Logto's recorded keys, and its recorded tokens.
+
+use std::sync::LazyLock;
+
+use tower_logto::{Issuer, TrustedIssuer, Validator, ValidatorBuilder, testing::ManualClock};
+
+macro_rules! fixture {
+    ($path:literal) => {
+        include_str!(concat!("../../tests/fixtures/logto-captures/", $path))
+    };
+}
+
+/// The keys that signed every recorded token.
+pub const JWKS: &str = fixture!("jwks/all.json");
+
+pub const ISSUER: &str = "http://localhost:3001/oidc";
+pub const AUDIENCE: &str = "https://shopping.api";
+
+/// When every genuine token is good.
+pub const NOW: u64 = 1_795_343_080;
+
+/// The recorded tokens that are good for [`AUDIENCE`] at [`NOW`].
+pub const GENUINE: [&str; 14] = [
+    fixture!("tokens/api-read-write.jwt"),
+    fixture!("tokens/api-scopes-reversed.jwt"),
+    fixture!("tokens/api-read.jwt"),
+    fixture!("tokens/api-no-scope.jwt"),
+    fixture!("tokens/org-api.jwt"),
+    fixture!("tokens/org-api-no-scope.jwt"),
+    fixture!("tokens/custom-claims.jwt"),
+    fixture!("tokens/user-api.jwt"),
+    fixture!("tokens/user-org-api.jwt"),
+    fixture!("tokens/user-api-act.jwt"),
+    fixture!("tokens/rs256-api-read-write.jwt"),
+    fixture!("tokens/rs256-api-read.jwt"),
+    fixture!("tokens/rs256-org-api.jwt"),
+    fixture!("tokens/rotation-0-ec.jwt"),
+];
+
+/// A validator of recorded tokens.
+pub fn validator(builder: ValidatorBuilder) -> Validator {
+    let issuer = Issuer::new(ISSUER).unwrap();
+    let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(JWKS);
+    builder.issuer(trusted).clock(ManualClock::at(NOW)).build().unwrap()
+}
+
+/// Whether Logto signed this: an ECDSA signature has a second valid form, so it is not compared.
+pub fn is_genuine(token: &str) -> bool {
+    static SIGNED: LazyLock<Vec<&str>> =
+        LazyLock::new(|| GENUINE.iter().map(|token| signed(token.trim())).collect());
+    SIGNED.contains(&signed(token))
+}
+
+fn signed(token: &str) -> &str {
+    token.rsplit_once('.').map_or("", |(signed, _)| signed)
+}

@@ -1,0 +1,134 @@
+//! Any payload, signed with a good key, so that it gets behind the signature: the verdict has to be
+//! that of an independent reading.
+
+#![no_main]
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json, value::RawValue};
+use tower_logto::{
+    AccessToken, Algorithm, AuthErrorKind, InvalidToken, Issuer, TokenKind, TrustedIssuer,
+    Validator,
+    testing::{ManualClock, SigningKey},
+};
+use tower_logto_fuzz::{AUDIENCE, ISSUER, NOW};
+
+const TOLERANCE: f64 = 30.0;
+const ORGANIZATION: &str = "urn:logto:organization:";
+
+static ISSUED: LazyLock<(SigningKey, Validator)> = LazyLock::new(|| {
+    let key = SigningKey::generate(Algorithm::ES256);
+    let trusted = TrustedIssuer::new(&Issuer::new(ISSUER).unwrap())
+        .audience(AUDIENCE)
+        .organizations()
+        .static_jwks(json!({ "keys": [key.jwk()] }).to_string());
+    let builder = Validator::builder().issuer(trusted).clock(ManualClock::at(NOW));
+    (key, builder.verified_tokens(0).build().unwrap())
+});
+
+fuzz_target!(|payload: &[u8]| {
+    let (key, validator) = &*ISSUED;
+    let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": key.kid() }).to_string();
+    let base64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let signed = format!("{}.{}", base64(header.as_bytes()), base64(payload));
+    let token = format!("{signed}.{}", base64(&key.sign(signed.as_bytes())));
+    let reading = Reading::of(payload);
+    match validator.try_validate(&token).expect("the keys are static") {
+        Ok(token) => reading.expect("a JSON object").agrees_with(&token),
+        Err(error) => {
+            let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
+            let good = reading.is_some_and(|reading| reading.is_good());
+            // A map forgets that a member stood there twice.
+            let stricter = matches!(reason, InvalidToken::Members | InvalidToken::Oversized);
+            assert!(!good || stricter, "refused, but good: {reason}");
+        }
+    }
+});
+
+/// The claims, each read by itself; the last one where there are several of a name.
+struct Reading(HashMap<String, Value>);
+
+impl Reading {
+    fn of(payload: &[u8]) -> Option<Self> {
+        let members = serde_json::from_slice::<HashMap<String, &RawValue>>(payload).ok()?;
+        // A claim that `Value` cannot hold (1e400, half a surrogate pair) is there, but no value.
+        let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
+        Some(Self(members.iter().map(|(name, raw)| (name.clone(), value(raw))).collect()))
+    }
+
+    fn text(&self, claim: &str) -> Option<&str> {
+        self.0.get(claim)?.as_str()
+    }
+
+    /// Absent, or a string.
+    fn is_text(&self, claim: &str) -> bool {
+        self.0.get(claim).is_none_or(Value::is_string)
+    }
+
+    fn audiences(&self) -> Option<Vec<&str>> {
+        match self.0.get("aud")? {
+            Value::String(one) => Some(vec![one]),
+            Value::Array(several) => several.iter().map(Value::as_str).collect(),
+            _ => None,
+        }
+    }
+
+    /// In whole seconds, until the end of the year 9999.
+    fn date(&self, claim: &str, rounded: fn(f64) -> f64) -> Option<f64> {
+        let date = rounded(self.0.get(claim)?.as_f64()?);
+        (0.0..253_402_300_800.0).contains(&date).then_some(date)
+    }
+
+    fn kind(&self) -> Option<TokenKind> {
+        let audiences = self.audiences()?;
+        let claim = self.text("organization_id");
+        if claim == Some("") {
+            return None;
+        }
+        if audiences.contains(&AUDIENCE) {
+            let foreign = audiences.iter().any(|aud| aud.starts_with("urn:logto:"));
+            return match claim {
+                _ if foreign => None,
+                Some(_) => Some(TokenKind::OrganizationResource),
+                None => Some(TokenKind::Global),
+            };
+        }
+        let id = audiences.first()?.strip_prefix(ORGANIZATION).filter(|id| !id.is_empty())?;
+        let one = audiences.iter().all(|aud| aud.strip_prefix(ORGANIZATION) == Some(id));
+        (one && claim.is_none_or(|claim| claim == id)).then_some(TokenKind::OrganizationPermissions)
+    }
+
+    fn is_good(&self) -> bool {
+        let texts = ["client_id", "organization_id", "scope", "jti"];
+        let now = NOW as f64;
+        texts.iter().all(|claim| self.is_text(claim))
+            && self.text("iss") == Some(ISSUER)
+            && self.text("sub").is_some_and(|sub| !sub.is_empty())
+            && !self.0.contains_key("cnf")
+            && self.kind().is_some()
+            && self.date("exp", f64::floor).is_some_and(|exp| now < exp + TOLERANCE)
+            && (!self.0.contains_key("iat") || self.date("iat", f64::floor).is_some())
+            && (!self.0.contains_key("nbf")
+                || self.date("nbf", f64::ceil).is_some_and(|nbf| nbf <= now + TOLERANCE))
+    }
+
+    fn agrees_with(&self, token: &AccessToken) {
+        assert!(self.is_good(), "accepted, but not good: {:?}", self.0);
+        assert_eq!(Some(token.issuer()), self.text("iss"));
+        assert_eq!(Some(token.subject()), self.text("sub"));
+        assert_eq!(token.client_id(), self.text("client_id"));
+        assert_eq!(token.jwt_id(), self.text("jti"));
+        assert_eq!(token.scopes().as_str(), self.text("scope").unwrap_or_default());
+        assert_eq!(Some(token.audience().collect()), self.audiences());
+        assert_eq!(Some(token.kind()), self.kind());
+        let organization = match token.kind() {
+            TokenKind::OrganizationPermissions => {
+                self.audiences().unwrap()[0].strip_prefix(ORGANIZATION)
+            }
+            _ => self.text("organization_id"),
+        };
+        assert_eq!(token.organization_id(), organization);
+    }
+}

@@ -1,0 +1,65 @@
+//! A key and a token: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, give the same
+//! verdict on the signature.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    DecodingKey,
+    crypto::rust_crypto::DEFAULT_PROVIDER,
+    jwk::{AlgorithmParameters, Jwk},
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+use tower_logto::{Algorithm, KeySet};
+use tower_logto_fuzz::JWKS;
+
+const ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::ES256, Algorithm::ES384, Algorithm::RS256, Algorithm::PS256];
+
+struct Sides {
+    ours: KeySet,
+    theirs: DecodingKey,
+}
+
+/// Logto's recorded keys (ES384, RSA), and those of RFC 7515, appendix A.2 and A.3.
+static KEYS: LazyLock<Vec<Sides>> = LazyLock::new(|| {
+    let logto: Value = serde_json::from_str(JWKS).unwrap();
+    let rfc: Value =
+        serde_json::from_str(include_str!("../../tests/fixtures/vectors/rfc7515/appendix_a.json"))
+            .unwrap();
+    let rfc = [&rfc["vectors"][1]["jwk"], &rfc["vectors"][2]["jwk"]];
+    logto["keys"].as_array().unwrap().iter().chain(rfc).map(Sides::new).collect()
+});
+
+impl Sides {
+    fn new(jwk: &Value) -> Self {
+        let mut jwk = jwk.clone();
+        jwk.as_object_mut().unwrap().remove("kid");
+        let set = json!({ "keys": [jwk] }).to_string();
+        let theirs = match serde_json::from_value::<Jwk>(jwk).unwrap().algorithm {
+            AlgorithmParameters::EllipticCurve(ec) => DecodingKey::from_ec_components(&ec.x, &ec.y),
+            AlgorithmParameters::RSA(rsa) => DecodingKey::from_rsa_components(&rsa.n, &rsa.e),
+            other => panic!("{other:?}"),
+        };
+        let ours = KeySet::from_json(set.as_bytes(), &ALGORITHMS).unwrap();
+        Self { ours, theirs: theirs.unwrap() }
+    }
+}
+
+fuzz_target!(|input: &[u8]| {
+    // The first byte takes a key and an algorithm, the rest is the token.
+    let Some((choice, token)) = input.split_first() else { return };
+    let Some(dot) = token.iter().rposition(|byte| *byte == b'.') else { return };
+    let (signed, signature) = (&token[..dot], &token[dot + 1..]);
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return };
+    let algorithm = ALGORITHMS[usize::from(choice % 4)];
+    let sides = &KEYS[usize::from(choice / 4) % KEYS.len()];
+    let ours = sides.ours.verify(None, algorithm, signed, &signature).is_ok();
+    let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
+    let theirs = (DEFAULT_PROVIDER.verifier_factory)(&name, &sides.theirs)
+        .is_ok_and(|verifier| verifier.verify(signed, &signature).is_ok());
+    assert_eq!(ours, theirs, "{algorithm}");
+});

@@ -1,0 +1,78 @@
+//! Any key set: no entry takes the good key beside it away, and none has more keys than its entries
+//! allow.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Value, json};
+use tower_logto::{Algorithm, InvalidToken, KeySet};
+
+const ALGORITHMS: [Algorithm; 9] = [
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::ES512,
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+
+const GOOD: &str = "the good one";
+
+fuzz_target!(|bytes: &[u8]| {
+    let keys = KeySet::from_json(bytes, &ALGORITHMS);
+    let Ok(mut document) = serde_json::from_slice::<Value>(bytes) else { return };
+    let entries = document.get("keys").and_then(Value::as_array);
+    if let Ok(keys) = &keys {
+        let entries = entries.expect("an object with an array");
+        let at_most = entries.iter().map(keys_at_most).sum::<usize>();
+        assert!((1..=at_most).contains(&keys.len()), "{} of {at_most}", keys.len());
+        for entry in entries {
+            let kid = entry.get("kid").and_then(Value::as_str);
+            for algorithm in ALGORITHMS {
+                let reason = keys.verify(kid, algorithm, b"message", b"signature").unwrap_err();
+                assert!(
+                    matches!(
+                        reason,
+                        InvalidToken::Signature
+                            | InvalidToken::UnknownKey(_)
+                            | InvalidToken::KeyAlgorithm(_)
+                            | InvalidToken::AmbiguousKey
+                    ),
+                    "{reason:?}"
+                );
+            }
+        }
+    }
+    if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(is_named_like_good)) {
+        return;
+    }
+    // As it was read: a member that stood twice stands once now.
+    let without_good = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
+    document["keys"].as_array_mut().unwrap().push(json!({
+        "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": GOOD,
+        "x": "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury",
+        "y": "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ",
+    }));
+    let with_good = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS).unwrap();
+    let found = with_good.verify(Some(GOOD), Algorithm::ES384, b"", b"");
+    assert_eq!(found, Err(InvalidToken::Signature));
+    assert_eq!(with_good.len(), without_good.map_or(0, |keys| keys.len()) + 1);
+});
+
+/// Six algorithms for an RSA key without `alg`; none for what is no public signature key.
+fn keys_at_most(entry: &Value) -> usize {
+    let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
+    let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| !has(name));
+    match entry.get("kty").and_then(Value::as_str) {
+        Some("EC") if is_public && has("x") && has("y") => 1,
+        Some("RSA") if is_public && has("n") && has("e") => 6,
+        _ => 0,
+    }
+}
+
+fn is_named_like_good(entry: &Value) -> bool {
+    entry.get("kid").is_some_and(|kid| kid == GOOD)
+}

@@ -1,0 +1,104 @@
+//! Any answer of the token endpoint, over HTTP: a token comes from an answer of RFC 6749 §5.1 only,
+//! and no error tells a secret.
+
+#![no_main]
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+use tower_logto::{
+    IssuedToken, TokenClient, TokenRequest, TokenRequestError, TokenRequestErrorKind,
+    testing::{Fault, ManualClock, TestIssuer},
+};
+use tower_logto_fuzz::NOW;
+
+const SECRET: &str = "mXn2K9rT4vQ8wY6zB1cD3fG5hJ7";
+const STATUSES: [u16; 12] = [200, 200, 200, 201, 204, 302, 400, 401, 403, 429, 500, 503];
+const YEAR: f64 = 365.0 * 24.0 * 3600.0;
+
+struct Stage {
+    runtime: Runtime,
+    logto: TestIssuer,
+    tokens: TokenClient,
+}
+
+static STAGE: LazyLock<Stage> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let logto = runtime.block_on(TestIssuer::start());
+    let tokens = TokenClient::builder(&logto.issuer(), "app", SECRET)
+        .clock(ManualClock::at(NOW))
+        .max_entries(10)
+        .build()
+        .unwrap();
+    Stage { runtime, logto, tokens }
+});
+
+fuzz_target!(|input: &[u8]| {
+    // Each time another resource, so that no token and no failure is remembered.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    // The first byte takes a status, the rest is the body.
+    let Some((choice, body)) = input.split_first() else { return };
+    let Ok(body) = str::from_utf8(body) else { return };
+    let status = STATUSES[usize::from(*choice) % STATUSES.len()];
+    let Stage { runtime, logto, tokens } = &*STAGE;
+    logto.fault_token(Fault::Status(status, body.to_owned()));
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+    let request = TokenRequest::resource(format!("https://api.example/{asked}"));
+    let reading = serde_json::from_str::<Value>(body).ok();
+    match runtime.block_on(tokens.token(&request)) {
+        Ok(token) => {
+            assert_eq!(status, 200);
+            check_token(&token, &reading.expect("JSON"));
+        }
+        Err(error) => check_error(&error, reading.as_ref()),
+    }
+});
+
+fn check_token(token: &IssuedToken, answer: &Value) {
+    assert!(answer.is_object(), "{answer}");
+    assert_eq!(Some(token.secret()), answer["access_token"].as_str());
+    let scheme = answer["token_type"].as_str().unwrap();
+    assert!(scheme.eq_ignore_ascii_case("bearer"), "{scheme}");
+    assert_eq!(token.scopes().as_str(), answer["scope"].as_str().unwrap_or_default());
+    let header = token.authorization();
+    assert!(header.is_sensitive());
+    assert_eq!(header.to_str().unwrap(), format!("Bearer {}", token.secret()));
+    let life = token.expires_at().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let life = life.saturating_sub(Duration::from_secs(NOW)).as_secs_f64();
+    assert!(life <= YEAR, "{life}");
+    let debug = format!("{token:?}");
+    assert!(token.secret().len() < 20 || !debug.contains(token.secret()), "{debug}");
+}
+
+fn check_error(error: &TokenRequestError, answer: Option<&Value>) {
+    let kind = error.kind();
+    assert!(
+        matches!(
+            kind,
+            TokenRequestErrorKind::Refused
+                | TokenRequestErrorKind::UnexpectedAnswer
+                | TokenRequestErrorKind::Connection
+        ),
+        "{error:?}"
+    );
+    if kind == TokenRequestErrorKind::Refused {
+        assert!(answer.is_some_and(|answer| answer["error"].is_string()), "{error:?}");
+    }
+    for text in [error.to_string(), format!("{error:?}")] {
+        assert!(text.len() < 4096 && !text.contains(char::is_control), "{text}");
+        assert!(!text.contains(SECRET), "{text}");
+        let token = answer.and_then(|answer| answer.get("access_token")?.as_str());
+        // What an `error_description` quotes is its author's.
+        let is_told = kind == TokenRequestErrorKind::Refused
+            || token.is_none_or(|token| token.len() < 20 || !text.contains(token));
+        assert!(is_told, "{text}");
+    }
+}

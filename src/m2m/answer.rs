@@ -1,0 +1,126 @@
+//! What the headers and the JSON of Logto's answers say.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use crate::m2m::management_error::ManagementError;
+
+/// An answer of the Management API that was read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The list's length on all pages.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.headers.get(TOTAL_NUMBER)?.to_str().ok()?.trim().parse().ok()
+    }
+
+    /// Some of Logto's answers are no JSON: `204` is empty, and `201` may say `Created`.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ManagementError> {
+        let media_type = media_type(&self.headers);
+        let json = match &*media_type {
+            "application/json" => &*self.body,
+            "text/plain" => b"null",
+            _ if self.body.is_empty() => b"null",
+            _ => {
+                let met = format!("{} with {media_type}: is a proxy in between?", self.status);
+                return Err(ManagementError::unexpected(self.status, met));
+            }
+        };
+        serde_json::from_slice(json).map_err(|error| {
+            let what = describe(&error);
+            let met =
+                format!("{} with {media_type} that your type does not fit: {what}", self.status);
+            ManagementError::unexpected(self.status, met)
+        })
+    }
+}
+
+/// The time of `Retry-After` from now, in either form of RFC 9110 §10.2.3.
+pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let date = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(unix_time))
+}
+
+/// The media type for an error's text: what a proxy's page has is the first trace to it.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/+-.".contains(c);
+    if media_type.is_empty() || media_type.len() > 64 || !media_type.chars().all(is_plain) {
+        return "no content type".to_owned();
+    }
+    media_type.to_owned()
+}
+
+/// What serde met, without the values that it likes to quote: they may be secrets.
+fn describe(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "it breaks off".to_owned(),
+        serde_json::error::Category::Syntax => "it is no JSON".to_owned(),
+        _ => {
+            let message = error.to_string();
+            let field =
+                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            field
+                .map_or("a value of another type".to_owned(), |field| format!("no field {field:?}"))
+        }
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+const TOTAL_NUMBER: &str = "total-number";
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn rfc_9110_section_10_2_3_retry_after() {
+        let unix_time = Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        for (text, expected) in [
+            ("120", Some(120)),
+            ("0", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let value = HeaderValue::from_static(text);
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);
+            assert_eq!(retry_after(&headers, unix_time), expected.map(Duration::from_secs));
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), unix_time), None);
+    }
+
+    #[test]
+    fn serde_quotes_no_values() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Application {
+            #[serde(rename = "secret")]
+            _secret: u64,
+        }
+        for (json, what) in [
+            ("{\"secret\":\"hidden\"}", "another type (line 1, column 18)"),
+            ("{}", "no field \"secret\""),
+            ("{\"secret\":", "breaks off"),
+            ("hidden", "no JSON"),
+        ] {
+            let error = serde_json::from_str::<Application>(json).unwrap_err();
+            let text = describe(&error);
+            assert!(text.contains(what) && !text.contains("hidden"), "{text}");
+        }
+    }
+}

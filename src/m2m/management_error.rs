@@ -1,0 +1,244 @@
+//! Why a call of the Management API failed.
+
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use crate::{m2m::token_error::TokenRequestError, reason::Excerpt};
+
+/// Why a call of the Management API failed. A clone is one reference count.
+///
+/// [`code`](Self::code) is the thing to match: Logto's `message` is in the tenant's language.
+#[derive(Clone)]
+pub struct ManagementError {
+    inner: Arc<Inner>,
+    retry_after: Option<Duration>,
+}
+
+/// The kinds of [`ManagementError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ManagementErrorKind {
+    /// The call cannot work, and was not made: a path outside of `/api/`, say.
+    NotSent,
+    /// There is no access token: [`ManagementError::token_error`] says why.
+    Token,
+    /// Logto could not be reached in time, or the connection broke.
+    Connection,
+    /// Logto refused, with an error of its own.
+    Refused,
+    /// An answer that is not Logto's, or that your type does not fit.
+    UnexpectedAnswer,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ManagementErrorKind,
+    met: Cow<'static, str>,
+    status: Option<StatusCode>,
+    answer: Option<LogtoError>,
+    source: Option<Source>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Http(Arc<reqwest::Error>),
+    Token(TokenRequestError),
+}
+
+/// The body of Logto's errors.
+#[derive(Deserialize)]
+struct LogtoError {
+    code: Box<str>,
+    message: Option<Box<str>>,
+    data: Option<Box<RawValue>>,
+}
+
+impl ManagementError {
+    pub(crate) fn new(kind: ManagementErrorKind, met: impl Into<Cow<'static, str>>) -> Self {
+        let met = met.into();
+        Self::from_inner(Inner { kind, met, status: None, answer: None, source: None })
+    }
+
+    pub(crate) fn connection(
+        met: impl Into<Cow<'static, str>>,
+        source: Arc<reqwest::Error>,
+    ) -> Self {
+        Self::from_inner(Inner {
+            kind: ManagementErrorKind::Connection,
+            met: met.into(),
+            status: None,
+            answer: None,
+            source: Some(Source::Http(source)),
+        })
+    }
+
+    pub(crate) fn unexpected(status: StatusCode, met: String) -> Self {
+        let kind = ManagementErrorKind::UnexpectedAnswer;
+        let (met, status) = (met.into(), Some(status));
+        Self::from_inner(Inner { kind, met, status, answer: None, source: None })
+    }
+
+    pub(crate) fn refused(
+        status: StatusCode,
+        met: String,
+        body: &[u8],
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let answer = serde_json::from_slice::<LogtoError>(body).ok();
+        let kind = match answer {
+            Some(_) => ManagementErrorKind::Refused,
+            None => ManagementErrorKind::UnexpectedAnswer,
+        };
+        let (met, status) = (met.into(), Some(status));
+        let inner = Inner { kind, met, status, answer, source: None };
+        Self { retry_after, ..Self::from_inner(inner) }
+    }
+
+    pub(crate) fn after(&self, retry_after: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), retry_after: Some(retry_after) }
+    }
+
+    /// Why, for your code.
+    #[must_use]
+    pub fn kind(&self) -> ManagementErrorKind {
+        self.inner.kind
+    }
+
+    /// The status of the answer, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.inner.status
+    }
+
+    /// Logto's code, such as `entity.not_found` or `auth.forbidden`.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        Some(&self.inner.answer.as_ref()?.code)
+    }
+
+    /// Logto's message, in the tenant's language and as it came: a stranger's text.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.inner.answer.as_ref()?.message.as_deref()
+    }
+
+    /// What Logto says beside code and message; `None` if there is nothing, or `T` does not fit.
+    #[must_use]
+    pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.inner.answer.as_ref()?.data.as_ref()?.get()).ok()
+    }
+
+    /// Why there is no access token.
+    #[must_use]
+    pub fn token_error(&self) -> Option<&TokenRequestError> {
+        match &self.inner.source {
+            Some(Source::Token(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether Logto was too slow, at the Management API or at the token endpoint.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match &self.inner.source {
+            Some(Source::Token(error)) => error.is_timeout(),
+            Some(Source::Http(error)) => error.is_timeout(),
+            None => false,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing a setting. After a
+    /// [`Connection`](ManagementErrorKind::Connection) error it may have been carried out, too.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match (&self.inner.source, self.inner.status) {
+            (Some(Source::Token(error)), _) => error.is_retryable(),
+            (Some(Source::Http(_)), _) => true,
+            (None, Some(status)) => {
+                status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// How long Logto wants not to be asked; until then calls fail at once with the same error.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after.or_else(|| self.token_error()?.retry_after())
+    }
+
+    fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner), retry_after: None }
+    }
+
+    fn hint(&self) -> &'static str {
+        match (self.inner.status.map(|status| status.as_u16()), self.code()) {
+            (Some(403), Some("auth.forbidden")) => {
+                "; assign the app the M2M role \"Logto Management API access\" (Console → Roles)"
+            }
+            (Some(401), Some("auth.unauthorized")) => {
+                "; is the token for this Logto's Management API? cloud and self-hosted ones have \
+                 different resource indicators"
+            }
+            (Some(300..=399), _) => "; redirects are not followed: set the final endpoint",
+            (Some(404), None) => "; is this Logto's endpoint?",
+            _ => "",
+        }
+    }
+}
+
+/// For the developer: what was met, and what to do about it.
+impl fmt::Display for ManagementError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.met)?;
+        if let Some(answer) = &self.inner.answer {
+            write!(f, ", {:?}", Excerpt::new(&answer.code))?;
+            if let Some(message) = &answer.message {
+                write!(f, " ({})", Excerpt::new(message))?;
+            }
+        }
+        f.write_str(self.hint())
+    }
+}
+
+impl fmt::Debug for ManagementError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagementError")
+            .field("kind", &self.inner.kind)
+            .field("message", &self.to_string())
+            .field("retry_after", &self.retry_after)
+            .field("source", &self.inner.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for ManagementError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.inner.source.as_ref()? {
+            Source::Http(error) => Some(&**error),
+            Source::Token(error) => Some(error),
+        }
+    }
+}
+
+impl From<TokenRequestError> for ManagementError {
+    fn from(error: TokenRequestError) -> Self {
+        Self::from_inner(Inner {
+            kind: ManagementErrorKind::Token,
+            met: "the Management API was not asked, without an access token".into(),
+            status: None,
+            answer: None,
+            source: Some(Source::Token(error)),
+        })
+    }
+}
+
+/// `data` may hold the claims of a token, or what a caller has sent.
+impl fmt::Debug for LogtoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", Excerpt::new(&self.code))
+    }
+}

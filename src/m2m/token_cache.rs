@@ -1,0 +1,362 @@
+//! Tokens over time: one entry per request, one flight per entry, refresh ahead, backoff.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use tokio::{runtime::Handle, sync::watch};
+
+use crate::{
+    clock::Clock,
+    m2m::{
+        issued_token::{Expiry, Issued, IssuedToken},
+        token_endpoint::{Answer, Refusal, TokenEndpoint},
+        token_error::{TokenRequestError, TokenRequestErrorKind},
+        token_request::TokenRequest,
+    },
+    scope::ScopeSet,
+};
+
+/// The tokens of one application.
+#[derive(Clone)]
+pub(crate) struct TokenCache(Arc<Shared>);
+
+struct Shared {
+    endpoint: TokenEndpoint,
+    /// How long before expiry a token is refreshed; `None`: see [`margin`].
+    refresh_margin: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    entries: Cache<Arc<TokenRequest>, Arc<Entry>>,
+    waiting: AtomicUsize,
+}
+
+/// One kind of token.
+struct Entry {
+    request: Arc<TokenRequest>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<IssuedToken>,
+    /// When the next caller starts a refresh; only with a token.
+    refresh_at: Duration,
+    /// A token request under way; it brings its outcome to all who wait.
+    flight: Option<watch::Receiver<Option<Outcome>>>,
+    /// The last flight, if it failed.
+    failure: Option<Failure>,
+    /// Tokens that were invalidated one after the other, and until when another is not.
+    invalidated_in_a_row: u32,
+    keep_until: Duration,
+}
+
+type Outcome = Result<IssuedToken, TokenRequestError>;
+
+struct Failure {
+    error: TokenRequestError,
+    in_a_row: u32,
+    retry_at: Duration,
+}
+
+/// What an entry has for a caller.
+enum Held {
+    Final(Outcome),
+    Wait(watch::Receiver<Option<Outcome>>),
+}
+
+impl TokenCache {
+    pub(crate) fn new(
+        endpoint: TokenEndpoint,
+        refresh_margin: Option<Duration>,
+        max_entries: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        // LRU: the default policy turns newcomers away from a full cache, and each of their
+        // callers would ask for a token of its own.
+        let entries = Cache::builder()
+            .max_capacity(max_entries as u64)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        let waiting = AtomicUsize::new(0);
+        Self(Arc::new(Shared { endpoint, refresh_margin, clock, entries, waiting }))
+    }
+
+    /// The token held, or the one that a flight brings. Waits only without a living token.
+    pub(crate) async fn token(&self, request: &TokenRequest) -> Outcome {
+        let entry = match self.0.entries.get(request) {
+            Some(entry) => entry,
+            None => self.new_entry(request)?,
+        };
+        match self.0.look_at(&entry) {
+            Held::Final(outcome) => outcome,
+            Held::Wait(flight) => self.0.wait(request, flight).await,
+        }
+    }
+
+    /// Drops this token, unless another has taken its place, or one was dropped just before: where
+    /// a fresh token is refused as well, another one would not help.
+    pub(crate) fn invalidate(&self, token: &IssuedToken) {
+        let Some(entry) = self.0.entries.get(token.request()) else { return };
+        let now = self.0.clock.monotonic();
+        let mut state = entry.lock();
+        if !state.token.as_ref().is_some_and(|held| held.is(token)) {
+            return;
+        }
+        if now < state.keep_until {
+            tracing::debug!(request = %entry.request, "a fresh token is refused too, and is kept");
+            return;
+        }
+        tracing::debug!(request = %entry.request, "token invalidated");
+        let quiet_for = now.saturating_sub(state.keep_until);
+        let in_a_row = if quiet_for > LAST_KEEP { 1 } else { state.invalidated_in_a_row + 1 };
+        state.token = None;
+        state.invalidated_in_a_row = in_a_row;
+        state.keep_until = now + doubled(FIRST_KEEP, LAST_KEEP, in_a_row);
+    }
+
+    pub(crate) fn endpoint(&self) -> &TokenEndpoint {
+        &self.0.endpoint
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    fn new_entry(&self, request: &TokenRequest) -> Result<Arc<Entry>, TokenRequestError> {
+        request.check().map_err(|advice| {
+            TokenRequestError::new(TokenRequestErrorKind::NotSent, request, advice)
+        })?;
+        let request = Arc::new(request.clone());
+        let init = || Entry { request: Arc::clone(&request), state: Mutex::default() };
+        Ok(self.0.entries.get_with(Arc::clone(&request), || Arc::new(init())))
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("endpoint", &self.0.endpoint)
+            .field("entries", &self.0.entries.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn look_at(self: &Arc<Self>, entry: &Arc<Entry>) -> Held {
+        let now = self.now();
+        let mut state = entry.lock();
+        if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
+            if now.monotonic >= state.refresh_at && state.flight.is_none() {
+                // Outside a runtime there is no refresh, and the token serves as long as it lives.
+                let _ = self.start(entry, &mut state);
+            }
+            return Held::Final(Ok(token));
+        }
+        if let Some(flight) = &state.flight {
+            return Held::Wait(flight.clone());
+        }
+        if let Some(failure) = &state.failure
+            && now.monotonic < failure.retry_at
+        {
+            return Held::Final(Err(failure.error.after(failure.retry_at - now.monotonic)));
+        }
+        match self.start(entry, &mut state) {
+            Ok(flight) => Held::Wait(flight),
+            Err(error) => Held::Final(Err(error)),
+        }
+    }
+
+    /// Starts a flight in a task of its own, which a caller that gives up does not cancel.
+    fn start(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        state: &mut State,
+    ) -> Result<watch::Receiver<Option<Outcome>>, TokenRequestError> {
+        let Ok(runtime) = Handle::try_current() else {
+            let kind = TokenRequestErrorKind::NotSent;
+            let met = "tokens cannot be fetched outside a tokio runtime";
+            return Err(TokenRequestError::new(kind, &entry.request, met));
+        };
+        let (sender, receiver) = watch::channel(None);
+        state.flight = Some(receiver.clone());
+        let landing = Landing {
+            shared: Arc::clone(self),
+            entry: Arc::clone(entry),
+            asked_at: self.now(),
+            answer: None,
+            sender,
+        };
+        runtime.spawn(landing.fly());
+        Ok(receiver)
+    }
+
+    async fn wait(
+        &self,
+        request: &TokenRequest,
+        mut flight: watch::Receiver<Option<Outcome>>,
+    ) -> Outcome {
+        let error = |kind, met: String| Err(TokenRequestError::new(kind, request, met));
+        let _seat = Seat(&self.waiting);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITERS {
+            let met = format!("more than {MAX_WAITERS} callers wait for tokens");
+            return error(TokenRequestErrorKind::Overloaded, met);
+        }
+        // The flight gives up by itself; the grace is for its error, which says more.
+        let patience = self.endpoint.timeout + GRACE;
+        let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
+        let outcome = landed.ok().and_then(|landed| landed.ok()?.clone());
+        outcome.unwrap_or_else(|| {
+            let met = format!("no token within {patience:?}");
+            error(TokenRequestErrorKind::Timeout, met)
+        })
+    }
+
+    /// Takes in what a flight brought. A failure of any kind leaves the token held as it is.
+    fn land(&self, entry: &Entry, asked_at: Expiry, answer: Result<Answer, Refusal>) -> Outcome {
+        let now = self.now();
+        let request = &entry.request;
+        let answer = answer.and_then(|answer| {
+            let missing = request.missing(ScopeSet::new(&answer.scope));
+            if missing.is_empty() {
+                return Ok(answer);
+            }
+            Err(TokenRequestError::without_scopes(request, missing).into())
+        });
+        let mut state = entry.lock();
+        state.flight = None;
+        match answer {
+            Ok(answer) => {
+                let life = answer.expires_in.unwrap_or(UNKNOWN_LIFE);
+                tracing::debug!(%request, life_secs = life.as_secs(), "access token issued");
+                let expiry = Expiry {
+                    unix: asked_at.unix.saturating_add(life),
+                    monotonic: asked_at.monotonic.saturating_add(life),
+                };
+                let token = IssuedToken::new(Issued {
+                    request: Arc::clone(request),
+                    authorization: answer.authorization,
+                    scope: answer.scope,
+                    expiry,
+                });
+                state.token = Some(token.clone());
+                state.failure = None;
+                state.refresh_at = expiry.monotonic.saturating_sub(self.margin(life));
+                Ok(token)
+            }
+            Err(Refusal { error, retry_after }) => {
+                let held = state.token.as_ref().map(|token| token.life_left(now));
+                let last = state.failure.as_ref();
+                // An outage that ends in a refusal begins anew, and the other way round.
+                let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
+                let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
+                let wait = backoff(&error, in_a_row).max(retry_after.unwrap_or_default());
+                let wait = wait.min(LONGEST_RETRY_AFTER);
+                tracing::warn!(
+                    %error,
+                    old_token_for_secs = held.unwrap_or_default().as_secs(),
+                    retry_after_ms = wait.as_millis(),
+                    "no access token"
+                );
+                let retry_at = now.monotonic + wait;
+                state.failure = Some(Failure { error: error.clone(), in_a_row, retry_at });
+                state.refresh_at = retry_at;
+                Err(error.after(wait))
+            }
+        }
+    }
+
+    /// How long before expiry a token of this life is refreshed; up to half as long again, so that
+    /// a fleet started together does not ask together.
+    fn margin(&self, life: Duration) -> Duration {
+        let margin = match self.refresh_margin {
+            Some(margin) => margin.min(life / 2),
+            None => REFRESH_MARGIN.min(life / 10),
+        };
+        margin.mul_f64(1.0 + 0.5 * fastrand::f64())
+    }
+
+    fn now(&self) -> Expiry {
+        Expiry { unix: self.clock.unix_time(), monotonic: self.clock.monotonic() }
+    }
+}
+
+impl Entry {
+    /// The lock is held for a few instructions at a time, never across a wait.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lands a flight when its task ends, also when it panics or its runtime is shut down.
+struct Landing {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    asked_at: Expiry,
+    answer: Option<Result<Answer, Refusal>>,
+    sender: watch::Sender<Option<Outcome>>,
+}
+
+impl Landing {
+    async fn fly(mut self) {
+        let unix_time = self.asked_at.unix;
+        let answer = self.shared.endpoint.ask(&self.entry.request, unix_time).await;
+        self.answer = Some(answer);
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let answer = self.answer.take().unwrap_or_else(|| {
+            let kind = TokenRequestErrorKind::Connection;
+            let met = "the token request was interrupted";
+            Err(TokenRequestError::new(kind, &self.entry.request, met).into())
+        });
+        let outcome = self.shared.land(&self.entry, self.asked_at, answer);
+        self.sender.send_replace(Some(outcome));
+    }
+}
+
+/// One of the places to wait.
+struct Seat<'a>(&'a AtomicUsize);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Up to a fifth less than the doubled time, so that a fleet does not retry in step.
+fn backoff(error: &TokenRequestError, in_a_row: u32) -> Duration {
+    let (first, last) = if error.is_retryable() {
+        (FIRST_RETRY, LAST_RETRY)
+    } else {
+        (FIRST_RETRY_OF_PERMANENT, LAST_RETRY_OF_PERMANENT)
+    };
+    doubled(first, last, in_a_row).mul_f64(0.8 + 0.2 * fastrand::f64())
+}
+
+fn doubled(first: Duration, last: Duration, in_a_row: u32) -> Duration {
+    first.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(last)
+}
+
+const REFRESH_MARGIN: Duration = Duration::from_secs(60);
+/// Of a token without `expires_in`: one token a minute is bearable, and Logto always says.
+const UNKNOWN_LIFE: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// A wrong secret or a missing role: somebody has to change it first.
+const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
+const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
+/// A typing error in a header should not silence a service for days.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// After an invalidated token its successor is kept for so long, and longer each time.
+const FIRST_KEEP: Duration = Duration::from_secs(10);
+const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
+const MAX_WAITERS: usize = 10_000;
+const GRACE: Duration = Duration::from_secs(1);

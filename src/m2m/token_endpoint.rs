@@ -1,0 +1,358 @@
+//! One request to the token endpoint, and its answer (RFC 6749 §4.4, RFC 8707 §2).
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::{Serializer, byte_serialize};
+use http::{HeaderValue, StatusCode, header};
+use reqwest::{Client, Response, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    bearer,
+    error::ConfigError,
+    fetch::{self, BodyError, HttpClients, Transport},
+    m2m::{
+        answer::{media_type, retry_after},
+        issued_token::SCHEME,
+        token_error::{OAuthError, TokenRequestError, TokenRequestErrorKind},
+        token_request::TokenRequest,
+    },
+};
+
+/// How the application proves who it is (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ClientAuthentication {
+    /// `client_secret_basic`: in the `Authorization` header, the default.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the body, for a proxy that takes `Authorization` for itself.
+    Post,
+}
+
+/// Where tokens come from, and who asks. The HTTP client is built at the first request.
+pub(crate) struct TokenEndpoint {
+    pub(crate) url: Url,
+    pub(crate) transport: Transport,
+    pub(crate) clients: HttpClients,
+    pub(crate) timeout: Duration,
+    pub(crate) credentials: Credentials,
+    pub(crate) client: OnceLock<Result<Client, Arc<reqwest::Error>>>,
+}
+
+pub(crate) struct Credentials {
+    app_id: Box<str>,
+    app_secret: Box<str>,
+    authentication: ClientAuthentication,
+    basic: HeaderValue,
+}
+
+/// A token as it was given.
+pub(crate) struct Answer {
+    /// `Bearer …`, marked sensitive.
+    pub(crate) authorization: HeaderValue,
+    /// `None` when it was missing, zero or nonsense.
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) scope: Box<str>,
+}
+
+/// No token, and the answer's `Retry-After`.
+pub(crate) struct Refusal {
+    pub(crate) error: TokenRequestError,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl TokenEndpoint {
+    /// Asks; once more if the connection breaks before anything was answered.
+    pub(crate) async fn ask(
+        &self,
+        request: &TokenRequest,
+        unix_time: Duration,
+    ) -> Result<Answer, Refusal> {
+        let asked = tokio::time::timeout(self.timeout, self.ask_for_long(request, unix_time));
+        asked.await.unwrap_or_else(|_| Err(self.too_slow(request).into()))
+    }
+
+    async fn ask_for_long(
+        &self,
+        request: &TokenRequest,
+        unix_time: Duration,
+    ) -> Result<Answer, Refusal> {
+        let response = match self.send(request).await? {
+            Err(error) if error.is_connect() || error.is_request() && !error.is_timeout() => {
+                self.send(request).await?
+            }
+            sent => sent,
+        };
+        let response = response.map_err(|error| self.broken(request, error))?;
+        let retry_after = retry_after(response.headers(), unix_time);
+        let answer = self.read(request, response).await;
+        answer.map_err(|error| Refusal { error, retry_after })
+    }
+
+    async fn send(
+        &self,
+        request: &TokenRequest,
+    ) -> Result<Result<Response, reqwest::Error>, TokenRequestError> {
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let mut http = self
+            .client(request)?
+            .post(self.url.clone())
+            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+            .header(header::CONTENT_TYPE, form_type)
+            .body(self.form(request));
+        if self.credentials.authentication == ClientAuthentication::Basic {
+            http = http.header(header::AUTHORIZATION, self.credentials.basic.clone());
+        }
+        Ok(http.send().await)
+    }
+
+    fn form(&self, request: &TokenRequest) -> String {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        request.write(&mut form);
+        if self.credentials.authentication == ClientAuthentication::Post {
+            form.append_pair("client_id", &self.credentials.app_id);
+            form.append_pair("client_secret", &self.credentials.app_secret);
+        }
+        form.finish()
+    }
+
+    /// Reads an answer. Errors never quote the body, nor serde's messages, which do: it may hold
+    /// the token.
+    async fn read(
+        &self,
+        request: &TokenRequest,
+        response: Response,
+    ) -> Result<Answer, TokenRequestError> {
+        let status = response.status();
+        let unexpected = |what: String| TokenRequestError::unexpected(request, status, what);
+        let media_type = media_type(response.headers());
+        let body = match fetch::read_body(response, MAX_BODY).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => {
+                let met = format!("{} answered {status} with more than {MAX_BODY} bytes", self.url);
+                return Err(unexpected(met));
+            }
+            Err(BodyError::Broken(error)) if error.is_timeout() => {
+                return Err(self.too_slow(request));
+            }
+            Err(BodyError::Broken(error)) => {
+                let met = format!("the answer of {} ({status}) breaks off", self.url);
+                let kind = TokenRequestErrorKind::Connection;
+                return Err(TokenRequestError::caused_by(kind, request, met, Arc::new(error)));
+            }
+        };
+        if status == StatusCode::OK {
+            return Granted::parse(&body).map_err(|what| {
+                unexpected(format!("{} answered {status} with {media_type}, {what}", self.url))
+            });
+        }
+        match self.oauth_error(&body) {
+            Some(answer) => Err(TokenRequestError::refused(request, &self.url, status, answer)),
+            None => Err(unexpected(format!(
+                "{} answered {status} with {media_type}, no OAuth error",
+                self.url
+            ))),
+        }
+    }
+
+    fn oauth_error(&self, body: &[u8]) -> Option<OAuthError> {
+        let failed = serde_json::from_slice::<Failed>(body).ok()?;
+        let description = failed.error_description.as_deref().map(|description| {
+            let leaks = self.credentials.are_in(description);
+            if leaks { "withheld: it holds the app's secret" } else { description }
+        });
+        let leaks = self.credentials.are_in(&failed.error);
+        OAuthError::new(if leaks { "withheld" } else { &failed.error }, description)
+    }
+
+    fn client(&self, request: &TokenRequest) -> Result<&Client, TokenRequestError> {
+        let build = || self.clients.build(&self.url, self.timeout).map_err(Arc::new);
+        self.client.get_or_init(build).as_ref().map_err(|error| {
+            let kind = TokenRequestErrorKind::Connection;
+            let source = Arc::clone(error);
+            TokenRequestError::caused_by(kind, request, fetch::NO_CLIENT, source)
+        })
+    }
+
+    fn broken(&self, request: &TokenRequest, error: reqwest::Error) -> TokenRequestError {
+        if error.is_timeout() {
+            return self.too_slow(request);
+        }
+        let kind = TokenRequestErrorKind::Connection;
+        let met = format!("{} could not be reached", self.url);
+        TokenRequestError::caused_by(kind, request, met, Arc::new(error))
+    }
+
+    fn too_slow(&self, request: &TokenRequest) -> TokenRequestError {
+        let met = format!("{} did not answer within {:?}", self.url, self.timeout);
+        TokenRequestError::new(TokenRequestErrorKind::Timeout, request, met)
+    }
+}
+
+impl Credentials {
+    pub(crate) fn new(
+        app_id: String,
+        app_secret: String,
+        authentication: ClientAuthentication,
+    ) -> Result<Self, ConfigError> {
+        for (value, setting) in [(&app_id, "app_id"), (&app_secret, "app_secret")] {
+            if value.trim().is_empty() {
+                return Err(ConfigError::new(setting, "empty: is the environment variable set?"));
+            }
+        }
+        // RFC 6749 §2.3.1: both halves are form-encoded first, which a secret with `+` needs.
+        let halves = [&app_id, &app_secret].map(|half| byte_serialize(half.as_bytes()));
+        let pair = halves.map(Iterator::collect::<String>).join(":");
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let mut basic = HeaderValue::try_from(basic)
+            .map_err(|_| ConfigError::new("app_secret", "too long for a header"))?;
+        basic.set_sensitive(true);
+        Ok(Self { app_id: app_id.into(), app_secret: app_secret.into(), authentication, basic })
+    }
+
+    /// Whether a text that may be logged quotes them. A secret too short to be one of Logto's
+    /// would be found in any text.
+    fn are_in(&self, text: &str) -> bool {
+        if self.app_secret.len() < MIN_SECRET {
+            return false;
+        }
+        let encoded = byte_serialize(self.app_secret.as_bytes()).collect::<String>();
+        let basic = self.basic.to_str().unwrap_or_default().trim_start_matches("Basic ");
+        [&*self.app_secret, &encoded, basic].iter().any(|secret| text.contains(secret))
+    }
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenEndpoint")
+            .field("url", &self.url.as_str())
+            .field("app_id", &self.credentials.app_id)
+            .field("authentication", &self.credentials.authentication)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<TokenRequestError> for Refusal {
+    fn from(error: TokenRequestError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+/// RFC 6749 §5.1.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: String,
+    token_type: String,
+    #[serde(default)]
+    expires_in: Value,
+    scope: Option<String>,
+}
+
+impl Granted {
+    fn parse(body: &[u8]) -> Result<Answer, &'static str> {
+        let granted: Self =
+            serde_json::from_slice(body).map_err(|error| match error.classify() {
+                serde_json::error::Category::Eof => "JSON that breaks off",
+                serde_json::error::Category::Data => {
+                    "JSON that is no token answer of RFC 6749 §5.1"
+                }
+                _ => "not JSON",
+            })?;
+        if !granted.token_type.eq_ignore_ascii_case("bearer") {
+            return Err("a token_type that is not Bearer");
+        }
+        if !bearer::is_b64token(&granted.access_token) {
+            return Err("an access_token that no Bearer header can hold");
+        }
+        let mut authorization = HeaderValue::try_from(format!("{SCHEME}{}", granted.access_token))
+            .map_err(|_| "an access_token that no header can hold")?;
+        authorization.set_sensitive(true);
+        let seconds = match &granted.expires_in {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        let seconds = seconds.filter(|seconds| *seconds > 0.0).map(|seconds| seconds.min(MAX_LIFE));
+        let expires_in = seconds.map(Duration::from_secs_f64);
+        let scope = granted.scope.unwrap_or_default().into();
+        Ok(Answer { authorization, expires_in, scope })
+    }
+}
+
+/// RFC 6749 §5.2.
+#[derive(Deserialize)]
+struct Failed {
+    error: String,
+    error_description: Option<String>,
+}
+
+/// A token of Logto has some 600 bytes, with custom claims a few thousand.
+const MAX_BODY: usize = 256 * 1024;
+const MIN_SECRET: usize = 8;
+/// A year: longer is no life of a token, and could not be added to a clock.
+const MAX_LIFE: f64 = 365.0 * 24.0 * 3600.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_6749_section_2_3_1_credentials_are_form_encoded() {
+        let credentials =
+            Credentials::new("a:b".into(), "s+ %:&=/é".into(), ClientAuthentication::Basic);
+        let basic = credentials.unwrap().basic;
+        assert!(basic.is_sensitive());
+        let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
+        assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F%C3%A9");
+    }
+
+    #[test]
+    fn odd_lives_are_no_life() {
+        for (expires_in, seconds) in [
+            ("3600", Some(3600.0)),
+            ("\"3600\"", Some(3600.0)),
+            ("0.5", Some(0.5)),
+            ("1e300", Some(MAX_LIFE)),
+            ("0", None),
+            ("-1", None),
+            ("null", None),
+            ("\"NaN\"", None),
+            ("{}", None),
+        ] {
+            let body = format!(
+                "{{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":{expires_in}}}"
+            );
+            let answer = Granted::parse(body.as_bytes()).unwrap();
+            assert_eq!(answer.expires_in.map(|life| life.as_secs_f64()), seconds, "{expires_in}");
+        }
+    }
+
+    #[test]
+    fn only_a_bearer_token_is_a_token() {
+        for (body, what) in [
+            ("", "breaks off"),
+            ("{\"access_token\":\"a", "breaks off"),
+            ("<html>", "not JSON"),
+            ("[]", "no token answer"),
+            ("\"a\"", "no token answer"),
+            ("{\"access_token\":1,\"token_type\":\"Bearer\"}", "no token answer"),
+            ("{\"access_token\":\"a\"}", "no token answer"),
+            ("{\"access_token\":\"a\",\"token_type\":\"DPoP\"}", "not Bearer"),
+            ("{\"access_token\":\"\",\"token_type\":\"Bearer\"}", "no Bearer header"),
+            ("{\"access_token\":\"a\\r\\nb\",\"token_type\":\"Bearer\"}", "no Bearer header"),
+        ] {
+            let Err(error) = Granted::parse(body.as_bytes()) else { panic!("{body}") };
+            assert!(error.contains(what), "{body}: {error}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The server: oidc-provider in a Node process of its own, which dies with its owner.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::{
+        Once,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tower_logto::{Issuer, TokenClient};
+
+/// oidc-provider of one major version, set up as Logto sets it up (`server.mjs`). What a real
+/// Logto keeps in its database, its port and its keys, survives the process.
+pub(crate) struct Logto {
+    pub(crate) major: u8,
+    process: Option<Process>,
+    /// Its last answer.
+    state: Value,
+}
+
+struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Logto {
+    /// `None` where the packages are not installed and need not be.
+    pub(crate) fn start(major: u8) -> Option<Self> {
+        if !is_installed() {
+            return None;
+        }
+        let mut logto = Self { major, process: None, state: Value::Null };
+        logto.run("[]");
+        Some(logto)
+    }
+
+    pub(crate) fn issuer(&self) -> Issuer {
+        Issuer::logto(&format!("http://127.0.0.1:{}", self.state["port"])).unwrap()
+    }
+
+    /// The key that signs.
+    pub(crate) fn kid(&self) -> String {
+        self.state["kid"].as_str().unwrap().into()
+    }
+
+    /// A new key signs from now on; the present one stays published, older ones are gone.
+    pub(crate) fn rotate_to(&mut self, algorithm: &str) {
+        self.tell(&format!("rotate {algorithm}"));
+    }
+
+    /// How many requests this process has had for a path.
+    pub(crate) fn requests_for(&mut self, path: &str) -> u64 {
+        self.tell("count");
+        self.state["requests"][path].as_u64().unwrap_or(0)
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub(crate) fn restart_with_its_keys(&mut self) {
+        let keys = self.state["keys"].to_string();
+        self.run(&keys);
+    }
+
+    pub(crate) fn restart_with_new_keys(&mut self) {
+        self.run("[]");
+    }
+
+    /// A client for the app that may read, whose secret holds what Logto wants encoded.
+    pub(crate) fn reader(&self) -> TokenClient {
+        TokenClient::new(&self.issuer(), "reader", "a+b%2Fc:d&e=f/g").unwrap()
+    }
+
+    fn run(&mut self, keys: &str) {
+        let port = self.state["port"].as_u64().unwrap_or(0);
+        let mut child = Command::new(directory().join(NODE))
+            .args(["server.mjs", &self.major.to_string(), &port.to_string()])
+            .current_dir(directory())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, answers) = mpsc::channel();
+        thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|l| eprintln!("{l}")));
+        self.process = Some(Process { child, stdin, answers });
+        self.tell(keys);
+    }
+
+    fn tell(&mut self, line: &str) {
+        let process = self.process.as_mut().expect("it runs");
+        let answer = tokio::task::block_in_place(|| {
+            writeln!(process.stdin, "{line}").unwrap();
+            process.answers.recv_timeout(PATIENCE).expect("the server answers")
+        });
+        self.state = serde_json::from_str(&answer).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line that is seen although the test passes.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "interop: {line}");
+}
+
+fn is_installed() -> bool {
+    static SAID: Once = Once::new();
+    let needed = [NODE, "node_modules/oidc-provider-8", "node_modules/oidc-provider-9"];
+    if needed.iter().all(|path| directory().join(path).exists()) {
+        return true;
+    }
+    let required = std::env::var("TOWER_LOGTO_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
+    assert!(!required, "the packages are not installed: run `npm ci` in tests/interop");
+    SAID.call_once(|| say("skipped: run `npm ci` in tests/interop"));
+    false
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop")
+}
+
+const NODE: &str = "node_modules/node/bin/node";
+/// For the generation of a long RSA key on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);

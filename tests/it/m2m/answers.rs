@@ -1,0 +1,151 @@
+//! Every answer of a real Logto that was captured, and those of everything that is no Logto.
+
+use std::{fmt::Write as _, time::Duration};
+
+use tower_logto::{TokenRequest, TokenRequestErrorKind::*};
+
+use super::support::{SHOPPING, Server, answer, captured, json, read};
+
+#[tokio::test]
+async fn captured_tokens() {
+    let read_write = TokenRequest::resource(SHOPPING).scopes(["read:products", "write:products"]);
+    let optional =
+        TokenRequest::resource(SHOPPING).optional_scopes(["read:products", "write:products"]);
+    for (file, request, scope) in [
+        ("ok-c-both-basic", read_write, "read:products write:products"),
+        ("ok-e-org-noscope", TokenRequest::organization("psx3zwj0stjw"), ""),
+        ("scope-not-granted", optional.clone(), "read:products"),
+        ("scope-only-ungranted", optional, ""),
+    ] {
+        let bytes = captured(&format!("token-endpoint/{file}.http"));
+        let server = Server::start(move |_, _| bytes.clone()).await;
+        let clock = tower_logto::testing::ManualClock::default();
+        let tokens = server.client().clock(clock).build().unwrap();
+        let token = tokens.token(&request).await.unwrap();
+        assert!(token.secret().starts_with("eyJhbGciOiJFUzM4NCIs"), "{file}");
+        assert_eq!(token.scopes().as_str(), scope, "{file}");
+        let expires_at = std::time::UNIX_EPOCH + Duration::from_secs(1_795_342_800 + 3_600);
+        assert_eq!(token.expires_at(), expires_at, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn captured_refusals() {
+    let organization = TokenRequest::organization("r8p57sfo1tou");
+    for (file, request, status, code, description, hint) in [
+        ("basic-and-post", read(), 400, "invalid_request", "one mechanism", "sent twice"),
+        ("client-id-only", read(), 401, "invalid_client", "authentication failed", "secret"),
+        ("custom-claims-deny", read(), 400, "access_denied", "nope", "custom-claims script"),
+        ("grant-authcode", read(), 400, "invalid_request", "grant type", "machine-to-machine"),
+        ("no-auth", read(), 400, "invalid_request", "no client authentication", ""),
+        ("org-not-member", organization, 403, "access_denied", "not associated", "not a member"),
+        ("resource-empty", read(), 400, "invalid_target", "not provided", "trailing slash"),
+        ("resource-not-uri", read(), 400, "invalid_target", "absolute URI", "a whole URI"),
+        ("secret-expired", read(), 400, "invalid_request", "expired", "create a new secret"),
+        ("unknown-client", read(), 400, "invalid_client", "nonexistent", "no app with this id"),
+        ("unknown-resource", read(), 400, "invalid_target", "unknown", "mind the trailing slash"),
+        ("wrong-secret-basic", read(), 401, "invalid_client", "failed", "secret is wrong"),
+        ("wrong-secret-post", read(), 401, "invalid_client", "failed", "secret is wrong"),
+    ] {
+        let bytes = captured(&format!("token-endpoint/{file}.http"));
+        let server = Server::start(move |_, _| bytes.clone()).await;
+        let error = server.client().build().unwrap().token(&request).await.unwrap_err();
+        assert_eq!(error.kind(), Refused, "{file}");
+        assert_eq!(error.status().unwrap(), status, "{file}");
+        assert_eq!(error.error(), Some(code), "{file}");
+        assert!(error.description().unwrap().contains(description), "{file}: {error}");
+        assert!(error.hint().unwrap_or_default().contains(hint), "{file}: {error}");
+        assert!(!error.is_retryable(), "{file}");
+        println!("{error}");
+    }
+}
+
+#[tokio::test]
+async fn captured_scopes_that_were_not_granted() {
+    for (file, missing) in [
+        ("scope-not-granted", &["write:products"][..]),
+        ("scope-only-ungranted", &["read:products", "write:products"]),
+    ] {
+        let bytes = captured(&format!("token-endpoint/{file}.http"));
+        let server = Server::start(move |_, _| bytes.clone()).await;
+        let request = TokenRequest::resource(SHOPPING).scopes(["read:products", "write:products"]);
+        let error = server.client().build().unwrap().token(&request).await.unwrap_err();
+        assert_eq!(error.kind(), MissingScopes);
+        assert_eq!(error.missing_scopes().collect::<Vec<_>>(), missing);
+    }
+}
+
+#[tokio::test]
+async fn captured_outage() {
+    let bytes = captured("token-endpoint/db-down-1.http");
+    let server = Server::start(move |_, _| bytes.clone()).await;
+    let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+    assert_eq!((error.kind(), error.status().unwrap().as_u16()), (UnexpectedAnswer, 500));
+    assert!(error.is_retryable());
+    assert!(error.to_string().contains("with text/plain, no OAuth error"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_token_answer_is_told_apart() {
+    let html = "content-type: text/html\r\n";
+    let jsons = "content-type: application/json\r\n";
+    let mut huge = String::from("{\"access_token\":\"");
+    (0..10 * 1024).for_each(|_| huge.write_str(&"x".repeat(1024)).unwrap());
+    let token = "{\"access_token\":\"eyJhbGciOi\",\"token_type\":\"Bearer\",\"expires_in\":60}";
+    let cut = |length: usize, body: &str| {
+        format!("HTTP/1.1 200 OK\r\n{jsons}content-length: {length}\r\n\r\n{body}").into_bytes()
+    };
+    for (bytes, kind, retryable, what) in [
+        (
+            answer("200 OK", html, "<html>"),
+            UnexpectedAnswer,
+            true,
+            "text/html, not JSON; is a proxy",
+        ),
+        (answer("200 OK", jsons, ""), UnexpectedAnswer, true, "JSON that breaks off"),
+        (answer("200 OK", jsons, &token[..40]), UnexpectedAnswer, true, "JSON that breaks off"),
+        (answer("200 OK", jsons, "[1]"), UnexpectedAnswer, true, "no token answer"),
+        (answer("201 Created", jsons, token), UnexpectedAnswer, true, "201 Created"),
+        (
+            answer("200 OK", jsons, &token.replace("Bearer", "DPoP")),
+            UnexpectedAnswer,
+            true,
+            "Bearer",
+        ),
+        (answer("200 OK", jsons, &huge), UnexpectedAnswer, true, "more than 262144 bytes"),
+        (answer("500 Oops", jsons, &huge), UnexpectedAnswer, true, "more than 262144 bytes"),
+        (cut(5_000, token), Connection, true, "breaks off"),
+        (
+            answer("502 Bad Gateway", html, "<html>"),
+            UnexpectedAnswer,
+            true,
+            "502 Bad Gateway with text/html",
+        ),
+        (answer("404 Not Found", html, "<html>"), UnexpectedAnswer, false, "{endpoint}/oidc/token"),
+        (answer("407 Proxy", "", ""), UnexpectedAnswer, false, "a proxy wants credentials"),
+        (answer("429 Slow", "", ""), UnexpectedAnswer, true, "quota"),
+        (json("429 Slow", "{\"error\":\"rate_limited\"}"), Refused, true, "quota"),
+        (json("503 x", "{\"error\":\"temporarily_unavailable\"}"), Refused, true, "temporarily"),
+        (json("400 x", "{\"error\":\"a\\r\\nb\"}"), UnexpectedAnswer, false, "no OAuth error"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec(), Connection, true, "could not be reached"),
+    ] {
+        let server = Server::start(move |_, _| bytes.clone()).await;
+        let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.is_retryable(), retryable, "{error}");
+        assert!(error.to_string().contains(what), "{what}: {error}");
+        assert!(!format!("{error:?}").contains("eyJhbGciOi"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_text_is_escaped_and_short() {
+    let body = format!(
+        "{{\"error\":\"invalid_target\",\"error_description\":\"a\\r\\n\\u001b[31m{}\"}}",
+        "x".repeat(10_000)
+    );
+    let server = Server::start(move |_, _| json("400 Bad Request", &body)).await;
+    let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.chars().all(|c| !c.is_control()) && text.len() < 700, "{text}");
+}

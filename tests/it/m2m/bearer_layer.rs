@@ -1,0 +1,302 @@
+//! The outgoing layer, under hyper-util's client and under tonic.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    response::IntoResponse as _,
+    routing::{any, post},
+};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower_logto::{AuthLayer, BearerLayer, TokenRequestError, testing::ManualClock};
+
+use super::support::{SHOPPING, client_of, logto, read, serve};
+
+/// A service that refuses the first tokens it sees, however often they come; answers the body.
+fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {
+    let seen = std::sync::Mutex::new(Vec::<HeaderValue>::new());
+    let (seen, requests) = (Arc::new(seen), Arc::clone(requests));
+    Router::new().route(
+        "/products",
+        any(async move |request: Request| {
+            requests.fetch_add(1, Ordering::Relaxed);
+            let token = request.headers()["authorization"].clone();
+            let position = {
+                let mut seen = seen.lock().unwrap();
+                if !seen.contains(&token) {
+                    seen.push(token.clone());
+                }
+                seen.iter().position(|one| *one == token).unwrap()
+            };
+            let status =
+                if position < how_many { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+            (status, request.into_body())
+        }),
+    )
+}
+
+fn request(uri: &str) -> http::Request<Full<Bytes>> {
+    let uri = format!("{uri}/products");
+    http::Request::post(uri).header("x-trace", "1").body(Full::from("apples")).unwrap()
+}
+
+async fn text<B: BodyExt<Error: std::fmt::Debug>>(response: Response<B>) -> String {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn hyper_utils_client_passes_this_crates_own_guard() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let router = Router::new()
+        .route("/products", post(async |body: String| body))
+        .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
+    let uri = serve(router).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let mut client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    for _ in 0..3 {
+        let response = client.ready().await.unwrap().call(request(&uri)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(text(response).await, "apples");
+    }
+    assert_eq!(issuer.token_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_401_is_tried_once_more_with_a_new_token_and_the_whole_request() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let uri = serve(refusing_tokens(1, &requests)).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let response = client.oneshot(request(&uri)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(text(response).await, "apples");
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
+    assert_eq!(issuer.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn a_storm_of_401_costs_two_tokens() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let uri = serve(refusing_tokens(usize::MAX, &requests)).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    for _ in 0..200 {
+        let response = client.clone().oneshot(request(&uri)).await.unwrap();
+        assert_eq!(response.status(), 401);
+    }
+    assert_eq!(issuer.token_requests(), 2);
+    assert_eq!(requests.load(Ordering::Relaxed), 201);
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_copied_is_sent_once_and_the_next_call_has_a_new_token() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let tokens = client_of(&issuer, &clock);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let router = refusing_tokens(1, &requests);
+    let uri = serve(router).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let client = BearerLayer::without_retry(&tokens, read()).layer(http);
+    for status in [401, 200] {
+        let request = request(&uri).map(Body::new);
+        assert_eq!(client.clone().oneshot(request).await.unwrap().status(), status);
+    }
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
+
+    let fresh = Arc::new(AtomicUsize::new(0));
+    let uri = serve(refusing_tokens(1, &fresh)).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let some: fn(&Body) -> Option<Body> = |_| Some(Body::from("copied"));
+    let client = BearerLayer::retry_with(&client_of(&issuer, &clock), read(), some).layer(http);
+    let response = client.oneshot(request(&uri).map(Body::new)).await.unwrap();
+    assert_eq!(text(response).await, "copied");
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    issuer.go_down();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let uri = serve(refusing_tokens(0, &requests)).await;
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let error = client.oneshot(request(&uri)).await.unwrap_err();
+    assert_eq!(error.downcast::<TokenRequestError>().unwrap().status().unwrap(), 500);
+    assert_eq!(requests.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_readiness_contract_is_kept() {
+    /// Panics when it is called without having been polled ready; a clone starts anew.
+    struct Strict {
+        ready: bool,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self { ready: false, calls: Arc::clone(&self.calls) }
+        }
+    }
+
+    impl tower::Service<http::Request<String>> for Strict {
+        type Response = Response<()>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Response<()>, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            self.ready = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: http::Request<String>) -> Self::Future {
+            assert!(std::mem::take(&mut self.ready), "called without being ready");
+            let mut response = Response::new(());
+            if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+            }
+            std::future::ready(Ok(response))
+        }
+    }
+
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let strict = Strict { ready: false, calls: Arc::clone(&calls) };
+    let mut client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(strict);
+    for _ in 0..2 {
+        let request = http::Request::new(String::new());
+        assert_eq!(client.ready().await.unwrap().call(request).await.unwrap().status(), 200);
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+/// Messages as they are.
+#[derive(Default)]
+struct Plain;
+
+impl Codec for Plain {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Plain {
+    type Item = Vec<u8>;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Plain {
+    type Item = Vec<u8>;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, tonic::Status> {
+        let mut item = vec![0; buffer.remaining()];
+        buffer.copy_to_slice(&mut item);
+        Ok(Some(item))
+    }
+}
+
+/// A gRPC service that answers the message it was sent.
+async fn echo(request: Request) -> Response<Body> {
+    let message = request.into_body().collect().await.unwrap().to_bytes();
+    let trailers = HeaderMap::from_iter([(
+        http::HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let body = Full::new(message).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let response = Response::builder().header("content-type", "application/grpc");
+    response.body(Body::new(body)).unwrap()
+}
+
+async fn call<S>(service: &S) -> Result<Vec<u8>, tonic::Status>
+where
+    S: tonic::client::GrpcService<tonic::body::Body> + Clone,
+    S::Error: std::fmt::Debug,
+    S::ResponseBody: BodyExt<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as tonic::transport::Body>::Error:
+        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let mut grpc = tonic::client::Grpc::new(service.clone());
+    grpc.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/shop.Shop/Echo");
+    let answered = grpc.unary(tonic::Request::new(b"apples".to_vec()), path, Plain).await;
+    answered.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn a_tonic_client_passes_this_crates_own_guard() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let router = Router::new()
+        .route("/shop.Shop/Echo", post(echo))
+        .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
+    let uri = serve(router).await;
+    let channel = tonic::transport::Endpoint::new(uri).unwrap().connect_lazy();
+    let naked = call(&channel).await.unwrap_err();
+    assert_eq!(naked.code(), tonic::Code::Unauthenticated);
+    let client = BearerLayer::without_retry(&client_of(&issuer, &clock), read()).layer(channel);
+    assert_eq!(call(&client).await.unwrap(), b"apples");
+
+    issuer.go_down();
+    clock.advance(std::time::Duration::from_secs(7_200));
+    let error = call(&client).await.unwrap_err();
+    assert!(error.message().contains("no access token"), "{error}");
+}
+
+#[tokio::test]
+async fn grpcs_unauthenticated_drops_the_token_too() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let tokens = client_of(&issuer, &clock);
+    let refused = tokens.token(&read()).await.unwrap().authorization();
+    let router = Router::new().route(
+        "/shop.Shop/Echo",
+        post(async move |request: Request| {
+            if request.headers()["authorization"] != refused {
+                return echo(request).await;
+            }
+            let headers = [("content-type", "application/grpc"), ("grpc-status", "16")];
+            (headers, "").into_response()
+        }),
+    );
+    let channel = tonic::transport::Endpoint::new(serve(router).await).unwrap().connect_lazy();
+    let client = BearerLayer::without_retry(&tokens, read()).layer(channel);
+    assert_eq!(call(&client).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    assert_eq!(call(&client).await.unwrap(), b"apples");
+}

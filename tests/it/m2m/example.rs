@@ -1,0 +1,67 @@
+//! `examples/m2m_client.rs`: the quick start in one run, against its own world and another one.
+
+use std::process::Command;
+
+use tower_logto::testing::ManualClock;
+
+use super::support::{SECRET, SHOPPING, logto, serve};
+use crate::example::api;
+
+/// Whether it succeeded, and what it printed.
+async fn run(variables: &[(&str, &str)]) -> (bool, String) {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
+    let path = profile.join("examples/m2m_client");
+    assert!(path.exists(), "cargo build --example m2m_client first: {}", path.display());
+    let mut program = Command::new(path);
+    for name in ["ENDPOINT", "APP_ID", "APP_SECRET", "RESOURCE", "ORGANIZATION_ID"] {
+        program.env_remove(format!("LOGTO_{name}"));
+    }
+    program.env_remove("SHOPPING_API_URL").envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn with_no_environment_it_brings_its_own_world() {
+    let (success, text) = run(&[]).await;
+    assert!(success, "{text}");
+    for line in [
+        "a token for https://shopping.api: {\"read:products\", \"write:products\"}",
+        "GET /products: 200 OK",
+        "POST /products: 201 Created",
+        "a token for organization acme: {\"invite:member\"}",
+        "application reporting:",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn with_an_environment_it_talks_to_that_tenant() {
+    let logto = logto(&ManualClock::default()).await;
+    let api = serve(api::router(logto.validator(SHOPPING).unwrap())).await;
+    let endpoint = logto.endpoint();
+    let mut variables = vec![
+        ("LOGTO_ENDPOINT", endpoint.as_str()),
+        ("LOGTO_APP_ID", "app"),
+        ("LOGTO_APP_SECRET", SECRET),
+        ("LOGTO_RESOURCE", SHOPPING),
+    ];
+    let (success, text) = run(&variables).await;
+    assert!(success && text.contains("skipped, SHOPPING_API_URL is not set"), "{text}");
+    assert!(text.contains("skipped, LOGTO_ORGANIZATION_ID is not set"), "{text}");
+    assert!(text.contains("application app:"), "{text}");
+
+    variables.extend([("SHOPPING_API_URL", api.as_str()), ("LOGTO_ORGANIZATION_ID", "acme")]);
+    let (success, text) = run(&variables).await;
+    assert!(success && text.contains("POST /products: 201 Created"), "{text}");
+
+    variables.push(("LOGTO_RESOURCE", "https://shopping.api/"));
+    let (success, text) = run(&variables).await;
+    assert!(!success && text.contains("mind the trailing slash"), "{text}");
+    variables.push(("LOGTO_APP_SECRET", ""));
+    let (success, text) = run(&variables).await;
+    assert!(!success && text.contains("LOGTO_APP_SECRET is not set"), "{text}");
+}

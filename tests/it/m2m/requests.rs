@@ -1,0 +1,149 @@
+//! What is asked, how the application proves who it is, and what never leaves the machine.
+
+use tower_logto::{
+    ClientAuthentication, Issuer, TokenClient, TokenRequest, TokenRequestErrorKind,
+    testing::{ManualClock, TestApp, TestIssuer},
+};
+
+use super::support::{SECRET, SHOPPING, Server, answer, at_once, client_of, granted, logto, read};
+
+#[tokio::test]
+async fn each_kind_of_token_is_what_it_was_asked_for() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let tokens = client_of(&issuer, &clock);
+    let validator = tower_logto::Validator::builder()
+        .issuer(issuer.trusted(SHOPPING).organizations().audience(TestIssuer::MANAGEMENT_API))
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    for (request, audience, organization, scope) in [
+        (read(), SHOPPING, None, "read:products"),
+        (
+            TokenRequest::organization("acme").scopes(["invite:member"]),
+            "urn:logto:organization:acme",
+            Some("acme"),
+            "invite:member",
+        ),
+        (
+            TokenRequest::resource(SHOPPING).in_organization("acme").scopes(["read:orders"]),
+            SHOPPING,
+            Some("acme"),
+            "read:orders",
+        ),
+        (TokenRequest::self_hosted_management_api(), TestIssuer::MANAGEMENT_API, None, "all"),
+    ] {
+        let token = tokens.token(&request).await.unwrap();
+        assert_eq!(token.scopes().as_str(), scope);
+        let token = validator.validate(token.secret()).await.unwrap();
+        assert_eq!(token.audience().collect::<Vec<_>>(), [audience]);
+        assert_eq!(token.organization_id(), organization);
+        assert_eq!(token.scopes().as_str(), scope);
+        assert!(token.is_machine());
+    }
+}
+
+#[tokio::test]
+async fn rfc_6749_section_2_3_1_any_secret_works_both_ways() {
+    for secret in [
+        "plus+percent%colon:amp&equals=slash/",
+        "é ü 漢 with spaces",
+        " +%3A%2B&& ",
+        "client_secret=x&grant_type=password",
+    ] {
+        let app = TestApp::new("app: 1+1", secret).grant(SHOPPING, ["read:products"]);
+        let issuer = TestIssuer::builder().app(app).start().await.unwrap();
+        for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
+            let tokens = TokenClient::builder(&issuer.issuer(), "app: 1+1", secret)
+                .authentication(authentication)
+                .build()
+                .unwrap();
+            let token = tokens.token(&read()).await;
+            assert!(token.is_ok(), "{secret:?} by {authentication:?}: {token:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_secret_goes_one_way_at_a_time() {
+    let server = Server::start(|_, _| granted("a")).await;
+    for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
+        let tokens = server.client().authentication(authentication).build().unwrap();
+        tokens.token(&read()).await.unwrap();
+    }
+    let [basic, post] = &server.received()[..] else { panic!("{:?}", server.received()) };
+    assert!(basic.head.starts_with("POST /oidc/token HTTP/1.1\r\n"), "{}", basic.head);
+    assert!(basic.head.to_lowercase().contains("\r\nauthorization: basic "), "{}", basic.head);
+    let parameters = "grant_type=client_credentials&resource=https%3A%2F%2Fshopping.api\
+                      &scope=read%3Aproducts";
+    assert_eq!(basic.body, parameters);
+    assert!(!post.head.to_lowercase().contains("authorization"), "{}", post.head);
+    assert_eq!(post.body, format!("{parameters}&client_id=app&client_secret={SECRET}"));
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_before_any_io() {
+    let server = Server::start(|_, _| granted("a")).await;
+    let tokens = server.client().build().unwrap();
+    for request in [
+        TokenRequest::resource(""),
+        TokenRequest::organization(""),
+        TokenRequest::resource(SHOPPING).scopes(["read:products write:products"]),
+        TokenRequest::resource("urn:logto:resource:organizations"),
+    ] {
+        let error = at_once(tokens.token(&request)).unwrap().unwrap_err();
+        assert_eq!(error.kind(), TokenRequestErrorKind::NotSent);
+        assert!(!error.is_retryable());
+    }
+    assert!(server.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_does_not_carry_the_secret_elsewhere() {
+    let elsewhere = Server::start(|_, _| granted("stolen")).await;
+    for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let location = format!("location: {}/oidc/token\r\n", elsewhere.endpoint());
+        let server = Server::start(move |_, _| answer(status, &location, "")).await;
+        // Even a client that was told to follow.
+        let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
+        let tokens = server.client().http_client(follow).build().unwrap();
+        let error = tokens.token(&read()).await.unwrap_err();
+        assert!(error.to_string().contains("redirects are not followed"), "{error}");
+        assert!(!error.is_retryable());
+    }
+    assert!(elsewhere.received().is_empty());
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
+    let good = || TokenClient::builder(&issuer, "app", SECRET);
+    good().build().unwrap();
+    good().token_endpoint("http://logto:3001/t").dangerously_allow_http(true).build().unwrap();
+    for (builder, setting) in [
+        (TokenClient::builder(&issuer, "", SECRET), "app_id"),
+        (TokenClient::builder(&issuer, "app", " "), "app_secret"),
+        (good().token_endpoint("http://logto:3001/oidc/token"), "token_endpoint"),
+        (good().token_endpoint("https://user:pass@logto/oidc/token"), "token_endpoint"),
+        (good().timeout(std::time::Duration::ZERO), "timeout"),
+        (good().max_entries(0), "max_entries"),
+    ] {
+        let text = format!("{builder:?}");
+        assert!(!text.contains(SECRET), "{text}");
+        assert_eq!(builder.build().unwrap_err().setting(), setting);
+    }
+}
+
+#[tokio::test]
+async fn reqwest_gets_the_header_in_one_call() {
+    let clock = ManualClock::default();
+    let issuer = logto(&clock).await;
+    let tokens = client_of(&issuer, &clock);
+    let get = reqwest::Client::builder().build().unwrap().get("http://127.0.0.1/");
+    let request = tokens.authorize(get, &read()).await.unwrap().build().unwrap();
+    let header = &request.headers()["authorization"];
+    assert!(header.is_sensitive());
+    let token = tokens.token(&read()).await.unwrap();
+    assert_eq!(header.to_str().unwrap(), format!("Bearer {}", token.secret()));
+    assert_eq!(header, token.authorization());
+}
