@@ -14,6 +14,8 @@ mod cors;
 mod example;
 mod extract;
 mod guards;
+mod hostile;
+mod hostile_keys;
 mod keys_over_time;
 mod logging;
 mod m2m;
