@@ -118,6 +118,8 @@ struct World {
     logto: TestIssuer,
     validator: Validator,
     weather: Weather,
+    /// Before that no weather gets better.
+    outage_until: Duration,
     model: Model,
     tokens: Vec<Minted>,
     count: Count,
@@ -136,8 +138,8 @@ impl World {
         let model = Model { credit: full..full, ..Model::default() };
         let rng = Rng::with_seed(seed);
         let weather = Weather::Fair;
-        let (tokens, count) = (Vec::new(), Count::default());
-        Self { seed, rng, clock, logto, validator, weather, model, tokens, count }
+        let (tokens, count, outage_until) = (Vec::new(), Count::default(), Duration::ZERO);
+        Self { seed, rng, clock, logto, validator, weather, outage_until, model, tokens, count }
     }
 
     async fn step(&mut self) {
@@ -204,8 +206,13 @@ impl World {
                 };
                 self.logto.fault_jwks(fault);
                 self.weather = Weather::Foul;
+                // Now and then it lasts for a day, give or take half of one.
+                if self.rng.u32(..20) == 0 {
+                    let hours = self.rng.u32(12..36);
+                    self.outage_until = self.clock.monotonic() + hours * HOUR;
+                }
             }
-            8..18 => {
+            8..18 if self.clock.monotonic() >= self.outage_until => {
                 self.logto.start_again();
                 self.logto.recover();
                 self.weather = Weather::Fair;
