@@ -205,9 +205,9 @@ impl World {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                self.weather = Weather::Foul;
                 // Now and then it lasts for a day, give or take half of one.
-                if self.rng.u32(..20) == 0 {
+                let turned = std::mem::replace(&mut self.weather, Weather::Foul) == Weather::Fair;
+                if turned && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);
                     self.outage_until = self.clock.monotonic() + hours * HOUR;
                 }
@@ -430,7 +430,7 @@ async fn days_of_outages_rotations_and_clock_jumps() {
         world.is_tidy().await;
         let count = &world.count;
         println!("seed {seed}, {hours} h: {count:?}");
-        assert!(count.accepted > count.steps / 10, "{world}: little was accepted");
+        assert!(count.accepted > count.steps / 20, "{world}: little was accepted");
         assert!(count.refused > 0 && count.rotations > 0, "{world}");
         unavailable += count.unavailable;
     }
