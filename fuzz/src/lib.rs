@@ -20,7 +20,7 @@ pub const AUDIENCE: &str = "https://shopping.api";
 pub const NOW: u64 = 1_795_343_080;
 
 /// The recorded tokens that are good for [`AUDIENCE`] at [`NOW`].
-pub const GENUINE: [&str; 14] = [
+pub const GENUINE: [&str; 16] = [
     fixture!("tokens/api-read-write.jwt"),
     fixture!("tokens/api-scopes-reversed.jwt"),
     fixture!("tokens/api-read.jwt"),
@@ -35,6 +35,8 @@ pub const GENUINE: [&str; 14] = [
     fixture!("tokens/rs256-api-read.jwt"),
     fixture!("tokens/rs256-org-api.jwt"),
     fixture!("tokens/rotation-0-ec.jwt"),
+    fixture!("tokens/rotation-1-rsa.jwt"),
+    fixture!("tokens/rotation-2-ec.jwt"),
 ];
 
 /// A validator of recorded tokens.

@@ -164,7 +164,7 @@ impl TokenEndpoint {
     }
 
     fn oauth_error(&self, body: &[u8]) -> Option<OAuthError> {
-        let failed = serde_json::from_slice::<Failed>(body).ok()?;
+        let failed = serde_json::from_slice::<Failed>(body).ok().filter(|_| !is_array(body))?;
         let description = failed.error_description.as_deref().map(|description| {
             let leaks = self.credentials.are_in(description);
             if leaks { "withheld: it holds the app's secret" } else { description }
@@ -258,12 +258,14 @@ struct Granted {
 
 impl Granted {
     fn parse(body: &[u8]) -> Result<Answer, &'static str> {
+        const NO_ANSWER: &str = "JSON that is no token answer of RFC 6749 §5.1";
+        if is_array(body) {
+            return Err(NO_ANSWER);
+        }
         let granted: Self =
             serde_json::from_slice(body).map_err(|error| match error.classify() {
                 serde_json::error::Category::Eof => "JSON that breaks off",
-                serde_json::error::Category::Data => {
-                    "JSON that is no token answer of RFC 6749 §5.1"
-                }
+                serde_json::error::Category::Data => NO_ANSWER,
                 _ => "not JSON",
             })?;
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
@@ -292,6 +294,11 @@ impl Granted {
 struct Failed {
     error: String,
     error_description: Option<String>,
+}
+
+/// Serde's derive takes an array of an object's values for the object.
+fn is_array(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"[")
 }
 
 /// A token of Logto has some 600 bytes, with custom claims a few thousand.
@@ -343,6 +350,7 @@ mod tests {
             ("{\"access_token\":\"a", "breaks off"),
             ("<html>", "not JSON"),
             ("[]", "no token answer"),
+            ("[\"a\",\"Bearer\",60,null]", "no token answer"),
             ("\"a\"", "no token answer"),
             ("{\"access_token\":1,\"token_type\":\"Bearer\"}", "no token answer"),
             ("{\"access_token\":\"a\"}", "no token answer"),

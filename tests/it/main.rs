@@ -21,6 +21,7 @@ mod logging;
 mod m2m;
 mod readiness;
 mod responses;
+mod review;
 mod strangers;
 mod support;
 mod vectors;

@@ -127,6 +127,7 @@ async fn what_is_no_token_answer_is_told_apart() {
         (json("429 Slow", "{\"error\":\"rate_limited\"}"), Refused, true, "quota"),
         (json("503 x", "{\"error\":\"temporarily_unavailable\"}"), Refused, true, "temporarily"),
         (json("400 x", "{\"error\":\"a\\r\\nb\"}"), UnexpectedAnswer, false, "no OAuth error"),
+        (json("400 x", "[\"invalid_client\",null]"), UnexpectedAnswer, false, "no OAuth error"),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec(), Connection, true, "could not be reached"),
     ] {
         let server = Server::start(move |_, _| bytes.clone()).await;
