@@ -319,7 +319,7 @@ impl World {
             _ => &mut self.count.unavailable,
         };
         *counter += 1;
-        let asks = !untimely && !(known && now_known);
+        let asks = !(untimely || known && now_known);
         assert!(fetches <= free + if asks { bucket.min(1) } else { 0 }, "budget: {context}");
         assert!(!must || untimely || fetches >= 1, "overdue: {context}");
         self.model.fetched(fetches, published, now);
