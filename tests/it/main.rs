@@ -24,5 +24,6 @@ mod responses;
 mod review;
 mod strangers;
 mod support;
+mod threat_model;
 mod vectors;
 mod verified_tokens;

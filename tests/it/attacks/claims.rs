@@ -1,7 +1,7 @@
 //! Attacks by way of the claims: rightly signed by the issuer, for whatever reason, and no good.
 
 use super::{Attack, LET_IN, MALFORMED, MEMBERS, OVERSIZED, SIGNATURE, Target, header_of, signed};
-use crate::support::{SHOP, Stage};
+use crate::support::SHOP;
 use serde_json::{Value, json};
 
 const EXPIRED: &str = "InvalidToken(Expired";
