@@ -80,6 +80,8 @@ mod scope;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+#[doc = include_str!("threat_model.md")]
+pub mod threat_model {}
 mod token;
 mod validator;
 mod verified;

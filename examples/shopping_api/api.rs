@@ -53,7 +53,7 @@ async fn me(token: AccessToken, Claims(claims): Claims<Value>) -> Json<Value> {
         "sub": token.subject(),
         "client_id": token.client_id(),
         "scopes": token.scopes().iter().collect::<Vec<_>>(),
-        "aud": claims["aud"],
+        "aud": claims.get("aud"),
         "organization_id": token.organization_id(),
     }))
 }

@@ -1,7 +1,7 @@
 //! Hostile key sets, served over HTTP: good keys survive them all, a cold start gets 503 and no
 //! worse, and both recover.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use axum::{Router, routing::get};
 use serde_json::{Value, json};
@@ -491,7 +491,7 @@ async fn odd_entries_beside_a_good_key() {
         let copies = if name == "63 nulls" { 63 } else { 1 };
         let company = vec![companion; copies];
         for keys in
-            [[&[key.clone()], &company[..]].concat(), [&company[..], &[key.clone()]].concat()]
+            [[slice::from_ref(&key), &company].concat(), [&company, slice::from_ref(&key)].concat()]
         {
             scene.hostile.answer(ok(set_of(&keys)));
             let validator = scene.builder().build().unwrap();

@@ -23,5 +23,6 @@ mod readiness;
 mod responses;
 mod strangers;
 mod support;
+mod threat_model;
 mod vectors;
 mod verified_tokens;
