@@ -86,13 +86,16 @@ impl ChallengeSettings {
             ("scope", scope.as_deref()),
             ("resource_metadata", self.resource_metadata.as_deref()),
         ];
-        let mut text = String::with_capacity(USUAL_CHALLENGE);
+        let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let length =
+            parameters.clone().map(|(name, value)| ", =\"\"".len() + name.len() + value.len());
+        // To the byte, unless something is left out: the header then takes the text as it is.
+        let mut text = String::with_capacity("Bearer".len() - 1 + length.sum::<usize>());
         text.push_str("Bearer");
         let mut separator = " ";
-        for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value?)))
-        {
+        for (name, value) in parameters {
             text.extend([separator, name, "=\""]);
-            if value.bytes().all(|byte| is_quotable(byte.into())) {
+            if all_quotable(value) {
                 text.push_str(value);
             } else {
                 text.extend(value.chars().filter(|c| is_quotable(*c)));
@@ -110,8 +113,10 @@ pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
 
-/// Room for `error` and `error_description`.
-const USUAL_CHALLENGE: usize = 128;
+pub(crate) fn all_quotable(text: &str) -> bool {
+    // Without an early end, so that it compiles to a few vector instructions.
+    text.bytes().filter(|byte| !is_quotable(char::from(*byte))).count() == 0
+}
 
 #[cfg(test)]
 mod tests {

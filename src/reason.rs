@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{algorithm::Algorithm, bearer::is_quotable};
+use crate::{
+    algorithm::Algorithm,
+    bearer::{all_quotable, is_quotable},
+};
 
 /// What is wrong with a request (RFC 6750 §3.1 `invalid_request`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,7 +245,7 @@ impl Excerpt {
     }
 
     fn cut(text: &str, length: usize) -> Self {
-        if text.len() <= length && text.bytes().all(|byte| is_quotable(byte.into())) {
+        if text.len() <= length && all_quotable(text) {
             return Self(text.into());
         }
         let mut escaped = String::with_capacity(text.len().min(length));

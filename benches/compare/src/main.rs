@@ -13,7 +13,7 @@ use std::{process::Command, sync::Arc};
 use aws_lc_rs::signature::{
     ECDSA_P384_SHA384_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
 };
-use http::Request;
+use http::{Request, Response};
 use jsonwebtoken::crypto::{aws_lc, rust_crypto};
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
@@ -162,7 +162,7 @@ impl Bench {
             request.body(A::Body::default()).unwrap()
         };
         let send = move |request| self.runtime.block_on(app.clone().answer(request));
-        let status = send(request());
+        let status = send(request()).status();
         if status != question.status {
             println!("note {name}: {status} where {} was asked for", question.status);
         }
@@ -260,22 +260,22 @@ impl Bench {
 trait App: Clone {
     type Body: Default;
 
-    async fn answer(self, request: Request<Self::Body>) -> u16;
+    async fn answer(self, request: Request<Self::Body>) -> Response<Self::Body>;
 }
 
 impl App for axum::Router {
     type Body = axum::body::Body;
 
-    async fn answer(self, request: Request<Self::Body>) -> u16 {
-        self.oneshot(request).await.unwrap().status().as_u16()
+    async fn answer(self, request: Request<Self::Body>) -> Response<Self::Body> {
+        self.oneshot(request).await.unwrap()
     }
 }
 
 impl App for axum_07::Router {
     type Body = axum_07::body::Body;
 
-    async fn answer(self, request: Request<Self::Body>) -> u16 {
-        self.oneshot(request).await.unwrap().status().as_u16()
+    async fn answer(self, request: Request<Self::Body>) -> Response<Self::Body> {
+        self.oneshot(request).await.unwrap()
     }
 }
 

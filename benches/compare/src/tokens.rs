@@ -1,6 +1,9 @@
 //! A Logto of our own: its two kinds of keys, and tokens of the shape it gives.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::LazyLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -33,7 +36,8 @@ impl Kind {
 
 pub struct Signer {
     ec: EcdsaKeyPair,
-    rsa: RsaKeyPair,
+    /// Made when it is needed: that takes seconds.
+    rsa: LazyLock<RsaKeyPair>,
 }
 
 /// What a token says; the rest is as in every token of Logto.
@@ -57,21 +61,31 @@ impl Signer {
     pub fn new() -> Self {
         Self {
             ec: EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
-            rsa: RsaKeyPair::generate(KeySize::Rsa4096).unwrap(),
+            rsa: LazyLock::new(|| RsaKeyPair::generate(KeySize::Rsa4096).unwrap()),
         }
     }
 
-    /// As Logto publishes it: an RSA key names no `alg`.
     pub fn jwks(&self) -> String {
-        let point = self.ec.public_key().as_ref();
-        let (x, y) = (encode(&point[1..49]), encode(&point[49..]));
-        let modulus = self.rsa.public_key().modulus();
-        let n = encode(modulus.big_endian_without_leading_zero());
-        format!(
-            r#"{{"keys":[{{"kty":"EC","use":"sig","alg":"ES384","crv":"P-384","kid":"{}","x":"{x}","y":"{y}"}},{{"kty":"RSA","use":"sig","kid":"{}","e":"AQAB","n":"{n}"}}]}}"#,
-            kid(Kind::Es384),
-            kid(Kind::Rs256),
-        )
+        format!(r#"{{"keys":[{},{}]}}"#, self.jwk(Kind::Es384), self.jwk(Kind::Rs256))
+    }
+
+    /// As Logto publishes it: an RSA key names no `alg`.
+    pub fn jwk(&self, kind: Kind) -> String {
+        let kid = kid(kind);
+        match kind {
+            Kind::Es384 => {
+                let point = self.ec.public_key().as_ref();
+                let (x, y) = (encode(&point[1..49]), encode(&point[49..]));
+                format!(
+                    r#"{{"kty":"EC","use":"sig","alg":"ES384","crv":"P-384","kid":"{kid}","x":"{x}","y":"{y}"}}"#
+                )
+            }
+            Kind::Rs256 => {
+                let modulus = self.rsa.public_key().modulus();
+                let n = encode(modulus.big_endian_without_leading_zero());
+                format!(r#"{{"kty":"RSA","use":"sig","kid":"{kid}","e":"AQAB","n":"{n}"}}"#)
+            }
+        }
     }
 
     /// The public key as aws-lc-rs takes it: the point, or the PKCS #1 structure.
