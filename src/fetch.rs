@@ -1,6 +1,10 @@
 //! HTTP to the identity server: which addresses may be asked, by which client, for how many bytes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use reqwest::{Client, ClientBuilder, Response, Url, redirect::Policy};
 
@@ -106,6 +110,19 @@ impl fmt::Debug for HttpClients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "HttpClients(user's)" } else { "HttpClients" })
     }
+}
+
+/// The client, built when it is first needed. One that cannot be built may be the next time, when
+/// there are files to open again: so no failure is kept.
+pub(crate) fn get_or_build(
+    cell: &OnceLock<Client>,
+    build: impl FnOnce() -> Result<Client, reqwest::Error>,
+) -> Result<&Client, reqwest::Error> {
+    if let Some(client) = cell.get() {
+        return Ok(client);
+    }
+    let client = build()?;
+    Ok(cell.get_or_init(|| client))
 }
 
 /// Why a body could not be read.

@@ -459,4 +459,7 @@ const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 #[cfg(feature = "testing")]
+mod soak;
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;

@@ -283,6 +283,9 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
         return Err("its modulus is not of 2,048 to 8,192 bits");
     }
+    if n.last().is_none_or(|last| last % 2 == 0) {
+        return Err("its modulus is even");
+    }
     let exponent = e.iter().fold(0_u64, |value, byte| value.wrapping_shl(8) | u64::from(*byte));
     let is_short = e.len() <= 4 && e.first().is_some_and(|first| *first != 0);
     if !is_short || exponent < 3 || exponent % 2 == 0 {

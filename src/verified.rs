@@ -64,6 +64,14 @@ impl VerifiedTokens {
     pub(crate) fn remove(&self, digest: &Digest) {
         self.0.invalidate(digest);
     }
+
+    /// How much of the room is taken.
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
+    pub(crate) fn weight(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.0.weighted_size()
+    }
 }
 
 impl fmt::Debug for VerifiedTokens {

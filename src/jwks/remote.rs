@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Remote {
     url: Url,
     clients: HttpClients,
-    client: OnceLock<Result<Client, KeysError>>,
+    client: OnceLock<Client>,
 }
 
 /// What a fetch brought.
@@ -64,12 +64,8 @@ impl Remote {
     }
 
     fn client(&self) -> Result<&Client, KeysError> {
-        let build = || {
-            self.clients
-                .build(&self.url, FETCH_TIMEOUT)
-                .map_err(|error| KeysError::caused_by(fetch::NO_CLIENT, Arc::new(error)))
-        };
-        self.client.get_or_init(build).as_ref().map_err(Clone::clone)
+        fetch::get_or_build(&self.client, || self.clients.build(&self.url, FETCH_TIMEOUT))
+            .map_err(|error| KeysError::caused_by(fetch::NO_CLIENT, Arc::new(error)))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> KeysError {

@@ -151,6 +151,7 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
         (rsa(16_384), MODULUS),
         (rsa(65_536), MODULUS),
         (with(rsa(2048), "n", URL_SAFE_NO_PAD.encode(zero_led)), MODULUS),
+        (with(rsa(2048), "n", URL_SAFE_NO_PAD.encode([0xfe; 256])), "its modulus is even"),
         (with(rsa(2048), "e", ""), EXPONENT),
         (with(rsa(2048), "e", "AA"), EXPONENT),
         (with(rsa(2048), "e", "AQ"), EXPONENT),

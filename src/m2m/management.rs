@@ -58,7 +58,7 @@ struct Shared {
     endpoint: Url,
     tokens: TokenClient,
     request: TokenRequest,
-    client: OnceLock<Result<Client, Arc<reqwest::Error>>>,
+    client: OnceLock<Client>,
     /// Until when Logto does not want to be asked.
     pause: Mutex<Option<Pause>>,
 }
@@ -268,12 +268,9 @@ impl ManagementApi {
 
     fn client(&self) -> Result<&Client, ManagementError> {
         let settings = self.0.tokens.0.endpoint();
-        let build = || {
-            let built = settings.clients.build_pooling(&self.0.endpoint, settings.timeout);
-            built.map_err(Arc::new)
-        };
-        let client = self.0.client.get_or_init(build).as_ref();
-        client.map_err(|error| ManagementError::connection(fetch::NO_CLIENT, Arc::clone(error)))
+        let build = || settings.clients.build_pooling(&self.0.endpoint, settings.timeout);
+        fetch::get_or_build(&self.0.client, build)
+            .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, Arc::new(error)))
     }
 
     /// The address of a path, which has to stay below `/api/` of the endpoint.

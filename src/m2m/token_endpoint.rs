@@ -43,7 +43,7 @@ pub(crate) struct TokenEndpoint {
     pub(crate) clients: HttpClients,
     pub(crate) timeout: Duration,
     pub(crate) credentials: Credentials,
-    pub(crate) client: OnceLock<Result<Client, Arc<reqwest::Error>>>,
+    pub(crate) client: OnceLock<Client>,
 }
 
 pub(crate) struct Credentials {
@@ -174,11 +174,10 @@ impl TokenEndpoint {
     }
 
     fn client(&self, request: &TokenRequest) -> Result<&Client, TokenRequestError> {
-        let build = || self.clients.build(&self.url, self.timeout).map_err(Arc::new);
-        self.client.get_or_init(build).as_ref().map_err(|error| {
+        let build = || self.clients.build(&self.url, self.timeout);
+        fetch::get_or_build(&self.client, build).map_err(|error| {
             let kind = TokenRequestErrorKind::Connection;
-            let source = Arc::clone(error);
-            TokenRequestError::caused_by(kind, request, fetch::NO_CLIENT, source)
+            TokenRequestError::caused_by(kind, request, fetch::NO_CLIENT, Arc::new(error))
         })
     }
 

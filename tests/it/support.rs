@@ -54,7 +54,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, client: Client::builder().no_proxy().build().unwrap(), task }
+        Self { url, client: Client::builder().no_proxy().tls_certs_only([]).build().unwrap(), task }
     }
 
     pub(crate) fn url(&self) -> &str {

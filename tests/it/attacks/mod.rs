@@ -2,6 +2,7 @@
 
 mod claims;
 mod headers;
+mod parties;
 mod signatures;
 mod transport;
 
