@@ -10,7 +10,7 @@ use serde::{
 use crate::{
     algorithm::Algorithm,
     bearer::ChallengeSettings,
-    issuer::ORGANIZATION_AUDIENCE,
+    issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
     json::{self, Members, Strings, Text},
     reason::{Excerpt, InvalidToken},
     scope::TokenKind,
@@ -148,7 +148,7 @@ fn audience_kind(payload: &Payload<'_>, rules: &Rules) -> Result<TokenKind, Inva
         // `urn:logto:` beside a resource: an organization, or the reserved resource that gives any
         // app every organization scope.
         return match claim {
-            _ if audiences.iter().any(|aud| aud.starts_with("urn:logto:")) => {
+            _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
             }
             Some(_) => Ok(TokenKind::OrganizationResource),

@@ -109,6 +109,19 @@ impl AuthError {
         }
     }
 
+    /// The gRPC status code of the answer, for a handler that makes a `tonic::Status` of it:
+    /// INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
+    #[must_use]
+    pub const fn grpc_status(&self) -> u16 {
+        match self.status() {
+            StatusCode::BAD_REQUEST => 3,
+            StatusCode::UNAUTHORIZED => 16,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::SERVICE_UNAVAILABLE => 14,
+            _ => 13,
+        }
+    }
+
     /// The `error` code of RFC 6750 §3.1; none where no token was sent, or it is not the caller's
     /// fault.
     #[must_use]
@@ -127,8 +140,8 @@ impl AuthError {
     #[must_use]
     pub const fn description(&self) -> Option<&'static str> {
         match &self.kind {
-            AuthErrorKind::InvalidRequest(reason) => Some(reason.description()),
-            AuthErrorKind::InvalidToken(reason) => Some(reason.description()),
+            AuthErrorKind::InvalidRequest(reason) => Some(reason.for_caller()),
+            AuthErrorKind::InvalidToken(reason) => Some(reason.for_caller()),
             AuthErrorKind::InsufficientScope(_) => Some("the access token lacks a required scope"),
             AuthErrorKind::WrongOrganization => {
                 Some("the access token is not for this organization")
@@ -188,19 +201,13 @@ impl AuthError {
     /// The same for a gRPC caller: a trailers-only answer with `grpc-status`, so that clients see
     /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE and so on.
     pub(crate) fn grpc_response<B: Default>(self) -> Response<B> {
-        let status = match self.status() {
-            StatusCode::BAD_REQUEST => "3",
-            StatusCode::UNAUTHORIZED => "16",
-            StatusCode::FORBIDDEN => "7",
-            StatusCode::SERVICE_UNAVAILABLE => "14",
-            _ => "13",
-        };
+        let status = self.grpc_status();
         let message = self.description();
         let mut response = self.response();
         *response.status_mut() = StatusCode::OK;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from_static(status));
+        headers.insert("grpc-status", HeaderValue::from(status));
         if let Some(message) = message {
             headers.insert("grpc-message", HeaderValue::from_static(message));
         }
@@ -272,6 +279,8 @@ impl Error for AuthError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
             AuthErrorKind::KeysUnavailable(unavailable) => Some(&unavailable.cause),
+            AuthErrorKind::InvalidToken(reason) => Some(reason),
+            AuthErrorKind::InvalidRequest(reason) => Some(reason),
             _ => None,
         }
     }
@@ -328,6 +337,13 @@ impl KeysError {
 
     pub(crate) fn timeout(met: impl Into<Cow<'static, str>>) -> Self {
         Self { timeout: true, ..Self::new(met) }
+    }
+
+    /// Logs it as well: the service is wired wrongly.
+    pub(crate) fn without_runtime() -> Self {
+        let met = "keys cannot be fetched outside a tokio runtime";
+        tracing::error!(met);
+        Self::new(met)
     }
 
     pub(crate) fn caused_by(

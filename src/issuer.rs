@@ -151,7 +151,7 @@ impl TrustedIssuer {
     }
 
     /// How far this machine's clock and the issuer's may differ when `exp` and `nbf` are judged;
-    /// 30 s by default, at most 5 min.
+    /// whole seconds, 30 s by default, at most 5 min.
     #[must_use]
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
         self.clock_tolerance = tolerance;
@@ -205,9 +205,6 @@ impl TrustedIssuer {
         if self.clock_tolerance > MAX_CLOCK_TOLERANCE {
             return Err(ConfigError::new("clock_tolerance", "at most 5 minutes"));
         }
-        if let Jwks::Uri(uri) = &self.jwks {
-            fetch::check_url("jwks_uri", uri, self.transport)?;
-        }
         Ok(())
     }
 }
@@ -221,10 +218,8 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
         format!(
             "{audience:?} is an organization: call organizations(), guard with RequireOrganization"
         )
-    } else if audience.starts_with("urn:logto:resource:") {
-        format!(
-            "{audience:?} is reserved: Logto gives it to any app, with every organization scope"
-        )
+    } else if audience.starts_with(LOGTO_AUDIENCES) {
+        format!("{audience:?} is reserved for Logto, which gives such tokens to any app")
     } else {
         return Ok(());
     };
@@ -233,6 +228,9 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
 
 /// The prefix of `aud` in an organization permission token; the organization's id follows.
 pub(crate) const ORGANIZATION_AUDIENCE: &str = "urn:logto:organization:";
+/// Logto's own audiences: organizations, and the reserved resource that gives any app every
+/// organization scope.
+pub(crate) const LOGTO_AUDIENCES: &str = "urn:logto:";
 const DEFAULT_CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
@@ -278,24 +276,26 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
         let good = || TrustedIssuer::new(&issuer).audience("https://shopping.api");
-        good().check().unwrap();
-        TrustedIssuer::new(&issuer).organizations().check().unwrap();
-        good().jwks_uri("http://127.0.0.1:3001/jwks").check().unwrap();
-        good().jwks_uri("http://[::1]:3001/jwks").check().unwrap();
-        good().jwks_uri("http://logto/jwks").dangerously_allow_http(true).check().unwrap();
+        let build = |trusted| crate::Validator::builder().issuer(trusted).build();
+        build(good()).unwrap();
+        build(TrustedIssuer::new(&issuer).organizations()).unwrap();
+        build(good().jwks_uri("http://127.0.0.1:3001/jwks")).unwrap();
+        build(good().jwks_uri("http://[::1]:3001/jwks")).unwrap();
+        build(good().jwks_uri("http://logto/jwks").dangerously_allow_http(true)).unwrap();
         for (trusted, setting) in [
             (TrustedIssuer::new(&issuer), "audience"),
             (good().audience(""), "audience"),
             (good().audience("https://shopping.api "), "audience"),
             (good().audience("urn:logto:organization:acme"), "audience"),
             (good().audience("urn:logto:resource:organizations"), "audience"),
+            (good().audience("urn:logto:shopping"), "audience"),
             (good().algorithms([]), "algorithms"),
             (good().clock_tolerance(Duration::from_secs(301)), "clock_tolerance"),
             (good().jwks_uri("http://logto:3001/oidc/jwks"), "jwks_uri"),
             (good().jwks_uri("http://127.0.0.1.evil.example/jwks"), "jwks_uri"),
             (good().jwks_uri("file:///etc/passwd"), "jwks_uri"),
         ] {
-            assert_eq!(trusted.check().unwrap_err().setting(), setting, "{trusted:?}");
+            assert_eq!(build(trusted).unwrap_err().setting(), setting);
         }
     }
 }

@@ -114,6 +114,22 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
+/// What serde met, without the values that it likes to quote: they may be secrets.
+pub(crate) fn describe(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "it breaks off".to_owned(),
+        serde_json::error::Category::Syntax => "it is no JSON".to_owned(),
+        _ => {
+            let message = error.to_string();
+            let field =
+                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            field
+                .map_or("a value of another type".to_owned(), |field| format!("no field {field:?}"))
+        }
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
 /// One string, or an array of strings.
 #[derive(Debug)]
 pub(crate) enum Strings<'a> {

@@ -1,11 +1,12 @@
 //! One issuer's keys over time: refresh, cooldown, outage. Which key fits is `keys.rs`'s, and how
 //! they are fetched `jwks/remote.rs`'s.
 
+mod bucket;
 mod remote;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,7 +22,10 @@ use crate::{
     error::{ConfigError, KeysError, KeysUnavailable},
     fetch::{self, HttpClients},
     issuer::{Jwks, TrustedIssuer},
-    jwks::remote::{Fetched, Remote},
+    jwks::{
+        bucket::Bucket,
+        remote::{Fetched, Remote},
+    },
     keys::{KeySet, Selection, VerifyingKey},
     reason::{Excerpt, InvalidToken},
 };
@@ -240,49 +244,59 @@ impl Shared {
         let mut state = self.lock();
         let now = self.clock.monotonic();
         let arrived = *patience.arrived.get_or_insert(state.started);
+        let mut departure = None;
         if state.flight.is_none() {
             // First loads are free, a refresh for an unknown kid is not.
             if self.has_good_keys(now) && !state.bucket.take(now) {
                 return Ok(None);
             }
-            self.start(&mut state)
-                .map_err(|cause| KeysUnavailable { retry_after: Duration::ZERO, cause })?;
+            let unavailable = |cause| KeysUnavailable { retry_after: Duration::ZERO, cause };
+            departure = Some(self.prepare(&mut state).map_err(unavailable)?);
         }
-        Ok(state.flight.as_ref().map(|flight| {
+        let landed = state.flight.as_ref().map(|flight| {
             patience.spent = flight.number > arrived;
             flight.landed.clone()
-        }))
+        });
+        drop(state);
+        if let Some(departure) = departure {
+            departure.depart();
+        }
+        Ok(landed)
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
-        // Whoever holds the lock is about to start one, or has just landed one.
-        let Ok(mut state) = self.state.try_lock() else { return };
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Whoever holds the lock is about to start one, or has just landed one.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let now = self.clock.monotonic();
         // Only one of the look-ups that saw it due goes on.
-        if nanos(self.clock.monotonic()) < self.refresh_at.load(Ordering::Relaxed) {
+        if state.flight.is_some() || nanos(now) < self.refresh_at.load(Ordering::Relaxed) {
             return;
         }
-        if state.flight.is_none() && self.start(&mut state).is_err() {
-            let later = self.clock.monotonic() + FIRST_RETRY_WITH_KEYS;
-            self.refresh_at.store(nanos(later), Ordering::Relaxed);
+        match self.prepare(&mut state) {
+            Ok(departure) => {
+                drop(state);
+                departure.depart();
+            }
+            Err(_) => {
+                let later = now.saturating_add(FIRST_RETRY_WITH_KEYS);
+                self.refresh_at.store(nanos(later), Ordering::Relaxed);
+            }
         }
     }
 
-    /// Starts a flight in a task of its own, which a caller that goes away does not cancel.
-    fn start(self: &Arc<Self>, state: &mut State) -> Result<(), KeysError> {
-        let Ok(runtime) = Handle::try_current() else {
-            tracing::error!(
-                issuer = &*self.issuer,
-                "keys cannot be fetched outside a tokio runtime"
-            );
-            return Err(KeysError::new("keys cannot be fetched outside a tokio runtime"));
-        };
+    /// Prepares a flight; it departs when the lock is given back.
+    fn prepare(self: &Arc<Self>, state: &mut State) -> Result<Departure, KeysError> {
+        let runtime = Handle::try_current().map_err(|_| KeysError::without_runtime())?;
         let (sender, landed) = watch::channel(());
         state.started += 1;
         state.flight = Some(Flight { number: state.started, landed });
         self.refresh_at.store(NEVER, Ordering::Relaxed);
         let landing = Landing { shared: Arc::clone(self), outcome: None, _sender: sender };
-        runtime.spawn(landing.fly());
-        Ok(())
+        Ok(Departure { runtime, landing })
     }
 
     async fn fetch(&self) -> Result<Fetched, KeysError> {
@@ -294,40 +308,64 @@ impl Shared {
 
     /// Takes in what a flight brought. A failure of any kind leaves good keys as they are.
     fn land(&self, outcome: Result<Fetched, KeysError>) {
-        let mut state = self.lock();
         let now = self.clock.monotonic();
         let held = self.snapshot.load_full();
-        let outcome = match (outcome, &held) {
-            (Ok(Fetched::Keys(keys, etag)), Some(held)) => Ok((keys.reusing(&held.keys), etag)),
-            (Ok(Fetched::Keys(keys, etag)), None) => Ok((keys, etag)),
-            (Ok(Fetched::NotModified), Some(held)) => Ok((held.keys.clone(), held.etag.clone())),
-            (Ok(Fetched::NotModified), None) => Err(KeysError::new("304, but no keys are held")),
-            (Err(cause), _) => Err(cause),
-        };
-        let refresh_at = match outcome {
-            Ok((keys, etag)) => {
-                tracing::info!(issuer = &*self.issuer, keys = keys.len(), "key set refreshed");
-                let good_until = now.saturating_add(self.freshness.keep_last_good);
-                self.snapshot.store(Some(Arc::new(Snapshot { keys, good_until, etag })));
-                state.failure = None;
-                nanos(now.saturating_add(jittered(self.freshness.fresh_for)))
+        match (outcome, held) {
+            (Ok(Fetched::Keys(keys, etag)), Some(held)) => {
+                self.refreshed(keys.reusing(&held.keys), etag, now);
             }
-            Err(cause) => {
-                let left = held.map(|held| held.good_until.saturating_sub(now)).unwrap_or_default();
-                tracing::warn!(
-                    issuer = &*self.issuer,
-                    %cause,
-                    last_good_keys_for_secs = left.as_secs(),
-                    "key set not refreshed"
-                );
-                let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row) + 1;
-                let retry_at = now + backoff(in_a_row, left > Duration::ZERO);
-                state.failure = Some(Failure { cause, in_a_row, retry_at });
-                if left > Duration::ZERO { nanos(retry_at) } else { NEVER }
+            (Ok(Fetched::Keys(keys, etag)), None) => self.refreshed(keys, etag, now),
+            (Ok(Fetched::NotModified), Some(held)) => {
+                self.refreshed(held.keys.clone(), held.etag.clone(), now);
             }
-        };
-        self.refresh_at.store(refresh_at, Ordering::Relaxed);
+            (Ok(Fetched::NotModified), None) => {
+                self.failed(&KeysError::new("304, but no keys are held"), None, now);
+            }
+            (Err(cause), held) => self.failed(&cause, held.as_deref(), now),
+        }
+    }
+
+    fn refreshed(&self, keys: KeySet, etag: Option<HeaderValue>, now: Duration) {
+        let Freshness { fresh_for, keep_last_good, .. } = self.freshness;
+        let count = keys.len();
+        // However the dice fall, before the keys may no longer be used.
+        let refresh_in = jittered(fresh_for).min(keep_last_good / 10 * 9);
+        let good_until = now.saturating_add(keep_last_good);
+        let mut state = self.lock();
         state.flight = None;
+        state.failure = None;
+        self.snapshot.store(Some(Arc::new(Snapshot { keys, good_until, etag })));
+        self.refresh_at.store(nanos(now.saturating_add(refresh_in)), Ordering::Relaxed);
+        drop(state);
+        tracing::info!(issuer = &*self.issuer, keys = count, "key set refreshed");
+    }
+
+    fn failed(&self, cause: &KeysError, held: Option<&Snapshot>, now: Duration) {
+        let left = held.map(|held| held.good_until.saturating_sub(now));
+        let good_for = left.filter(|left| !left.is_zero());
+        let mut state = self.lock();
+        state.flight = None;
+        let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row).saturating_add(1);
+        // Keys that die before the next attempt want it at that moment.
+        let wait = backoff(in_a_row, good_for.is_some()).min(good_for.unwrap_or(Duration::MAX));
+        let retry_at = now.saturating_add(wait);
+        state.failure = Some(Failure { cause: cause.clone(), in_a_row, retry_at });
+        let refresh_at = if good_for.is_some() { nanos(retry_at) } else { NEVER };
+        self.refresh_at.store(refresh_at, Ordering::Relaxed);
+        drop(state);
+        let issuer = &*self.issuer;
+        match (good_for, held) {
+            (Some(left), _) => {
+                let left = left.as_secs();
+                tracing::warn!(issuer, %cause, left, "key set not refreshed: the last good keys are used for so many seconds more");
+            }
+            (None, Some(_)) => {
+                tracing::warn!(issuer, %cause, "key set not refreshed: the last good keys are too old, every token gets 503");
+            }
+            (None, None) => {
+                tracing::warn!(issuer, %cause, "no key set yet: every token gets 503");
+            }
+        }
     }
 
     fn take_seat(&self) -> Result<Seat<'_>, KeysUnavailable> {
@@ -364,6 +402,20 @@ impl State {
     }
 }
 
+/// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
+/// it, at once.
+struct Departure {
+    runtime: Handle,
+    landing: Landing,
+}
+
+impl Departure {
+    /// In a task of its own, which a caller that goes away does not cancel.
+    fn depart(self) {
+        self.runtime.spawn(self.landing.fly());
+    }
+}
+
 /// Lands a flight when its task ends, also when it panics or its runtime is shut down.
 struct Landing {
     shared: Arc<Shared>,
@@ -395,40 +447,6 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// Refreshes for unknown kids: two at once, and one more per cooldown. A single one would make the
-/// second of two quick rotations wait out the cooldown.
-#[derive(Debug)]
-struct Bucket {
-    left: u32,
-    cooldown: Duration,
-    counted_at: Duration,
-}
-
-impl Bucket {
-    const fn full(cooldown: Duration, now: Duration) -> Self {
-        Self { left: BUCKET, cooldown, counted_at: now }
-    }
-
-    fn has_one(&mut self, now: Duration) -> bool {
-        while self.left < BUCKET && now >= self.counted_at.saturating_add(self.cooldown) {
-            self.left += 1;
-            self.counted_at = self.counted_at.saturating_add(self.cooldown);
-        }
-        self.left > 0
-    }
-
-    fn take(&mut self, now: Duration) -> bool {
-        if !self.has_one(now) {
-            return false;
-        }
-        if self.left == BUCKET {
-            self.counted_at = now;
-        }
-        self.left -= 1;
-        true
-    }
-}
-
 fn backoff(in_a_row: u32, has_keys: bool) -> Duration {
     let (first, most) = if has_keys {
         (FIRST_RETRY_WITH_KEYS, LAST_RETRY_WITH_KEYS)
@@ -448,7 +466,6 @@ fn nanos(time: Duration) -> u64 {
 }
 
 const NEVER: u64 = u64::MAX;
-const BUCKET: u32 = 2;
 const MAX_WAITERS: usize = 1024;
 /// Without keys nothing works: ask again soon.
 const FIRST_RETRY: Duration = Duration::from_millis(250);

@@ -69,7 +69,9 @@ impl AuthLayer {
     /// Lets CORS preflights pass, this layer and the guards inside: `OPTIONS` with `Origin` and
     /// `Access-Control-Request-Method`, which browsers send without credentials.
     ///
-    /// Needed only where a CORS layer stands inside this one; outside, it answers them itself.
+    /// Needed only where a CORS layer stands inside this one; outside, it answers them itself. Every
+    /// stranger can send such a request, so nothing but that CORS layer may answer it: a handler
+    /// that serves OPTIONS (`any(…)`, a proxy) would run without a token. Extractors refuse still.
     #[must_use]
     pub const fn allow_preflight(mut self) -> Self {
         self.allow_preflight = true;

@@ -15,7 +15,7 @@
 //!
 //! | token | asked for with | what accepts it |
 //! |---|---|---|
-//! | global API resource | `resource` | any guard |
+//! | global API resource | `resource` | guards that name no other kind, outside [`RequireOrganization`] |
 //! | organization-level API resource | `resource`, `organization_id` | guards inside [`RequireOrganization`] (or after [`AccessToken::in_organization`]) |
 //! | organization permissions | `organization_id` | a validator with [`TrustedIssuer::organizations`], and guards that name it with [`RequiredScopes::kind`], inside [`RequireOrganization`] |
 //!

@@ -17,7 +17,7 @@ pub enum InvalidRequest {
 }
 
 impl InvalidRequest {
-    pub(crate) const fn description(self) -> &'static str {
+    pub(crate) const fn for_caller(self) -> &'static str {
         match self {
             Self::SeveralAuthorizationHeaders => "more than one Authorization header",
             Self::MalformedCredentials => "malformed Bearer credentials",
@@ -26,9 +26,11 @@ impl InvalidRequest {
     }
 }
 
+impl Error for InvalidRequest {}
+
 impl fmt::Display for InvalidRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.description())
+        f.write_str(self.for_caller())
     }
 }
 
@@ -93,13 +95,14 @@ pub enum InvalidToken {
     KeyAlgorithm(Algorithm),
     /// The signature does not verify.
     Signature,
-    /// The claims do not have the shape that the handler's `Claims<T>` asks for.
-    CustomClaims,
+    /// The claims do not have the shape that the handler's `Claims<T>` asks for; what serde missed,
+    /// without any value.
+    CustomClaims(Box<str>),
 }
 
 impl InvalidToken {
     /// For the caller: what kind of fault, nothing of the token and nothing of the settings.
-    pub(crate) const fn description(&self) -> &'static str {
+    pub(crate) const fn for_caller(&self) -> &'static str {
         match self {
             Self::Oversized => "the access token is too large",
             Self::NotAJwt => "the access token is not a JWT",
@@ -111,7 +114,7 @@ impl InvalidToken {
             Self::Audience { .. } | Self::AmbiguousAudience => {
                 "the access token is not for this resource"
             }
-            Self::MissingClaim(_) | Self::MalformedClaim(_) | Self::CustomClaims => {
+            Self::MissingClaim(_) | Self::MalformedClaim(_) | Self::CustomClaims(_) => {
                 "the access token lacks a required claim"
             }
             Self::Expired { .. } => "the access token expired",
@@ -124,6 +127,8 @@ impl InvalidToken {
         }
     }
 }
+
+impl Error for InvalidToken {}
 
 impl fmt::Display for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,8 +190,10 @@ impl fmt::Display for InvalidToken {
             Self::KeyAlgorithm(algorithm) => {
                 write!(f, "the key of this kid is not for {algorithm}")
             }
-            Self::CustomClaims => f.write_str("the claims lack the shape the handler asks for"),
-            Self::Oversized | Self::Critical | Self::Signature => f.write_str(self.description()),
+            Self::CustomClaims(missed) => {
+                write!(f, "the claims lack the shape the handler asks for: {missed}")
+            }
+            Self::Oversized | Self::Critical | Self::Signature => f.write_str(self.for_caller()),
         }
     }
 }

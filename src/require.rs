@@ -254,8 +254,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let is_preflight = |anonymous: &Anonymous| anonymous.is_preflight();
-        let preflight = request.extensions().get().is_some_and(is_preflight);
+        // A token ends what a preflight may do, as when an inner layer has validated one.
+        let extensions = request.extensions();
+        let preflight = extensions.get::<AccessToken>().is_none()
+            && extensions.get().is_some_and(Anonymous::is_preflight);
         let admitted = if preflight { Ok(()) } else { self.guard.admit(&mut request) };
         match admitted {
             Ok(()) => ResponseFuture::inner(self.inner.call(request)),

@@ -38,7 +38,7 @@ impl fmt::Display for TokenKind {
 /// assert!(!scopes.contains("read"));
 /// assert_eq!(scopes.iter().count(), 2);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct ScopeSet<'a>(&'a str);
 
 impl<'a> ScopeSet<'a> {
@@ -71,6 +71,16 @@ impl<'a> ScopeSet<'a> {
         self.0
     }
 }
+
+/// Whatever their order.
+impl PartialEq for ScopeSet<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().all(|scope| other.contains(scope))
+            && other.iter().all(|scope| self.contains(scope))
+    }
+}
+
+impl Eq for ScopeSet<'_> {}
 
 impl fmt::Debug for ScopeSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,12 +143,14 @@ impl RequiredScopes {
     }
 
     /// The same as [`all`](Self::all), for constants: what [`scopes!`](crate::scopes) writes.
+    #[doc(hidden)]
     #[must_use]
     pub const fn constant_all(scopes: &'static [Cow<'static, str>]) -> Self {
         Self { scopes: Cow::Borrowed(scopes), rule: Rule::All, kinds: Kinds::Default }
     }
 
     /// The same as [`any`](Self::any), for constants: what [`scopes!`](crate::scopes) writes.
+    #[doc(hidden)]
     #[must_use]
     pub const fn constant_any(scopes: &'static [Cow<'static, str>]) -> Self {
         Self { scopes: Cow::Borrowed(scopes), rule: Rule::Any, kinds: Kinds::Default }
@@ -165,7 +177,8 @@ impl RequiredScopes {
     #[must_use]
     pub fn met_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
-            Rule::All => self.iter().all(|scope| granted.contains(scope)),
+            // No scope at all is a mistake, not a permission.
+            Rule::All => !self.scopes.is_empty() && self.iter().all(|one| granted.contains(one)),
             Rule::Any => self.iter().any(|scope| granted.contains(scope)),
         }
     }
@@ -321,6 +334,13 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_scopes_has_no_meaning() {
+        assert_eq!(ScopeSet::new("a b"), ScopeSet::new("b a"));
+        assert_ne!(ScopeSet::new("a b"), ScopeSet::new("a"));
+        assert_ne!(ScopeSet::new(""), ScopeSet::new("a"));
+    }
+
+    #[test]
     fn a_scope_is_met_by_itself_only() {
         let granted = ScopeSet::new("read:products admin");
         for (scope, met) in [
@@ -335,7 +355,7 @@ mod tests {
             assert_eq!(RequiredScopes::all([scope]).met_by(granted), met, "{scope:?}");
             assert_eq!(RequiredScopes::any([scope]).met_by(granted), met, "{scope:?}");
         }
-        assert!(RequiredScopes::all::<&str>([]).met_by(granted));
+        assert!(!RequiredScopes::all::<&str>([]).met_by(granted));
         assert!(!RequiredScopes::any::<&str>([]).met_by(granted));
     }
 

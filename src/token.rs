@@ -14,6 +14,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{
     bearer::ChallengeSettings,
     error::{AuthError, AuthErrorKind},
+    json,
     reason::InvalidToken,
     scope::{RequiredScopes, ScopeSet, TokenKind},
 };
@@ -183,11 +184,16 @@ impl AccessToken {
 
     /// All claims, custom ones included, as a type of yours.
     ///
+    /// A claim that not every token has is an `Option` in that type: callers answer a 401 by
+    /// fetching a new token, which will not have it either.
+    ///
     /// # Errors
-    /// [`InvalidToken::CustomClaims`] when the payload does not have that shape.
+    /// [`InvalidToken::CustomClaims`], 401, when the payload does not have that shape.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
-        serde_json::from_str(self.claims.get(self.claims.payload))
-            .map_err(|_| self.refuse(AuthErrorKind::InvalidToken(InvalidToken::CustomClaims)))
+        serde_json::from_str(self.claims.get(self.claims.payload)).map_err(|error| {
+            let reason = InvalidToken::CustomClaims(json::describe(&error).into());
+            self.refuse(AuthErrorKind::InvalidToken(reason))
+        })
     }
 
     /// Demands every one of these scopes, from a kind of token that [`RequiredScopes`] accepts by

@@ -36,6 +36,8 @@ pub struct Validator(Arc<Shared>);
 
 struct Shared {
     issuers: Box<[Trusted]>,
+    /// The names of the issuers, for refusals.
+    names: Arc<[Box<str>]>,
     clock: Arc<dyn Clock>,
     max_token_size: usize,
     challenge: Arc<ChallengeSettings>,
@@ -104,9 +106,7 @@ impl Validator {
                 Err(AuthErrorKind::KeysUnavailable(unavailable(cause)))
             })
         } else {
-            tracing::error!("keys cannot be fetched outside a tokio runtime");
-            let cause = KeysError::new("keys cannot be fetched outside a tokio runtime");
-            Err(AuthErrorKind::KeysUnavailable(unavailable(cause)))
+            Err(AuthErrorKind::KeysUnavailable(unavailable(KeysError::without_runtime())))
         };
         waited.map_err(|kind| self.refuse(kind))
     }
@@ -116,10 +116,11 @@ impl Validator {
     /// # Errors
     /// What the first failing fetch met. The validator works all the same, and will try again.
     pub async fn warm_up(&self) -> Result<(), KeysError> {
+        let mut met = Ok(());
         for trusted in &self.0.issuers {
-            trusted.keys.load().await?;
+            met = met.and(trusted.keys.load().await);
         }
-        Ok(())
+        met
     }
 
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
@@ -234,7 +235,7 @@ impl Validator {
         let trusted = issuers.find(|(_, trusted)| trusted.rules.issuer.as_ref() == issuer);
         trusted.ok_or_else(|| InvalidToken::Issuer {
             found: Excerpt::new(issuer),
-            trusted: self.0.issuers.iter().map(|trusted| trusted.rules.issuer.clone()).collect(),
+            trusted: Arc::clone(&self.0.names),
         })
     }
 }
@@ -310,7 +311,7 @@ impl ValidatorBuilder {
         self
     }
 
-    /// How long keys are fresh, ±10 %; 10 min by default, at least 1 s. After that a request
+    /// How long keys are fresh, ±10 %; 10 min by default, 1 s to 24 h. After that a request
     /// starts a refresh in the background and is served with the present keys.
     #[must_use]
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
@@ -326,7 +327,8 @@ impl ValidatorBuilder {
         self
     }
 
-    /// How long the last good keys are used while refreshes fail; 24 h by default. After that
+    /// How long the last good keys are used while refreshes fail; 24 h by default, at least as long
+    /// as they are [fresh](Self::keys_fresh_for). After that
     /// every token is answered with 503.
     #[must_use]
     pub const fn keep_last_good_keys_for(mut self, duration: Duration) -> Self {
@@ -392,6 +394,7 @@ impl ValidatorBuilder {
         let issuers = self.issuers.iter().map(trust).collect::<Result<_, ConfigError>>()?;
         Ok(Validator(Arc::new(Shared {
             issuers,
+            names: self.issuers.iter().map(|one| one.issuer.as_str().into()).collect(),
             clock: self.clock,
             max_token_size: self.max_token_size,
             challenge: Arc::new(self.challenge),
@@ -424,8 +427,8 @@ impl ValidatorBuilder {
                 return refuse("resource_metadata", "printable ASCII only");
             }
         }
-        if self.freshness.fresh_for < SECOND {
-            return refuse("keys_fresh_for", "at least 1 s");
+        if self.freshness.fresh_for < SECOND || self.freshness.fresh_for > DAY {
+            return refuse("keys_fresh_for", "1 s to 24 h");
         }
         if self.freshness.cooldown < SECOND {
             return refuse("unknown_key_cooldown", "at least 1 s");
@@ -441,6 +444,7 @@ impl ValidatorBuilder {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const DEFAULT_MAX_TOKEN_SIZE: usize = 16 * 1024;
 const DEFAULT_VERIFIED_TOKENS: usize = 10_000;

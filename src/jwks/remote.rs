@@ -64,8 +64,12 @@ impl Remote {
     }
 
     fn client(&self) -> Result<&Client, KeysError> {
-        fetch::get_or_build(&self.client, || self.clients.build(&self.url, FETCH_TIMEOUT))
-            .map_err(|error| KeysError::caused_by(fetch::NO_CLIENT, Arc::new(error)))
+        fetch::get_or_build(&self.client, || self.clients.build(&self.url, FETCH_TIMEOUT)).map_err(
+            |error| {
+                let met = format!("{}: {}", fetch::NO_CLIENT, Excerpt::of_cause(&error));
+                KeysError::caused_by(met, Arc::new(error))
+            },
+        )
     }
 
     fn unreachable(&self, error: reqwest::Error) -> KeysError {

@@ -58,9 +58,11 @@ async fn the_last_good_keys_are_used_for_a_day_and_no_longer() {
         assert_eq!(stage.status(&token), 200);
         stage.landed().await;
         stage.clock.advance(Duration::from_millis(1));
-        assert_eq!(stage.status(&token), 503, "with room for {verified_tokens} verified tokens");
-        stage.clock.advance(MINUTE);
-        assert_eq!(stage.validator.validate(&token).await.unwrap_err().status(), 503);
+        // At the moment they die the next attempt is due, and is waited for.
+        assert!(stage.validator.try_validate(&token).is_none(), "room for {verified_tokens}");
+        for _ in 0..3 {
+            assert_eq!(stage.validator.validate(&token).await.unwrap_err().status(), 503);
+        }
         stage.logto.recover();
         stage.clock.advance(LAST_RETRY);
         stage.validator.validate(&token).await.unwrap();
@@ -129,28 +131,4 @@ async fn a_refresh_keeps_the_identity_of_unchanged_keys() {
     assert_eq!(stage.logto.not_modified(), 0, "the key set has changed");
     assert!(Arc::ptr_eq(&before, &held(&kid)));
     assert!(keys.holds(&before));
-}
-
-#[test]
-fn the_bucket_holds_two_and_regains_one_per_cooldown() {
-    let second = Duration::from_secs;
-    let mut bucket = Bucket::full(second(10), second(100));
-    for (at, granted) in [
-        (100, true),
-        (100, true),
-        (100, false),
-        (109, false),
-        (110, true),
-        (110, false),
-        (119, false),
-        (125, true),
-        (129, false),
-        (130, true),
-        (1000, true),
-        (1000, true),
-        (1000, false),
-        (1010, true),
-    ] {
-        assert_eq!(bucket.take(second(at)), granted, "at {at} s");
-    }
 }

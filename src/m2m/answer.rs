@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use crate::m2m::management_error::ManagementError;
+use crate::{json, m2m::management_error::ManagementError};
 
 /// An answer of the Management API that was read to its end.
 pub(crate) struct Answer {
@@ -33,7 +33,7 @@ impl Answer {
             }
         };
         serde_json::from_slice(json).map_err(|error| {
-            let what = describe(&error);
+            let what = json::describe(&error);
             let met =
                 format!("{} with {media_type} that your type does not fit: {what}", self.status);
             ManagementError::unexpected(self.status, met)
@@ -61,22 +61,6 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
         return "no content type".to_owned();
     }
     media_type.to_owned()
-}
-
-/// What serde met, without the values that it likes to quote: they may be secrets.
-fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "it breaks off".to_owned(),
-        serde_json::error::Category::Syntax => "it is no JSON".to_owned(),
-        _ => {
-            let message = error.to_string();
-            let field =
-                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            field
-                .map_or("a value of another type".to_owned(), |field| format!("no field {field:?}"))
-        }
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
 const TOTAL_NUMBER: &str = "total-number";
@@ -119,7 +103,7 @@ mod tests {
             ("hidden", "no JSON"),
         ] {
             let error = serde_json::from_str::<Application>(json).unwrap_err();
-            let text = describe(&error);
+            let text = json::describe(&error);
             assert!(text.contains(what) && !text.contains("hidden"), "{text}");
         }
     }

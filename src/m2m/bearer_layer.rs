@@ -150,6 +150,8 @@ where
     if fresh.is(&token) {
         return Ok(response);
     }
+    // Not held across the second attempt: it may hold the connection.
+    drop(response);
     set(&mut again, &fresh);
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     service.call(again).await.map_err(Into::into)

@@ -154,7 +154,11 @@ impl Shared {
         if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
             if now.monotonic >= state.refresh_at && state.flight.is_none() {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
-                let _ = self.start(entry, &mut state);
+                let departure = self.prepare(entry, &mut state);
+                drop(state);
+                if let Ok(departure) = departure {
+                    departure.depart();
+                }
             }
             return Held::Final(Ok(token));
         }
@@ -166,18 +170,20 @@ impl Shared {
         {
             return Held::Final(Err(failure.error.after(failure.retry_at - now.monotonic)));
         }
-        match self.start(entry, &mut state) {
-            Ok(flight) => Held::Wait(flight),
+        let departure = self.prepare(entry, &mut state);
+        drop(state);
+        match departure {
+            Ok(departure) => Held::Wait(departure.depart()),
             Err(error) => Held::Final(Err(error)),
         }
     }
 
-    /// Starts a flight in a task of its own, which a caller that gives up does not cancel.
-    fn start(
+    /// Prepares a flight; it departs when the lock is given back.
+    fn prepare(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         state: &mut State,
-    ) -> Result<watch::Receiver<Option<Outcome>>, TokenRequestError> {
+    ) -> Result<Departure, TokenRequestError> {
         let Ok(runtime) = Handle::try_current() else {
             let kind = TokenRequestErrorKind::NotSent;
             let met = "tokens cannot be fetched outside a tokio runtime";
@@ -192,8 +198,7 @@ impl Shared {
             answer: None,
             sender,
         };
-        runtime.spawn(landing.fly());
-        Ok(receiver)
+        Ok(Departure { runtime, landing, receiver })
     }
 
     async fn wait(
@@ -290,6 +295,22 @@ impl Entry {
     /// The lock is held for a few instructions at a time, never across a wait.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
+/// it, at once.
+struct Departure {
+    runtime: Handle,
+    landing: Landing,
+    receiver: watch::Receiver<Option<Outcome>>,
+}
+
+impl Departure {
+    /// In a task of its own, which a caller that gives up does not cancel.
+    fn depart(self) -> watch::Receiver<Option<Outcome>> {
+        self.runtime.spawn(self.landing.fly());
+        self.receiver
     }
 }
 

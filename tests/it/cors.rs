@@ -1,6 +1,9 @@
 //! Preflights pass when the user asks for it, and nothing else does; HEAD and the metadata document.
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{any, get},
+};
 use tower_http::cors::CorsLayer;
 use tower_logto::{AuthLayer, ProtectedResourceMetadata, RequireOrganization, RequireScopes};
 
@@ -80,4 +83,28 @@ async fn the_metadata_document_is_open_to_scripts_of_any_origin() {
         let body = response.text().await.unwrap();
         assert_eq!(body, if method == "GET" { metadata.to_json() } else { String::new() });
     }
+}
+
+/// An OPTIONS that asks like a preflight, with a token that an outer layer did not see.
+#[tokio::test]
+async fn a_token_ends_what_a_preflight_may_do() {
+    let stage = Stage::set().await;
+    let token = stage.logto.token().build();
+    let from_cookie = axum::middleware::map_request(move |mut request: axum::extract::Request| {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", value);
+        std::future::ready(request)
+    });
+    let router = Router::new()
+        .route("/", any(async || "secret"))
+        .route_layer(RequireScopes::all(["a"]))
+        .route_layer(AuthLayer::new(stage.validator()))
+        .route_layer(from_cookie)
+        .route_layer(AuthLayer::new(stage.validator()).allow_preflight().optional());
+    let server = Server::start(router).await;
+    let asked = server
+        .request("OPTIONS", "/")
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "GET");
+    assert_eq!(asked.send().await.unwrap().status(), 403);
 }

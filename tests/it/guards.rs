@@ -196,3 +196,11 @@ fn a_guard_that_nothing_could_pass_is_found_at_start() {
 fn a_guard_without_scopes_is_found_at_start() {
     let _ = RequireScopes::any::<&str>([]);
 }
+
+/// The same demand that makes `RequireScopes::all` panic at start.
+#[tokio::test]
+async fn no_scopes_at_all_are_no_permission() {
+    let stage = Stage::set().await;
+    let token = stage.validator().validate(&stage.logto.token().build()).await.unwrap();
+    token.require_scopes([]).unwrap_err();
+}

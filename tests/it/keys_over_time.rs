@@ -13,7 +13,7 @@ use tower_logto::{
     testing::{Fault, ManualClock, TestIssuer},
 };
 
-use crate::support::{SHOP, Stage, fixture, invalid};
+use crate::support::{SHOP, Stage, ended_runtime, ends, fixture, invalid};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -447,5 +447,73 @@ async fn a_cached_token_is_judged_by_the_clock_of_each_hit() {
     ] {
         stage.clock.set_unix_time(Duration::from_secs(wall));
         assert_eq!(status(&at_once(&validator, &token)), expected, "at {wall}");
+    }
+}
+
+/// A runtime that is shut down drops a spawned task at once, inside `spawn`: its Drop guard lands
+/// the flight, and takes the lock that `start` is called with.
+#[test]
+fn a_refresh_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
+    let outer = tokio::runtime::Runtime::new().unwrap();
+    let stage = outer.block_on(Stage::set());
+    let validator = stage.validator();
+    let token = stage.logto.token().lifetime(Duration::from_secs(7200)).build();
+    outer.block_on(validator.validate(&token)).unwrap();
+    stage.clock.advance(Duration::from_secs(11 * 60));
+    let handle = ended_runtime();
+    assert!(ends(move || {
+        let _entered = handle.enter();
+        validator.try_validate(&token).unwrap().unwrap();
+    }));
+}
+
+#[tokio::test]
+async fn warm_up_goes_on_to_the_next_issuer() {
+    let (down, up) = (Stage::set().await, Stage::set().await);
+    let validator = tower_logto::Validator::builder()
+        .issuer(down.logto.trusted(SHOP))
+        .issuer(up.logto.trusted(SHOP))
+        .clock(up.clock.clone())
+        .build()
+        .unwrap();
+    down.logto.go_down();
+    validator.warm_up().await.unwrap_err();
+    assert!(validator.try_validate(&up.logto.token().build()).is_some());
+}
+
+/// The last failure with keys puts the next attempt up to a minute off, keys dying or not.
+#[tokio::test]
+async fn keys_that_died_come_back_within_a_second_of_recovery() {
+    let stage = Stage::set().await;
+    let validator = stage.validator();
+    let token = stage.logto.token().lifetime(Duration::from_secs(48 * 3600)).build();
+    validator.validate(&token).await.unwrap();
+    stage.logto.fault_jwks(Fault::Status(500, String::new()));
+    let long = Duration::from_secs(48 * 3600);
+    let unknown = stage.logto.token().kid("nobody's").lifetime(long).build();
+    for _ in 0..8 {
+        stage.clock.advance(Duration::from_secs(3 * 3600 - 1));
+        let _ = validator.validate(&unknown).await;
+    }
+    // 24 h less 8 s have passed, and the last attempt has just failed.
+    stage.clock.advance(Duration::from_secs(8));
+    assert_eq!(validator.validate(&token).await.unwrap_err().status(), 503);
+    stage.logto.recover();
+    stage.clock.advance(Duration::from_secs(1));
+    validator.validate(&token).await.unwrap();
+}
+
+/// Keys that may be used no longer than they are fresh: the jitter must not let them die first.
+#[tokio::test]
+async fn keys_do_not_die_before_their_refresh_is_due() {
+    for _ in 0..20 {
+        let stage = Stage::set().await;
+        let builder = stage.builder().keys_fresh_for(10 * MINUTE);
+        let validator = builder.keep_last_good_keys_for(10 * MINUTE).build().unwrap();
+        let token = stage.logto.token().build();
+        validator.validate(&token).await.unwrap();
+        stage.clock.advance(9 * MINUTE);
+        at_once(&validator, &token).unwrap();
+        stage.logto.jwks_requested(2).await;
     }
 }

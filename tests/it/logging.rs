@@ -6,7 +6,9 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use tower_logto::{AuthLayer, RequireScopes, testing::TokenBuilder};
+use tower_logto::{
+    AuthLayer, Issuer, RequireScopes, TrustedIssuer, Validator, testing::TokenBuilder,
+};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -142,4 +144,17 @@ async fn a_wiring_mistake_is_logged_as_an_error() {
     assert_eq!(server.request("GET", "/").send().await.unwrap().status(), 500);
     let logged = log.take();
     assert!(logged.contains("ERROR") && logged.contains("no AuthLayer around"), "{logged}");
+}
+
+#[tokio::test]
+async fn a_plain_http_address_is_warned_about_once() {
+    let (log, _guard) = Log::capture();
+    let issuer = Issuer::logto("https://auth.example.com").unwrap();
+    let trusted = TrustedIssuer::new(&issuer)
+        .audience(SHOP)
+        .jwks_uri("http://logto:3001/oidc/jwks")
+        .dangerously_allow_http(true);
+    Validator::builder().issuer(trusted).build().unwrap();
+    let logged = log.take();
+    assert_eq!(logged.matches("plain http").count(), 1, "{logged}");
 }

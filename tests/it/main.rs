@@ -21,7 +21,6 @@ mod logging;
 mod m2m;
 mod readiness;
 mod responses;
-mod review;
 mod strangers;
 mod support;
 mod threat_model;

@@ -88,3 +88,19 @@ pub(crate) fn invalid(kind: &AuthErrorKind) -> &InvalidToken {
         other => panic!("{other:?}"),
     }
 }
+
+/// Runs on a thread of its own, and says whether it came to an end.
+pub(crate) fn ends(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(10)).is_ok()
+}
+
+/// A runtime that has just been shut down, and its handle: what is spawned there is dropped at once.
+pub(crate) fn ended_runtime() -> tokio::runtime::Handle {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.handle().clone()
+}

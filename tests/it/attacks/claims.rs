@@ -260,7 +260,7 @@ async fn payloads_ten_thousand_deep() {
     let deep = deep.map(|(name, payload)| (name, target.sign(payload)));
     target.repel(deep.clone().map(|(name, token)| (name, token, LET_IN))).await;
     // Who asks for the claims gets a refusal, not the end of the stack.
-    let reason = "InvalidToken(CustomClaims)";
+    let reason = "InvalidToken(CustomClaims(";
     target.repel_at("/claims", deep.clone().map(|(name, token)| (name, token, reason))).await;
     let malformed = |claim| match claim {
         "sub" => r#"InvalidToken(MalformedClaim("sub"))"#,

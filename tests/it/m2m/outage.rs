@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tower_logto::{TokenRequestErrorKind, testing::ManualClock};
 
+use crate::support::{ended_runtime, ends};
+
 use super::support::{Server, at_once, background_tasks_done, client_of, granted, logto, read};
 
 #[tokio::test]
@@ -115,4 +117,17 @@ async fn no_connection_is_kept_for_logto_to_close() {
     let connections =
         server.received().iter().map(|request| request.connection).collect::<Vec<_>>();
     assert_eq!(connections, [0, 1, 2]);
+}
+
+/// A runtime that ends while a token is asked for: the same fault in the other half.
+#[test]
+fn a_token_request_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
+    let issuer = tower_logto::Issuer::new("http://127.0.0.1:9/oidc").unwrap();
+    let tokens = tower_logto::TokenClient::new(&issuer, "app", "app-secret").unwrap();
+    let request = read();
+    let handle = ended_runtime();
+    assert!(ends(move || {
+        let _entered = handle.enter();
+        let _ = at_once(tokens.token(&request));
+    }));
 }
