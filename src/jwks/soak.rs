@@ -306,8 +306,9 @@ impl World {
             other => panic!("{other}: {context}"),
         }
         // A key that is published is found, if anything at all may be asked.
-        let may_ask = self.model.credit.start >= COOLDOWN
-            || now >= self.model.due().end && self.model.known.is_none();
+        let holds = self.model.known.as_ref().is_some_and(|(_, at)| now < *at + DAY);
+        let may_ask =
+            if holds { self.model.credit.start >= COOLDOWN } else { now >= self.model.due().end };
         if let Some(kids) = &published
             && may_ask
             && kids.contains(&token.kid)
