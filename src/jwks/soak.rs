@@ -45,10 +45,13 @@ impl Model {
     fn due(&self) -> Range<Duration> {
         match (&self.known, self.failures) {
             (_, Some((count, at))) => {
-                let held = self.known.as_ref().is_some_and(|(_, success)| at < *success + DAY);
+                // Keys that are about to die are worth an attempt at that moment.
+                let death = self.known.as_ref().map(|(_, success)| *success + DAY);
+                let death = death.filter(|death| at < *death);
+                let held = death.is_some();
                 let (first, most) = if held { (5_000, 60_000) } else { (250, 1_000) };
                 let pause = Duration::from_millis((first << (count - 1).min(10)).min(most));
-                at + pause..at + pause
+                (at + pause).min(death.unwrap_or(Duration::MAX))..at + pause
             }
             (Some((_, at)), None) => *at + 9 * MINUTE..*at + 11 * MINUTE,
             (None, None) => Duration::ZERO..Duration::ZERO,
@@ -303,8 +306,9 @@ impl World {
             other => panic!("{other}: {context}"),
         }
         // A key that is published is found, if anything at all may be asked.
-        let may_ask = self.model.credit.start >= COOLDOWN
-            || now >= self.model.due().end && self.model.known.is_none();
+        let holds = self.model.known.as_ref().is_some_and(|(_, at)| now < *at + DAY);
+        let may_ask =
+            if holds { self.model.credit.start >= COOLDOWN } else { now >= self.model.due().end };
         if let Some(kids) = &published
             && may_ask
             && kids.contains(&token.kid)
