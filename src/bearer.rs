@@ -17,15 +17,15 @@ pub(crate) enum Credentials<'a> {
 
 /// Reads the credentials, and marks every `Authorization` value sensitive so that no log prints it.
 pub(crate) fn read(headers: &mut HeaderMap) -> Credentials<'_> {
-    let Some(value) = headers.get_mut(AUTHORIZATION) else { return Credentials::None };
-    value.set_sensitive(true);
     if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         if let http::header::Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
             entry.iter_mut().for_each(|value| value.set_sensitive(true));
         }
         return Credentials::Several;
     }
-    headers.get(AUTHORIZATION).map_or(Credentials::None, |value| credentials(value.as_bytes()))
+    let Some(value) = headers.get_mut(AUTHORIZATION) else { return Credentials::None };
+    value.set_sensitive(true);
+    credentials(value.as_bytes())
 }
 
 fn credentials(value: &[u8]) -> Credentials<'_> {
