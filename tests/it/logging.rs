@@ -1,8 +1,8 @@
 //! What the operator reads, and what must never be in it.
 
 use std::{
-    io::Write,
-    sync::{Arc, Mutex},
+    io::{Write, sink},
+    sync::{Arc, Mutex, Once},
 };
 
 use axum::{Router, routing::get};
@@ -20,6 +20,13 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures what this thread logs; the tests' runtimes have one thread.
     fn capture() -> (Self, DefaultGuard) {
+        // Without a subscriber of its own, another test's thread that is the first to come by an
+        // event would switch it off for all threads.
+        static EVERYWHERE: Once = Once::new();
+        EVERYWHERE.call_once(|| {
+            let nowhere = tracing_subscriber::fmt().with_env_filter("trace").with_writer(sink);
+            tracing::subscriber::set_global_default(nowhere.finish()).unwrap();
+        });
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter("tower_logto=trace")
