@@ -1,8 +1,8 @@
 //! What the operator reads, and what must never be in it.
 
 use std::{
-    io::{Write, sink},
-    sync::{Arc, Mutex, Once},
+    io::Write,
+    sync::{Arc, Mutex},
 };
 
 use axum::{Router, routing::get};
@@ -12,7 +12,7 @@ use tower_logto::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{SHOP, Server, Stage};
+use crate::support::{SHOP, Server, Stage, log_on_every_thread};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -20,13 +20,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Captures what this thread logs; the tests' runtimes have one thread.
     fn capture() -> (Self, DefaultGuard) {
-        // Without a subscriber of its own, another test's thread that is the first to come by an
-        // event would switch it off for all threads.
-        static EVERYWHERE: Once = Once::new();
-        EVERYWHERE.call_once(|| {
-            let nowhere = tracing_subscriber::fmt().with_env_filter("trace").with_writer(sink);
-            tracing::subscriber::set_global_default(nowhere.finish()).unwrap();
-        });
+        log_on_every_thread();
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter("tower_logto=trace")

@@ -104,3 +104,13 @@ pub(crate) fn ended_runtime() -> tokio::runtime::Handle {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.handle().clone()
 }
+
+/// Before a test captures what its thread logs: without a subscriber of its own, another test's
+/// thread that is the first to come by an event would switch it off for all threads.
+pub(crate) fn log_on_every_thread() {
+    static EVERYWHERE: std::sync::Once = std::sync::Once::new();
+    EVERYWHERE.call_once(|| {
+        let nowhere = tracing_subscriber::fmt().with_env_filter("trace").with_writer(std::io::sink);
+        tracing::subscriber::set_global_default(nowhere.finish()).unwrap();
+    });
+}

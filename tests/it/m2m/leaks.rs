@@ -70,6 +70,7 @@ fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
         log::set_logger(&Listener).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
+    crate::support::log_on_every_thread();
     LOGGED.set(Some(String::new()));
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
