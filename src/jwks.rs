@@ -2,6 +2,7 @@
 //! they are fetched `jwks/remote.rs`'s.
 
 mod bucket;
+mod flight;
 mod remote;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
     issuer::{Jwks, TrustedIssuer},
     jwks::{
         bucket::Bucket,
+        flight::{Departure, Landing, Seat},
         remote::{Fetched, Remote},
     },
     keys::{KeySet, Selection, VerifyingKey},
@@ -295,8 +297,7 @@ impl Shared {
         state.started += 1;
         state.flight = Some(Flight { number: state.started, landed });
         self.refresh_at.store(NEVER, Ordering::Relaxed);
-        let landing = Landing { shared: Arc::clone(self), outcome: None, _sender: sender };
-        Ok(Departure { runtime, landing })
+        Ok(Departure::new(runtime, Landing::new(Arc::clone(self), sender)))
     }
 
     async fn fetch(&self) -> Result<Fetched, KeysError> {
@@ -369,8 +370,7 @@ impl Shared {
     }
 
     fn take_seat(&self) -> Result<Seat<'_>, KeysUnavailable> {
-        let seat = Seat(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITERS {
+        if let Some(seat) = Seat::take(&self.waiting, MAX_WAITERS) {
             return Ok(seat);
         }
         let cause = KeysError::new(format!("more than {MAX_WAITERS} requests wait for keys"));
@@ -399,51 +399,6 @@ impl State {
                 cause: KeysError::new("the keys were not fetched in time"),
             },
         }
-    }
-}
-
-/// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
-/// it, at once.
-struct Departure {
-    runtime: Handle,
-    landing: Landing,
-}
-
-impl Departure {
-    /// In a task of its own, which a caller that goes away does not cancel.
-    fn depart(self) {
-        self.runtime.spawn(self.landing.fly());
-    }
-}
-
-/// Lands a flight when its task ends, also when it panics or its runtime is shut down.
-struct Landing {
-    shared: Arc<Shared>,
-    outcome: Option<Result<Fetched, KeysError>>,
-    /// Dropped last: whoever waits looks again after the keys are in.
-    _sender: watch::Sender<()>,
-}
-
-impl Landing {
-    async fn fly(mut self) {
-        let outcome = self.shared.fetch().await;
-        self.outcome = Some(outcome);
-    }
-}
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let interrupted = || Err(KeysError::new("the fetch was interrupted"));
-        self.shared.land(self.outcome.take().unwrap_or_else(interrupted));
-    }
-}
-
-/// One of the places to wait.
-struct Seat<'a>(&'a AtomicUsize);
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
