@@ -1,5 +1,7 @@
 //! RFC 6750 on the wire, both ways: reads `Authorization`, writes `WWW-Authenticate`.
 
+use std::{ops::BitAnd, sync::OnceLock};
+
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 /// What the `Authorization` headers of a request hold (RFC 6750 §2.1).
@@ -62,7 +64,11 @@ pub(crate) fn is_b64token(token: &str) -> bool {
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
+    /// Challenges that were written before: there are no more than descriptions.
+    written: [OnceLock<(Description, HeaderValue)>; DESCRIPTIONS],
 }
+
+type Description = (Option<&'static str>, Option<&'static str>);
 
 /// The part of a challenge that depends on the refusal.
 #[derive(Default, Clone, Copy)]
@@ -75,6 +81,14 @@ pub(crate) struct Refusal<'a> {
 impl ChallengeSettings {
     /// The value of `WWW-Authenticate`.
     pub(crate) fn header(&self, refusal: Refusal<'_>) -> HeaderValue {
+        let wanted = (refusal.error, refusal.description);
+        let slots = if refusal.scope.is_none() { self.written.as_slice() } else { &[] };
+        let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (wanted, self.write(refusal))));
+        let written = slots.find(|(description, _)| *description == wanted);
+        written.map_or_else(|| self.write(refusal), |(_, header)| header.clone())
+    }
+
+    fn write(&self, refusal: Refusal<'_>) -> HeaderValue {
         if self.realm.is_none() && self.resource_metadata.is_none() && refusal.error.is_none() {
             return HeaderValue::from_static("Bearer");
         }
@@ -86,20 +100,12 @@ impl ChallengeSettings {
             ("scope", scope.as_deref()),
             ("resource_metadata", self.resource_metadata.as_deref()),
         ];
-        let parameters = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let length =
-            parameters.clone().map(|(name, value)| ", =\"\"".len() + name.len() + value.len());
-        // To the byte, unless something is left out: the header then takes the text as it is.
-        let mut text = String::with_capacity("Bearer".len() - 1 + length.sum::<usize>());
-        text.push_str("Bearer");
+        let mut text = String::from("Bearer");
         let mut separator = " ";
-        for (name, value) in parameters {
+        for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value?)))
+        {
             text.extend([separator, name, "=\""]);
-            if all_quotable(value) {
-                text.push_str(value);
-            } else {
-                text.extend(value.chars().filter(|c| is_quotable(*c)));
-            }
+            text.extend(value.chars().filter(|c| is_quotable(*c)));
             text.push('"');
             separator = ", ";
         }
@@ -113,10 +119,14 @@ pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
 
+/// Without an early end, so that it compiles to a few vector instructions.
 pub(crate) fn all_quotable(text: &str) -> bool {
-    // Without an early end, so that it compiles to a few vector instructions.
-    text.bytes().filter(|byte| !is_quotable(char::from(*byte))).count() == 0
+    let quotable = |byte| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
+    text.bytes().map(quotable).fold(true, BitAnd::bitand)
 }
+
+/// More than there are: each refusal has one, and no other.
+const DESCRIPTIONS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +197,9 @@ mod tests {
         let settings = ChallengeSettings {
             realm: Some("shop, \"north\"".into()),
             resource_metadata: Some("https://shop/.well-known/oauth-protected-resource".into()),
+            ..ChallengeSettings::default()
         };
+        assert_eq!(settings.header(refusal), settings.header(refusal));
         assert_eq!(
             settings.header(refusal),
             "Bearer realm=\"shop, north\", error=\"insufficient_scope\", \
