@@ -9,7 +9,6 @@ use serde::{
 
 use crate::{
     algorithm::Algorithm,
-    bearer::ChallengeSettings,
     issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
     json::{self, Members, Strings, Text},
     reason::{Excerpt, InvalidToken},
@@ -20,7 +19,7 @@ use crate::{
 /// The payload's members that are judged or kept.
 #[derive(Debug, Default)]
 pub(crate) struct Payload<'a> {
-    pub(crate) issuer: Option<Cow<'a, str>>,
+    issuer: Option<Cow<'a, str>>,
     subject: Option<Cow<'a, str>>,
     audiences: Option<Strings<'a>>,
     client_id: Option<Cow<'a, str>>,
@@ -43,6 +42,11 @@ impl<'a> Payload<'a> {
             Some(claim) if outcome.is_err() => Err(InvalidToken::MalformedClaim(claim)),
             _ => outcome.map(|()| payload),
         }
+    }
+
+    /// `iss`, still anybody's word.
+    pub(crate) fn issuer(&self) -> Result<&str, InvalidToken> {
+        self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
 
     fn read<T: Deserialize<'a>, A: MapAccess<'a>>(
@@ -97,25 +101,32 @@ pub(crate) struct Rules {
     pub(crate) clock_tolerance: Duration,
 }
 
-/// What the claims of an acceptable token amount to.
+/// Acceptable claims; what has to be there is.
 #[derive(Debug)]
-pub(crate) struct Judged {
+pub(crate) struct Judged<'a> {
+    payload: &'a Payload<'a>,
+    issuer: &'a str,
+    subject: &'a str,
+    audiences: &'a Strings<'a>,
     kind: TokenKind,
+    organization_id: Option<&'a str>,
     issued_at: Option<u64>,
     expires_at: u64,
     accepted: Range<u64>,
 }
 
 /// Judges the claims of a token of this issuer (RFC 9068 §4): whom it is for, and when.
-pub(crate) fn judge(
-    payload: &Payload<'_>,
+pub(crate) fn judge<'a>(
+    payload: &'a Payload<'a>,
     rules: &Rules,
     now: Duration,
-) -> Result<Judged, InvalidToken> {
-    let kind = audience_kind(payload, rules)?;
-    if payload.subject.as_deref().is_none_or(str::is_empty) {
-        return Err(InvalidToken::MissingClaim("sub"));
-    }
+) -> Result<Judged<'a>, InvalidToken> {
+    let issuer = payload.issuer()?;
+    let audiences = payload.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
+    let claim = payload.organization_id.as_deref();
+    let (kind, organization_id) = permission_model(audiences, claim, rules)?;
+    let subject = payload.subject.as_deref().filter(|subject| !subject.is_empty());
+    let subject = subject.ok_or(InvalidToken::MissingClaim("sub"))?;
     if payload.confirmation {
         return Err(InvalidToken::SenderConstrained);
     }
@@ -133,13 +144,26 @@ pub(crate) fn judge(
         return Err(InvalidToken::NotYetValid { wait: Duration::from_secs(not_before - now) });
     }
     let issued_at = payload.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()?;
-    Ok(Judged { kind, expires_at, accepted, issued_at })
+    Ok(Judged {
+        payload,
+        issuer,
+        subject,
+        audiences,
+        kind,
+        organization_id,
+        issued_at,
+        expires_at,
+        accepted,
+    })
 }
 
-/// Finds the permission model of Logto's that the audiences and `organization_id` speak of.
-fn audience_kind(payload: &Payload<'_>, rules: &Rules) -> Result<TokenKind, InvalidToken> {
-    let audiences = payload.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
-    let claim = payload.organization_id.as_deref();
+/// Finds the permission model of Logto's that the audiences and `organization_id` speak of, and
+/// the organization.
+fn permission_model<'a>(
+    audiences: &'a Strings<'a>,
+    claim: Option<&'a str>,
+    rules: &Rules,
+) -> Result<(TokenKind, Option<&'a str>), InvalidToken> {
     if claim == Some("") {
         return Err(InvalidToken::MalformedClaim("organization_id"));
     }
@@ -151,8 +175,8 @@ fn audience_kind(payload: &Payload<'_>, rules: &Rules) -> Result<TokenKind, Inva
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
             }
-            Some(_) => Ok(TokenKind::OrganizationResource),
-            None => Ok(TokenKind::Global),
+            Some(_) => Ok((TokenKind::OrganizationResource, claim)),
+            None => Ok((TokenKind::Global, None)),
         };
     }
     let mut organizations = audiences.iter().map(organization_of_audience);
@@ -160,7 +184,7 @@ fn audience_kind(payload: &Payload<'_>, rules: &Rules) -> Result<TokenKind, Inva
         Some(id) if rules.organizations => {
             let agree = organizations.all(|other| other == Some(id));
             if agree && claim.is_none_or(|claim| claim == id) {
-                Ok(TokenKind::OrganizationPermissions)
+                Ok((TokenKind::OrganizationPermissions, Some(id)))
             } else {
                 Err(InvalidToken::AmbiguousAudience)
             }
@@ -190,53 +214,36 @@ fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> 
     Ok(seconds as u64)
 }
 
-/// Keeps what was judged: the payload's text, and where each claim stands in it.
-pub(crate) fn keep(
-    json: &str,
-    payload: &Payload<'_>,
-    judged: &Judged,
-    challenge: Option<Arc<ChallengeSettings>>,
-) -> Result<ValidClaims, InvalidToken> {
-    let mut keeper = Keeper { json, unescaped: String::new() };
-    let (issuer, subject) = (payload.issuer.as_ref(), payload.subject.as_ref());
-    let issuer = keeper.span(issuer.ok_or(InvalidToken::MissingClaim("iss"))?);
-    let subject = keeper.span(subject.ok_or(InvalidToken::MissingClaim("sub"))?);
-    let audiences = match payload.audiences.as_ref() {
-        Some(Strings::One(one)) => Audiences::One(keeper.span(one)),
-        Some(Strings::Several(several)) => {
-            Audiences::Several(several.iter().map(|one| keeper.span(one)).collect())
+impl Judged<'_> {
+    /// The payload's text, and where each claim stands in it.
+    pub(crate) fn keep(&self, json: &str) -> ValidClaims {
+        let mut keeper = Keeper { json, unescaped: String::new() };
+        let issuer = keeper.span(self.issuer);
+        let subject = keeper.span(self.subject);
+        let audiences = match self.audiences {
+            Strings::One(one) => Audiences::One(keeper.span(one)),
+            Strings::Several(several) => {
+                Audiences::Several(several.iter().map(|one| keeper.span(one)).collect())
+            }
+        };
+        let Payload { client_id, scope, jwt_id, .. } = self.payload;
+        let mut optional = |claim: Option<&str>| claim.map(|text| keeper.span(text));
+        ValidClaims {
+            payload: Span::new(0..json.len()),
+            issuer,
+            subject,
+            audiences,
+            client_id: optional(client_id.as_deref()),
+            organization_id: optional(self.organization_id),
+            scope: optional(scope.as_deref()),
+            jwt_id: optional(jwt_id.as_deref()),
+            kind: self.kind,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            accepted: self.accepted.clone(),
+            text: keeper.into_text(),
         }
-        None => return Err(InvalidToken::MissingClaim("aud")),
-    };
-    let mut optional = |claim: &Option<Cow<'_, str>>| claim.as_ref().map(|text| keeper.span(text));
-    let client_id = optional(&payload.client_id);
-    let scope = optional(&payload.scope);
-    let jwt_id = optional(&payload.jwt_id);
-    let organization_id = match judged.kind {
-        TokenKind::OrganizationPermissions => payload
-            .audiences
-            .iter()
-            .flat_map(Strings::iter)
-            .find_map(organization_of_audience)
-            .map(|id| keeper.span(id)),
-        _ => optional(&payload.organization_id),
-    };
-    Ok(ValidClaims {
-        payload: Span::new(0..json.len()),
-        issuer,
-        subject,
-        audiences,
-        client_id,
-        organization_id,
-        scope,
-        jwt_id,
-        kind: judged.kind,
-        issued_at: judged.issued_at,
-        expires_at: judged.expires_at,
-        accepted: judged.accepted.clone(),
-        challenge,
-        text: keeper.into_text(),
-    })
+    }
 }
 
 /// Finds texts in the JSON they were borrowed from; those that were not (escapes) it appends.

@@ -71,7 +71,11 @@ impl<'de> Seen<'de> {
     /// Remembers a name; false if it was there, or the list is full.
     fn is_new(&mut self, Text(name): &Text<'de>) -> bool {
         let (names, free) = self.names.split_at_mut(self.count);
-        if names.contains(&name.as_ref()) || self.escaped.iter().any(|known| known == name) {
+        // The first byte settles most comparisons without a call.
+        let is_name = |known: &&str| {
+            known.as_bytes().first() == name.as_bytes().first() && *known == name.as_ref()
+        };
+        if names.iter().any(is_name) || self.escaped.iter().any(|known| known == name) {
             return false;
         }
         let Some(slot) = free.first_mut() else { return false };

@@ -15,6 +15,7 @@ use crate::{
     bearer::ChallengeSettings,
     error::{AuthError, AuthErrorKind},
     json,
+    keys::VerifyingKey,
     reason::InvalidToken,
     scope::{RequiredScopes, ScopeSet, TokenKind},
 };
@@ -34,8 +35,18 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct AccessToken {
-    claims: Arc<ValidClaims>,
+    pub(crate) verified: Arc<Verified>,
     tied: bool,
+}
+
+/// What passed, and what must still hold when the token is seen again.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) claims: ValidClaims,
+    pub(crate) challenge: Arc<ChallengeSettings>,
+    pub(crate) key: Arc<VerifyingKey>,
+    /// The position of its issuer among the trusted ones.
+    pub(crate) issuer: usize,
 }
 
 /// The claims of a token that passed: the payload once, and ranges into it.
@@ -57,7 +68,6 @@ pub(crate) struct ValidClaims {
     pub(crate) expires_at: u64,
     /// `nbf` and `exp`, widened by the issuer's clock tolerance.
     pub(crate) accepted: Range<u64>,
-    pub(crate) challenge: Option<Arc<ChallengeSettings>>,
 }
 
 /// `aud` is one string in every token of Logto, and may be several (RFC 7519 §4.1.3).
@@ -95,71 +105,75 @@ impl ValidClaims {
 }
 
 impl AccessToken {
-    pub(crate) fn new(claims: impl Into<Arc<ValidClaims>>) -> Self {
-        Self { claims: claims.into(), tied: false }
+    pub(crate) fn new(verified: Verified) -> Self {
+        Self { verified: Arc::new(verified), tied: false }
     }
 
     /// `iss`: who signed it (RFC 7519 §4.1.1).
     #[must_use]
     pub fn issuer(&self) -> &str {
-        self.claims.get(self.claims.issuer)
+        self.verified.claims.get(self.verified.claims.issuer)
     }
 
     /// `sub`: the user's id, or the application's for a machine-to-machine token (RFC 7519 §4.1.2).
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.claims.get(self.claims.subject)
+        self.verified.claims.get(self.verified.claims.subject)
     }
 
     /// `client_id`: the application that asked for the token (RFC 9068 §2.2); Logto always sets it.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
-        self.claims.client_id.map(|span| self.claims.get(span))
+        self.verified.claims.client_id.map(|span| self.verified.claims.get(span))
     }
 
     /// The organization it was given for: the claim, or the one that `aud` names.
     #[must_use]
     pub fn organization_id(&self) -> Option<&str> {
-        self.claims.organization_id.map(|span| self.claims.get(span))
+        self.verified.claims.organization_id.map(|span| self.verified.claims.get(span))
     }
 
     /// Which of Logto's permission models it belongs to.
     #[must_use]
     pub fn kind(&self) -> TokenKind {
-        self.claims.kind
+        self.verified.claims.kind
     }
 
     /// `aud`: whom it is for, at least one (RFC 7519 §4.1.3).
     pub fn audience(&self) -> impl Iterator<Item = &str> {
-        let spans = match &self.claims.audiences {
+        let spans = match &self.verified.claims.audiences {
             Audiences::One(span) => std::slice::from_ref(span),
             Audiences::Several(spans) => spans,
         };
-        spans.iter().map(|span| self.claims.get(*span))
+        spans.iter().map(|span| self.verified.claims.get(*span))
     }
 
     /// `scope`: what was granted; empty when the claim is absent.
     #[must_use]
     pub fn scopes(&self) -> ScopeSet<'_> {
-        self.claims.scope.map(|span| ScopeSet::new(self.claims.get(span))).unwrap_or_default()
+        self.verified
+            .claims
+            .scope
+            .map(|span| ScopeSet::new(self.verified.claims.get(span)))
+            .unwrap_or_default()
     }
 
     /// `iat` (RFC 7519 §4.1.6), in whole seconds.
     #[must_use]
     pub fn issued_at(&self) -> Option<SystemTime> {
-        self.claims.issued_at.map(system_time)
+        self.verified.claims.issued_at.map(system_time)
     }
 
     /// `exp` (RFC 7519 §4.1.4), in whole seconds, without the clock tolerance.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        system_time(self.claims.expires_at)
+        system_time(self.verified.claims.expires_at)
     }
 
     /// `jti`: the token's own id (RFC 7519 §4.1.7).
     #[must_use]
     pub fn jwt_id(&self) -> Option<&str> {
-        self.claims.jwt_id.map(|span| self.claims.get(span))
+        self.verified.claims.jwt_id.map(|span| self.verified.claims.get(span))
     }
 
     /// Whether an application speaks for itself: `sub` equals `client_id`.
@@ -190,10 +204,12 @@ impl AccessToken {
     /// # Errors
     /// [`InvalidToken::CustomClaims`], 401, when the payload does not have that shape.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
-        serde_json::from_str(self.claims.get(self.claims.payload)).map_err(|error| {
-            let reason = InvalidToken::CustomClaims(json::describe(&error).into());
-            self.refuse(AuthErrorKind::InvalidToken(reason))
-        })
+        serde_json::from_str(self.verified.claims.get(self.verified.claims.payload)).map_err(
+            |error| {
+                let reason = InvalidToken::CustomClaims(json::describe(&error).into());
+                self.refuse(AuthErrorKind::InvalidToken(reason))
+            },
+        )
     }
 
     /// Demands every one of these scopes, from a kind of token that [`RequiredScopes`] accepts by
@@ -250,7 +266,7 @@ impl AccessToken {
         if id.is_empty() || self.organization_id() != Some(id) {
             return Err(self.refuse(AuthErrorKind::WrongOrganization));
         }
-        Ok(Self { claims: Arc::clone(&self.claims), tied: true })
+        Ok(Self { verified: Arc::clone(&self.verified), tied: true })
     }
 
     /// The token that an [`AuthLayer`](crate::AuthLayer) left in a request's extensions: how
@@ -268,16 +284,16 @@ impl AccessToken {
 
     /// Whether this is a time between `nbf` and `exp`, give or take the clock tolerance.
     pub(crate) fn is_current(&self, now: Duration) -> bool {
-        self.claims.accepted.contains(&now.as_secs())
+        self.verified.claims.accepted.contains(&now.as_secs())
     }
 
     /// The bytes it holds on the heap, for the bound of the cache.
     pub(crate) fn size(&self) -> usize {
-        size_of::<ValidClaims>() + self.claims.text.len()
+        size_of::<Verified>() + self.verified.claims.text.len()
     }
 
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
-        AuthError::new(kind, self.claims.challenge.clone())
+        AuthError::new(kind, Some(Arc::clone(&self.verified.challenge)))
     }
 }
 
@@ -289,7 +305,7 @@ impl fmt::Debug for AccessToken {
             .field("client_id", &self.client_id())
             .field("organization_id", &self.organization_id())
             .field("scopes", &self.scopes())
-            .field("expires_at", &self.claims.expires_at)
+            .field("expires_at", &self.verified.claims.expires_at)
             .finish_non_exhaustive()
     }
 }
@@ -299,7 +315,7 @@ impl fmt::Debug for AccessToken {
 #[derive(Debug, Clone)]
 pub struct Anonymous {
     pub(crate) preflight: bool,
-    pub(crate) challenge: Option<Arc<ChallengeSettings>>,
+    pub(crate) challenge: Arc<ChallengeSettings>,
 }
 
 impl Anonymous {
@@ -311,7 +327,7 @@ impl Anonymous {
     }
 
     fn refuse(&self) -> AuthError {
-        AuthError::new(AuthErrorKind::MissingToken, self.challenge.clone())
+        AuthError::new(AuthErrorKind::MissingToken, Some(Arc::clone(&self.challenge)))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::{
     jwks::{Freshness, KeyStore, LookUp, Patience},
     jws::{self, Compact, Header},
     reason::{Excerpt, InvalidRequest, InvalidToken},
-    token::{AccessToken, Anonymous},
-    verified::{Digest, Verified, VerifiedTokens},
+    token::{AccessToken, Anonymous, Verified},
+    verified::{Digest, VerifiedTokens},
 };
 
 /// Validates access tokens of the issuers it trusts (RFC 9068 §4). Cheap to clone and to share.
@@ -128,7 +128,7 @@ impl Validator {
     }
 
     pub(crate) fn anonymous(&self, preflight: bool) -> Anonymous {
-        Anonymous { preflight, challenge: Some(Arc::clone(&self.0.challenge)) }
+        Anonymous { preflight, challenge: Arc::clone(&self.0.challenge) }
     }
 
     /// The keys of the first issuer.
@@ -174,34 +174,35 @@ impl Validator {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized);
         }
-        let compact = Compact::parse(token)?;
-        let Some(verified) = &self.0.verified else {
-            return self.verify_anew(compact, patience, |_| {});
+        let Some(verified) = self.0.verified.as_ref().filter(|_| token.len() >= SHORTEST) else {
+            return self.verify_anew(token, patience, |_| {});
         };
         let digest = Digest::of(token);
         if let Some(seen) = verified.get(&digest) {
             if self.still_holds(&seen) {
-                return Ok(Verdict::Final(Ok(seen.token.clone())));
+                return Ok(Verdict::Final(Ok(seen)));
             }
             verified.remove(&digest);
         }
-        self.verify_anew(compact, patience, |seen| verified.insert(digest, seen))
+        self.verify_anew(token, patience, |token| verified.insert(digest, token))
     }
 
     /// What may have changed since a token was verified: the time, and the issuer's keys.
-    fn still_holds(&self, seen: &Verified) -> bool {
-        let trusted = self.0.issuers.get(seen.issuer);
-        trusted.is_some_and(|trusted| trusted.keys.holds(&seen.key))
-            && seen.token.is_current(self.0.clock.unix_time())
+    fn still_holds(&self, token: &AccessToken) -> bool {
+        let Verified { issuer, key, .. } = token.verified.as_ref();
+        let trusted = self.0.issuers.get(*issuer);
+        trusted.is_some_and(|trusted| trusted.keys.holds(key))
+            && token.is_current(self.0.clock.unix_time())
     }
 
     /// The whole validation; the refusals that cost least come first, the signature last.
     fn verify_anew(
         &self,
-        compact: Compact<'_>,
+        token: &str,
         patience: &Patience,
-        remember: impl FnOnce(Verified),
+        remember: impl FnOnce(AccessToken),
     ) -> Result<Verdict<'_>, InvalidToken> {
+        let compact = Compact::parse(token)?;
         let header = jws::decode_text(compact.header, "the header is not base64url of UTF-8")?;
         let header = Header::parse(&header)?;
         header.check()?;
@@ -210,7 +211,6 @@ impl Validator {
         let (issuer, Trusted { rules, keys }) = self.trusted(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
         let judged = claims::judge(&payload, rules, self.0.clock.unix_time())?;
-        let signature = jws::decode(compact.signature, "the signature is not base64url")?;
         let key = match keys.look_up(header.kid.as_deref(), algorithm, patience) {
             LookUp::Key(key) => key,
             LookUp::Refused(reason) => return Err(reason),
@@ -219,18 +219,20 @@ impl Validator {
             }
             LookUp::Fetch => return Ok(Verdict::Fetch(keys)),
         };
+        let signature = jws::decode(compact.signature, "the signature is not base64url")?;
         if !key.verifies(compact.signed.as_bytes(), &signature) {
             return Err(InvalidToken::Signature);
         }
-        let challenge = Some(Arc::clone(&self.0.challenge));
-        let token = AccessToken::new(claims::keep(&json, &payload, &judged, challenge)?);
-        remember(Verified { token: token.clone(), key, issuer });
+        let challenge = Arc::clone(&self.0.challenge);
+        let token =
+            AccessToken::new(Verified { claims: judged.keep(&json), challenge, key, issuer });
+        remember(token.clone());
         Ok(Verdict::Final(Ok(token)))
     }
 
     /// The unverified `iss` does no more than select among the trusted issuers.
     fn trusted(&self, payload: &Payload<'_>) -> Result<(usize, &Trusted), InvalidToken> {
-        let issuer = payload.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))?;
+        let issuer = payload.issuer()?;
         let mut issuers = self.0.issuers.iter().enumerate();
         let trusted = issuers.find(|(_, trusted)| trusted.rules.issuer.as_ref() == issuer);
         trusted.ok_or_else(|| InvalidToken::Issuer {
@@ -448,3 +450,6 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_WAIT: Duration = Duration::from_secs(5);
 const DEFAULT_MAX_TOKEN_SIZE: usize = 16 * 1024;
 const DEFAULT_VERIFIED_TOKENS: usize = 10_000;
+/// No signed access token is so short, an ES256 signature alone has 86 characters: opaque tokens
+/// are not looked for among the verified ones.
+const SHORTEST: usize = 128;

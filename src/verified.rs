@@ -3,27 +3,17 @@
 use std::{
     fmt,
     hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-use crate::{keys::VerifyingKey, token::AccessToken};
+use crate::token::AccessToken;
 
 /// Tokens by the SHA-256 of the whole compact serialization: no bearer token rests in memory, no
 /// prefix of one can be probed by timing, and another signature under the same claims is another
 /// key.
-pub(crate) struct VerifiedTokens(Cache<Digest, Arc<Verified>, BuildHasherDefault<DigestHasher>>);
-
-/// A token that passed, and what must still hold when it is seen again.
-#[derive(Debug)]
-pub(crate) struct Verified {
-    pub(crate) token: AccessToken,
-    pub(crate) key: Arc<VerifyingKey>,
-    /// The position of its issuer among the trusted ones.
-    pub(crate) issuer: usize,
-}
+pub(crate) struct VerifiedTokens(Cache<Digest, AccessToken, BuildHasherDefault<DigestHasher>>);
 
 /// The SHA-256 of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,8 +30,8 @@ impl Digest {
 impl VerifiedTokens {
     /// Room for so many tokens of the usual size; a larger one takes the room of several.
     pub(crate) fn new(tokens: usize) -> Self {
-        let weigh = |_: &Digest, verified: &Arc<Verified>| {
-            u32::try_from(verified.token.size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
+        let weigh = |_: &Digest, token: &AccessToken| {
+            u32::try_from(token.size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
         };
         // LRU: the default policy turns new tokens away from a full cache until they are seen
         // often. No expiry: `exp` is judged on every hit, and timers would cost memory and bursts.
@@ -53,12 +43,12 @@ impl VerifiedTokens {
         Self(cache)
     }
 
-    pub(crate) fn get(&self, digest: &Digest) -> Option<Arc<Verified>> {
+    pub(crate) fn get(&self, digest: &Digest) -> Option<AccessToken> {
         self.0.get(digest)
     }
 
-    pub(crate) fn insert(&self, digest: Digest, verified: Verified) {
-        self.0.insert(digest, Arc::new(verified));
+    pub(crate) fn insert(&self, digest: Digest, token: AccessToken) {
+        self.0.insert(digest, token);
     }
 
     pub(crate) fn remove(&self, digest: &Digest) {
