@@ -180,6 +180,15 @@ impl Bench {
             let router = subjects::ours(subjects::validator(jwks, 10_000));
             cases.push(self.case("tower-logto", router, &question));
         }
+        let short = Signer::with_short_rsa();
+        let token = short.token(Kind::Rs256, Content::default());
+        let short_rsa = Question {
+            name: "rs256_2048".into(),
+            authorization: Some(format!("Bearer {token}")),
+            status: 200,
+        };
+        let router = subjects::ours(subjects::validator(&short.jwks(), 10_000));
+        cases.push(self.case("tower-logto", router, &short_rsa));
         for kind in Kind::BOTH {
             let few = match kind {
                 Kind::Es384 => 64,
@@ -296,6 +305,7 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
         let best = peers.into_iter().fold(f64::INFINITY, f64::min);
         add(format!("best_peer_vs_ours_{kind}"), best / warm);
     }
+    add("warm_vs_bare_rs256_2048".into(), least("tower-logto rs256_2048") / bare);
     add("warm_vs_noop".into(), least("tower-logto es384") / least("no-op layer es384"));
     for what in ["missing", "malformed", "unknown_kid", "expired", "foreign_audience"] {
         add(format!("{what}_vs_bare"), least(&format!("tower-logto {what}")) / bare);
