@@ -77,6 +77,13 @@ pub struct KeysUnavailable {
     pub cause: KeysError,
 }
 
+impl KeysUnavailable {
+    /// The next attempt may be made at once.
+    pub(crate) const fn at_once(cause: KeysError) -> Self {
+        Self { retry_after: Duration::ZERO, cause }
+    }
+}
+
 impl AuthError {
     pub(crate) const fn new(
         kind: AuthErrorKind,

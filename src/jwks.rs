@@ -2,7 +2,6 @@
 //! they are fetched `jwks/remote.rs`'s.
 
 mod bucket;
-mod flight;
 mod remote;
 
 use std::{
@@ -13,24 +12,22 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwapOption, Guard};
-use http::HeaderValue;
-use tokio::{runtime::Handle, sync::watch};
-
 use crate::{
     algorithm::Algorithm,
     clock::Clock,
     error::{ConfigError, KeysError, KeysUnavailable},
     fetch::{self, HttpClients},
+    flight::{Arrival, Departure, Errand, Seat, doubled},
     issuer::{Jwks, TrustedIssuer},
     jwks::{
         bucket::Bucket,
-        flight::{Departure, Landing, Seat},
         remote::{Fetched, Remote},
     },
     keys::{KeySet, Selection, VerifyingKey},
     reason::{Excerpt, InvalidToken},
 };
+use arc_swap::{ArcSwapOption, Guard};
+use http::HeaderValue;
 
 /// How long keys are fresh, and how often they may be asked for; one for all issuers.
 #[derive(Debug, Clone, Copy)]
@@ -88,11 +85,11 @@ struct State {
     failure: Option<Failure>,
 }
 
-/// A refresh under way; its sender's end means that it has landed, however it went.
+/// A refresh under way.
 #[derive(Debug)]
 struct Flight {
     number: u64,
-    landed: watch::Receiver<()>,
+    landed: Arrival<()>,
 }
 
 #[derive(Debug)]
@@ -182,8 +179,8 @@ impl KeyStore {
     pub(crate) async fn wait(&self, patience: &mut Patience) -> Result<(), KeysUnavailable> {
         let _seat = self.0.take_seat()?;
         let Some(mut landed) = self.0.board(patience)? else { return Ok(()) };
-        // The sender sends nothing: it is dropped when the flight lands.
-        while landed.changed().await.is_ok() {}
+        // However it went: the next look-up says what there is.
+        let _ = landed.wait_for(Option::is_some).await;
         Ok(())
     }
 
@@ -242,7 +239,7 @@ impl Shared {
     fn board(
         self: &Arc<Self>,
         patience: &mut Patience,
-    ) -> Result<Option<watch::Receiver<()>>, KeysUnavailable> {
+    ) -> Result<Option<Arrival<()>>, KeysUnavailable> {
         let mut state = self.lock();
         let now = self.clock.monotonic();
         let arrived = *patience.arrived.get_or_insert(state.started);
@@ -252,8 +249,7 @@ impl Shared {
             if self.has_good_keys(now) && !state.bucket.take(now) {
                 return Ok(None);
             }
-            let unavailable = |cause| KeysUnavailable { retry_after: Duration::ZERO, cause };
-            departure = Some(self.prepare(&mut state).map_err(unavailable)?);
+            departure = Some(self.prepare(&mut state).map_err(KeysUnavailable::at_once)?);
         }
         let landed = state.flight.as_ref().map(|flight| {
             patience.spent = flight.number > arrived;
@@ -291,39 +287,13 @@ impl Shared {
     }
 
     /// Prepares a flight; it departs when the lock is given back.
-    fn prepare(self: &Arc<Self>, state: &mut State) -> Result<Departure, KeysError> {
-        let runtime = Handle::try_current().map_err(|_| KeysError::without_runtime())?;
-        let (sender, landed) = watch::channel(());
+    fn prepare(self: &Arc<Self>, state: &mut State) -> Result<Departure<Refresh>, KeysError> {
+        let (departure, landed) =
+            Departure::prepare(Refresh(Arc::clone(self))).ok_or_else(KeysError::without_runtime)?;
         state.started += 1;
         state.flight = Some(Flight { number: state.started, landed });
         self.refresh_at.store(NEVER, Ordering::Relaxed);
-        Ok(Departure::new(runtime, Landing::new(Arc::clone(self), sender)))
-    }
-
-    async fn fetch(&self) -> Result<Fetched, KeysError> {
-        let Some(remote) = &self.source else { return Err(KeysError::new("a static key set")) };
-        let held = self.snapshot.load_full();
-        let etag = held.as_ref().and_then(|held| held.etag.as_ref());
-        remote.fetch(etag, &self.algorithms).await
-    }
-
-    /// Takes in what a flight brought. A failure of any kind leaves good keys as they are.
-    fn land(&self, outcome: Result<Fetched, KeysError>) {
-        let now = self.clock.monotonic();
-        let held = self.snapshot.load_full();
-        match (outcome, held) {
-            (Ok(Fetched::Keys(keys, etag)), Some(held)) => {
-                self.refreshed(keys.reusing(&held.keys), etag, now);
-            }
-            (Ok(Fetched::Keys(keys, etag)), None) => self.refreshed(keys, etag, now),
-            (Ok(Fetched::NotModified), Some(held)) => {
-                self.refreshed(held.keys.clone(), held.etag.clone(), now);
-            }
-            (Ok(Fetched::NotModified), None) => {
-                self.failed(&KeysError::new("304, but no keys are held"), None, now);
-            }
-            (Err(cause), held) => self.failed(&cause, held.as_deref(), now),
-        }
+        Ok(departure)
     }
 
     fn refreshed(&self, keys: KeySet, etag: Option<HeaderValue>, now: Duration) {
@@ -370,11 +340,10 @@ impl Shared {
     }
 
     fn take_seat(&self) -> Result<Seat<'_>, KeysUnavailable> {
-        if let Some(seat) = Seat::take(&self.waiting, MAX_WAITERS) {
-            return Ok(seat);
-        }
-        let cause = KeysError::new(format!("more than {MAX_WAITERS} requests wait for keys"));
-        Err(KeysUnavailable { retry_after: Duration::ZERO, cause })
+        Seat::take(&self.waiting, MAX_WAITERS).ok_or_else(|| {
+            let met = format!("more than {MAX_WAITERS} requests wait for keys");
+            KeysUnavailable::at_once(KeysError::new(met))
+        })
     }
 
     fn has_good_keys(&self, now: Duration) -> bool {
@@ -387,6 +356,43 @@ impl Shared {
     }
 }
 
+/// What a flight of one issuer's keys does.
+struct Refresh(Arc<Shared>);
+
+impl Errand for Refresh {
+    type Fetched = Result<Fetched, KeysError>;
+    type News = ();
+
+    async fn fetch(&self) -> Result<Fetched, KeysError> {
+        let Self(shared) = self;
+        let Some(remote) = &shared.source else { return Err(KeysError::new("a static key set")) };
+        let held = shared.snapshot.load_full();
+        let etag = held.as_ref().and_then(|held| held.etag.as_ref());
+        remote.fetch(etag, &shared.algorithms).await
+    }
+
+    /// A failure of any kind leaves good keys as they are.
+    fn land(&self, fetched: Option<Result<Fetched, KeysError>>) {
+        let Self(shared) = self;
+        let now = shared.clock.monotonic();
+        let held = shared.snapshot.load_full();
+        let interrupted = || Err(KeysError::new("the fetch was interrupted"));
+        match (fetched.unwrap_or_else(interrupted), held) {
+            (Ok(Fetched::Keys(keys, etag)), Some(held)) => {
+                shared.refreshed(keys.reusing(&held.keys), etag, now);
+            }
+            (Ok(Fetched::Keys(keys, etag)), None) => shared.refreshed(keys, etag, now),
+            (Ok(Fetched::NotModified), Some(held)) => {
+                shared.refreshed(held.keys.clone(), held.etag.clone(), now);
+            }
+            (Ok(Fetched::NotModified), None) => {
+                shared.failed(&KeysError::new("304, but no keys are held"), None, now);
+            }
+            (Err(cause), held) => shared.failed(&cause, held.as_deref(), now),
+        }
+    }
+}
+
 impl State {
     fn unavailable(&self, now: Duration) -> KeysUnavailable {
         match &self.failure {
@@ -394,21 +400,18 @@ impl State {
                 retry_after: failure.retry_at.saturating_sub(now),
                 cause: failure.cause.clone(),
             },
-            None => KeysUnavailable {
-                retry_after: Duration::ZERO,
-                cause: KeysError::new("the keys were not fetched in time"),
-            },
+            None => KeysUnavailable::at_once(KeysError::new("the keys were not fetched in time")),
         }
     }
 }
 
 fn backoff(in_a_row: u32, has_keys: bool) -> Duration {
-    let (first, most) = if has_keys {
+    let (first, last) = if has_keys {
         (FIRST_RETRY_WITH_KEYS, LAST_RETRY_WITH_KEYS)
     } else {
         (FIRST_RETRY, LAST_RETRY)
     };
-    first.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(most)
+    doubled(first, last, in_a_row)
 }
 
 /// ±10 %, so that a fleet started together does not ask together.

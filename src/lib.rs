@@ -63,6 +63,7 @@ mod error;
 #[cfg(feature = "axum")]
 mod extract;
 mod fetch;
+mod flight;
 mod issuer;
 mod json;
 mod jwks;

@@ -99,16 +99,15 @@ impl Validator {
         if let Some(verdict) = self.try_validate(token) {
             return verdict;
         }
-        let unavailable = |cause| KeysUnavailable { retry_after: Duration::ZERO, cause };
         let waited = if Handle::try_current().is_ok() {
-            tokio::time::timeout(MAX_WAIT, self.wait_and_look(token)).await.unwrap_or_else(|_| {
-                let cause = KeysError::timeout("the keys were not fetched in time");
-                Err(AuthErrorKind::KeysUnavailable(unavailable(cause)))
-            })
+            let waiting = tokio::time::timeout(MAX_WAIT, self.wait_and_look(token)).await;
+            waiting.map_err(|_| KeysError::timeout("the keys were not fetched in time"))
         } else {
-            Err(AuthErrorKind::KeysUnavailable(unavailable(KeysError::without_runtime())))
+            Err(KeysError::without_runtime())
         };
-        waited.map_err(|kind| self.refuse(kind))
+        let unavailable = |cause| AuthErrorKind::KeysUnavailable(KeysUnavailable::at_once(cause));
+        let verdict = waited.unwrap_or_else(|cause| Err(unavailable(cause)));
+        verdict.map_err(|kind| self.refuse(kind))
     }
 
     /// Fetches the keys of every issuer now, so that the first request need not wait.
@@ -330,8 +329,7 @@ impl ValidatorBuilder {
     }
 
     /// How long the last good keys are used while refreshes fail; 24 h by default, at least as long
-    /// as they are [fresh](Self::keys_fresh_for). After that
-    /// every token is answered with 503.
+    /// as they are [fresh](Self::keys_fresh_for). After that every token is answered with 503.
     #[must_use]
     pub const fn keep_last_good_keys_for(mut self, duration: Duration) -> Self {
         self.freshness.keep_last_good = duration;
@@ -411,10 +409,7 @@ impl ValidatorBuilder {
         }
         for (position, one) in self.issuers.iter().enumerate() {
             if self.issuers.iter().take(position).any(|other| other.issuer == one.issuer) {
-                return refuse(
-                    "issuer",
-                    "the same issuer twice: give it several audiences instead",
-                );
+                return refuse("issuer", "one stands twice: give it several audiences instead");
             }
         }
         let quotable = |text: &Option<String>| {

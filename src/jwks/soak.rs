@@ -4,14 +4,18 @@
 //! `TOWER_LOGTO_SOAK_HOURS=1000` for a longer run than the usual one, `TOWER_LOGTO_SOAK_SEED` for
 //! the one that failed.
 
+mod model;
+
 use std::{collections::BTreeSet, fmt, ops::Range};
 
 use fastrand::Rng;
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
     Validator,
+    jwks::soak::model::Model,
     testing::{Fault, ManualClock, SigningKey, TestIssuer},
 };
 
@@ -22,73 +26,6 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const COOLDOWN: Duration = Duration::from_secs(10);
 const ROOM: usize = 20;
-
-/// What a validator may and must do, told from what it was asked and what the server published.
-#[derive(Debug, Default)]
-struct Model {
-    /// The key ids of the last success, and when that was.
-    known: Option<(BTreeSet<String>, Duration)>,
-    /// How many failures since then, and when the last one was.
-    failures: Option<(u32, Duration)>,
-    /// The bucket for unknown key ids, ten seconds a piece: at least and at most so much, as the
-    /// jitter of freshness hides which fetches it paid for.
-    credit: Range<Duration>,
-    counted_at: Duration,
-}
-
-impl Model {
-    fn knows(&self, kid: &str, now: Duration) -> bool {
-        self.known.as_ref().is_some_and(|(kids, at)| kids.contains(kid) && now < *at + DAY)
-    }
-
-    /// When a fetch that costs nothing may begin, and when it must.
-    fn due(&self) -> Range<Duration> {
-        match (&self.known, self.failures) {
-            (_, Some((count, at))) => {
-                // Keys that are about to die are worth an attempt at that moment.
-                let death = self.known.as_ref().map(|(_, success)| *success + DAY);
-                let death = death.filter(|death| at < *death);
-                let held = death.is_some();
-                let (first, most) = if held { (5_000, 60_000) } else { (250, 1_000) };
-                let pause = Duration::from_millis((first << (count - 1).min(10)).min(most));
-                (at + pause).min(death.unwrap_or(Duration::MAX))..at + pause
-            }
-            (Some((_, at)), None) => *at + 9 * MINUTE..*at + 11 * MINUTE,
-            (None, None) => Duration::ZERO..Duration::ZERO,
-        }
-    }
-
-    /// Fetches that may happen now: free ones, and those the bucket pays for.
-    fn budget(&mut self, now: Duration) -> (u64, u64) {
-        let regained = now - std::mem::replace(&mut self.counted_at, now);
-        self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);
-        self.credit.end = (self.credit.end + regained).min(2 * COOLDOWN);
-        let free = u64::from(now >= self.due().start);
-        (free, self.credit.end.as_secs() / COOLDOWN.as_secs())
-    }
-
-    /// So many fetches happened.
-    fn fetched(&mut self, fetches: u64, published: Option<BTreeSet<String>>, now: Duration) {
-        let due = self.due();
-        let pay = |fetches: u64| COOLDOWN * u32::try_from(fetches).unwrap();
-        let (least, most) = (fetches.saturating_sub(1), fetches);
-        let (least, most) = match now {
-            _ if now >= due.end => (least, least),
-            _ if now < due.start => (most, most),
-            _ => (least, most),
-        };
-        self.credit.start = self.credit.start.saturating_sub(pay(most));
-        self.credit.end = self.credit.end.saturating_sub(pay(least));
-        match published {
-            _ if fetches == 0 => {}
-            Some(kids) => (self.known, self.failures) = (Some((kids, now)), None),
-            None => {
-                let before = self.failures.map_or(0, |(count, _)| count);
-                self.failures = Some((before + u32::try_from(fetches).unwrap(), now));
-            }
-        }
-    }
-}
 
 #[derive(Clone)]
 struct Minted {
@@ -146,8 +83,7 @@ impl World {
         // Every third one remembers nothing.
         let room = if seed.is_multiple_of(3) { 0 } else { ROOM };
         let validator = builder.verified_tokens(room).http_client(client).build().unwrap();
-        let full = 2 * COOLDOWN;
-        let model = Model { credit: full..full, ..Model::default() };
+        let model = Model::new();
         // The jitter of freshness as well.
         fastrand::seed(seed);
         let rng = Rng::with_seed(seed);
@@ -398,7 +334,7 @@ impl World {
         let keys = self.validator.keys();
         let flight = keys.0.lock().flight.as_ref().map(|flight| flight.landed.clone());
         if let Some(mut landed) = flight {
-            while landed.changed().await.is_ok() {}
+            let _ = landed.wait_for(Option::is_some).await;
         }
     }
 

@@ -36,7 +36,7 @@ impl Stage {
         let keys = self.validator.keys();
         let flight = keys.0.lock().flight.as_ref().map(|flight| flight.landed.clone());
         if let Some(mut landed) = flight {
-            while landed.changed().await.is_ok() {}
+            let _ = landed.wait_for(Option::is_some).await;
         }
     }
 }

@@ -2,18 +2,15 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
 use moka::{policy::EvictionPolicy, sync::Cache};
-use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     clock::Clock,
+    flight::{Arrival, Departure, Errand, Seat, doubled},
     m2m::{
         issued_token::{Expiry, Issued, IssuedToken},
         token_endpoint::{Answer, Refusal, TokenEndpoint},
@@ -48,7 +45,7 @@ struct State {
     /// When the next caller starts a refresh; only with a token.
     refresh_at: Duration,
     /// A token request under way; it brings its outcome to all who wait.
-    flight: Option<watch::Receiver<Option<Outcome>>>,
+    flight: Option<Arrival<Outcome>>,
     /// The last flight, if it failed.
     failure: Option<Failure>,
     /// Tokens that were invalidated one after the other, and until when another is not.
@@ -67,7 +64,7 @@ struct Failure {
 /// What an entry has for a caller.
 enum Held {
     Final(Outcome),
-    Wait(watch::Receiver<Option<Outcome>>),
+    Wait(Arrival<Outcome>),
 }
 
 impl TokenCache {
@@ -156,7 +153,7 @@ impl Shared {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
                 let departure = self.prepare(entry, &mut state);
                 drop(state);
-                if let Ok(departure) = departure {
+                if let Ok((departure, _)) = departure {
                     departure.depart();
                 }
             }
@@ -173,7 +170,10 @@ impl Shared {
         let departure = self.prepare(entry, &mut state);
         drop(state);
         match departure {
-            Ok(departure) => Held::Wait(departure.depart()),
+            Ok((departure, flight)) => {
+                departure.depart();
+                Held::Wait(flight)
+            }
             Err(error) => Held::Final(Err(error)),
         }
     }
@@ -183,35 +183,22 @@ impl Shared {
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         state: &mut State,
-    ) -> Result<Departure, TokenRequestError> {
-        let Ok(runtime) = Handle::try_current() else {
-            let kind = TokenRequestErrorKind::NotSent;
+    ) -> Result<(Departure<Ask>, Arrival<Outcome>), TokenRequestError> {
+        let ask = Ask { shared: Arc::clone(self), entry: Arc::clone(entry), asked_at: self.now() };
+        let (departure, flight) = Departure::prepare(ask).ok_or_else(|| {
             let met = "tokens cannot be fetched outside a tokio runtime";
-            return Err(TokenRequestError::new(kind, &entry.request, met));
-        };
-        let (sender, receiver) = watch::channel(None);
-        state.flight = Some(receiver.clone());
-        let landing = Landing {
-            shared: Arc::clone(self),
-            entry: Arc::clone(entry),
-            asked_at: self.now(),
-            answer: None,
-            sender,
-        };
-        Ok(Departure { runtime, landing, receiver })
+            TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
+        })?;
+        state.flight = Some(flight.clone());
+        Ok((departure, flight))
     }
 
-    async fn wait(
-        &self,
-        request: &TokenRequest,
-        mut flight: watch::Receiver<Option<Outcome>>,
-    ) -> Outcome {
+    async fn wait(&self, request: &TokenRequest, mut flight: Arrival<Outcome>) -> Outcome {
         let error = |kind, met: String| Err(TokenRequestError::new(kind, request, met));
-        let _seat = Seat(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITERS {
+        let Some(_seat) = Seat::take(&self.waiting, MAX_WAITERS) else {
             let met = format!("more than {MAX_WAITERS} callers wait for tokens");
             return error(TokenRequestErrorKind::Overloaded, met);
-        }
+        };
         // The flight gives up by itself; the grace is for its error, which says more.
         let patience = self.endpoint.timeout + GRACE;
         let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
@@ -298,57 +285,28 @@ impl Entry {
     }
 }
 
-/// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
-/// it, at once.
-struct Departure {
-    runtime: Handle,
-    landing: Landing,
-    receiver: watch::Receiver<Option<Outcome>>,
-}
-
-impl Departure {
-    /// In a task of its own, which a caller that gives up does not cancel.
-    fn depart(self) -> watch::Receiver<Option<Outcome>> {
-        self.runtime.spawn(self.landing.fly());
-        self.receiver
-    }
-}
-
-/// Lands a flight when its task ends, also when it panics or its runtime is shut down.
-struct Landing {
+/// What a flight for one kind of token does.
+struct Ask {
     shared: Arc<Shared>,
     entry: Arc<Entry>,
     asked_at: Expiry,
-    answer: Option<Result<Answer, Refusal>>,
-    sender: watch::Sender<Option<Outcome>>,
 }
 
-impl Landing {
-    async fn fly(mut self) {
-        let unix_time = self.asked_at.unix;
-        let answer = self.shared.endpoint.ask(&self.entry.request, unix_time).await;
-        self.answer = Some(answer);
+impl Errand for Ask {
+    type Fetched = Result<Answer, Refusal>;
+    type News = Outcome;
+
+    async fn fetch(&self) -> Result<Answer, Refusal> {
+        self.shared.endpoint.ask(&self.entry.request, self.asked_at.unix).await
     }
-}
 
-impl Drop for Landing {
-    fn drop(&mut self) {
-        let answer = self.answer.take().unwrap_or_else(|| {
+    fn land(&self, answer: Option<Result<Answer, Refusal>>) -> Outcome {
+        let answer = answer.unwrap_or_else(|| {
             let kind = TokenRequestErrorKind::Connection;
             let met = "the token request was interrupted";
             Err(TokenRequestError::new(kind, &self.entry.request, met).into())
         });
-        let outcome = self.shared.land(&self.entry, self.asked_at, answer);
-        self.sender.send_replace(Some(outcome));
-    }
-}
-
-/// One of the places to wait.
-struct Seat<'a>(&'a AtomicUsize);
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.shared.land(&self.entry, self.asked_at, answer)
     }
 }
 
@@ -360,10 +318,6 @@ fn backoff(error: &TokenRequestError, in_a_row: u32) -> Duration {
         (FIRST_RETRY_OF_PERMANENT, LAST_RETRY_OF_PERMANENT)
     };
     doubled(first, last, in_a_row).mul_f64(0.8 + 0.2 * fastrand::f64())
-}
-
-fn doubled(first: Duration, last: Duration, in_a_row: u32) -> Duration {
-    first.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(last)
 }
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
