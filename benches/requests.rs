@@ -6,43 +6,20 @@
 #![allow(missing_docs, reason = "criterion's macros write the public items")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up fails")]
 
-use std::{hint::black_box, path::Path, time::Duration};
+#[path = "../tests/stage/mod.rs"]
+mod stage;
 
-use axum::{Router, body::Body, extract::Request, routing::get};
+use std::hint::black_box;
+
+use axum::{Router, extract::Request, routing::get};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tower::ServiceExt as _;
-use tower_logto::{
-    AccessToken, Algorithm, AuthLayer, Clock, Issuer, KeySet, TrustedIssuer, Validator,
-};
+use tower_logto::{AccessToken, Algorithm, AuthLayer, KeySet, Validator};
 
-const ES384: &str = "tokens/api-read-write.jwt";
-const RS256: &str = "tokens/rs256-api-read-write.jwt";
-const FOREIGN: &str = "tokens/other-resource.jwt";
-const ISSUED: u64 = 1_795_342_790;
-
-#[derive(Debug)]
-struct Stopped(u64);
-
-impl Clock for Stopped {
-    fn unix_time(&self) -> Duration {
-        Duration::from_secs(self.0)
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(self.0)
-    }
-}
-
-fn fixture(path: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logto-captures");
-    std::fs::read_to_string(folder.join(path)).unwrap().trim().to_owned()
-}
+use crate::stage::{ES384, FOREIGN, ISSUED, JWKS, OTHER_JWKS, RS256, fixture};
 
 fn validator(jwks: &str, at: u64, verified: usize) -> Validator {
-    let issuer = Issuer::new("http://localhost:3001/oidc").unwrap();
-    let trusted =
-        TrustedIssuer::new(&issuer).audience("https://shopping.api").static_jwks(fixture(jwks));
-    let builder = Validator::builder().issuer(trusted).clock(Stopped(at));
-    builder.verified_tokens(verified).build().unwrap()
+    stage::validator(fixture(jwks), at, verified)
 }
 
 async fn with_claims(token: AccessToken) -> &'static str {
@@ -57,43 +34,24 @@ fn bare() -> Router {
     Router::new().route("/", get(async || "yes"))
 }
 
-fn request(authorization: Option<&str>) -> Request {
-    let mut request = Request::builder().uri("/");
-    if let Some(value) = authorization {
-        request = request.header("authorization", value);
-    }
-    request.body(Body::empty()).unwrap()
-}
-
 fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("oneshot");
-    let bearer = |file| format!("Bearer {}", fixture(file));
-    let good = || protected(validator("jwks/all.json", ISSUED, 10_000));
-    let es384 = bearer(ES384);
-    for (name, router, authorization, status) in [
+    let good = || protected(validator(JWKS, ISSUED, 10_000));
+    let es384 = fixture(ES384);
+    for (name, router, token, status) in [
         ("bare", bare(), Some(&es384), 200),
         ("valid ES384", good(), Some(&es384), 200),
-        (
-            "valid RS256",
-            protected(validator("jwks/all.json", ISSUED + 300, 9)),
-            Some(&bearer(RS256)),
-            200,
-        ),
+        ("valid RS256", protected(validator(JWKS, ISSUED, 9)), Some(&fixture(RS256)), 200),
         ("missing", good(), None, 401),
-        ("malformed", good(), Some(&"Bearer not-a-jwt".to_owned()), 401),
-        (
-            "unknown kid",
-            protected(validator("jwks/admin-tenant.json", ISSUED, 9)),
-            Some(&es384),
-            401,
-        ),
-        ("expired", protected(validator("jwks/all.json", ISSUED + 9999, 9)), Some(&es384), 401),
-        ("foreign audience", good(), Some(&bearer(FOREIGN)), 401),
-        ("first sight", protected(validator("jwks/all.json", ISSUED, 0)), Some(&es384), 200),
+        ("malformed", good(), Some(&"not-a-jwt".to_owned()), 401),
+        ("unknown kid", protected(validator(OTHER_JWKS, ISSUED, 9)), Some(&es384), 401),
+        ("expired", protected(validator(JWKS, ISSUED + 9999, 9)), Some(&es384), 401),
+        ("foreign audience", good(), Some(&fixture(FOREIGN)), 401),
+        ("first sight", protected(validator(JWKS, ISSUED, 0)), Some(&es384), 200),
     ] {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let send = |request| runtime.block_on(router.clone().oneshot(request)).unwrap();
-        let make = || request(authorization.map(String::as_str));
+        let send = |request: Request| runtime.block_on(router.clone().oneshot(request)).unwrap();
+        let make = || stage::request(token.map(String::as_str));
         assert_eq!(send(make()).status(), status, "{name}");
         group.bench_function(name, |b| b.iter_batched(make, send, BatchSize::SmallInput));
     }
@@ -103,15 +61,15 @@ fn requests(c: &mut Criterion) {
 fn validation(c: &mut Criterion) {
     let mut group = c.benchmark_group("validate");
     let token = fixture(ES384);
-    let first_sight = validator("jwks/all.json", ISSUED, 0);
+    let first_sight = validator(JWKS, ISSUED, 0);
     group.bench_function("first sight ES384", |b| {
         b.iter(|| first_sight.try_validate(black_box(&token)).unwrap().unwrap());
     });
-    let cached = validator("jwks/all.json", ISSUED, 10_000);
+    let cached = validator(JWKS, ISSUED, 10_000);
     group.bench_function("hit", |b| {
         b.iter(|| cached.try_validate(black_box(&token)).unwrap().unwrap());
     });
-    let keys = KeySet::from_json(fixture("jwks/all.json").as_bytes(), &Algorithm::LOGTO).unwrap();
+    let keys = KeySet::from_json(fixture(JWKS).as_bytes(), &Algorithm::LOGTO).unwrap();
     let (message, signature) = token.rsplit_once('.').unwrap();
     let signature = decode(signature);
     let kid = Some("ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk");

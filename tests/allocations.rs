@@ -11,15 +11,14 @@
     reason = "a helper of a test fails it"
 )]
 
+mod stage;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     convert::Infallible,
-    future::{Ready, ready},
-    path::Path,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use aws_lc_rs::{
@@ -27,19 +26,15 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response};
 use tower::{Layer as _, Service};
-use tower_logto::{AuthLayer, Clock, Issuer, TrustedIssuer, Validator};
+use tower_logto::{AuthLayer, Validator};
 
-const ES384: &str = "tokens/api-read-write.jwt";
-const RS256: &str = "tokens/rs256-api-read-write.jwt";
-const FOREIGN: &str = "tokens/other-resource.jwt";
-/// When the captured tokens were good.
-const ISSUED: u64 = 1_795_343_090;
+use crate::stage::{ES384, FOREIGN, Handler, ISSUED, JWKS, OTHER_JWKS, RS256, fixture, request};
 
 #[test]
 fn a_hit_allocates_nothing() {
-    let validator = validator("jwks/all.json", 10_000);
+    let validator = validator(JWKS, 10_000);
     for token in [fixture(ES384), fixture(RS256)] {
         validator.try_validate(&token).unwrap().unwrap();
         let hit = fewest(|| validator.try_validate(&token).unwrap().unwrap());
@@ -49,9 +44,8 @@ fn a_hit_allocates_nothing() {
 
 #[test]
 fn a_hit_in_the_layer_allocates_what_an_extension_does() {
-    let layer = AuthLayer::new(validator("jwks/all.json", 10_000));
-    let authorization = format!("Bearer {}", fixture(ES384));
-    let hit = fewest_of_calls(&mut layer.layer(Handler), Some(&authorization), 200);
+    let layer = AuthLayer::new(validator(JWKS, 10_000));
+    let hit = fewest_of_calls(&mut layer.layer(Handler), Some(&fixture(ES384)), 200);
     let extension = fewest(|| http::Extensions::new().insert(Arc::new(())));
     // The Arc itself, which the layer holds already.
     assert_eq!(hit, extension - 1);
@@ -59,7 +53,7 @@ fn a_hit_in_the_layer_allocates_what_an_extension_does() {
 
 #[test]
 fn first_sight_allocates_eight_times_at_most() {
-    let validator = validator("jwks/all.json", 0);
+    let validator = validator(JWKS, 0);
     for token in [fixture(ES384), fixture(RS256)] {
         let first_sight = fewest(|| validator.try_validate(&token).unwrap().unwrap());
         assert!(first_sight <= 8, "{first_sight}");
@@ -68,17 +62,15 @@ fn first_sight_allocates_eight_times_at_most() {
 
 #[test]
 fn refusals_allocate_little() {
-    let bearer = |token: &str| format!("Bearer {token}");
-    let good = "jwks/all.json";
     // The extension takes three, the header map that holds the challenge two.
-    for (name, jwks, authorization, most) in [
-        ("missing", good, None, 5),
-        ("malformed", good, Some(bearer("not-a-jwt")), 16),
-        ("unknown kid", "jwks/admin-tenant.json", Some(bearer(&fixture(ES384))), 20),
-        ("foreign audience", good, Some(bearer(&fixture(FOREIGN))), 20),
+    for (name, jwks, token, most) in [
+        ("missing", JWKS, None, 5),
+        ("malformed", JWKS, Some("not-a-jwt".to_owned()), 16),
+        ("unknown kid", OTHER_JWKS, Some(fixture(ES384)), 20),
+        ("foreign audience", JWKS, Some(fixture(FOREIGN)), 20),
     ] {
         let mut service = AuthLayer::new(validator(jwks, 10_000)).layer(Handler);
-        let refusal = fewest_of_calls(&mut service, authorization.as_deref(), 401);
+        let refusal = fewest_of_calls(&mut service, token.as_deref(), 401);
         assert!(refusal <= most, "{name}: {refusal}");
     }
 }
@@ -87,11 +79,7 @@ fn refusals_allocate_little() {
 fn a_remembered_token_takes_700_bytes_at_most() {
     const TOKENS: usize = 10_000;
     let signer = Signer::new();
-    let issuer = Issuer::new("http://localhost:3001/oidc").unwrap();
-    let trusted =
-        TrustedIssuer::new(&issuer).audience("https://shopping.api").static_jwks(signer.jwks());
-    let builder = Validator::builder().issuer(trusted).clock(Stopped);
-    let validator = builder.verified_tokens(TOKENS).build().unwrap();
+    let validator = stage::validator(signer.jwks(), ISSUED, TOKENS);
     let before = live_bytes();
     for number in 0..TOKENS {
         validator.try_validate(&signer.token(number)).unwrap().unwrap();
@@ -102,33 +90,12 @@ fn a_remembered_token_takes_700_bytes_at_most() {
     assert!((300..=700).contains(&each), "{each}");
 }
 
-/// The service behind the layer; it allocates nothing.
-#[derive(Clone)]
-struct Handler;
-
-impl Service<Request<()>> for Handler {
-    type Response = Response<()>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<()>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<()>) -> Self::Future {
-        ready(Ok(Response::new(())))
-    }
-}
-
-fn fewest_of_calls<S>(service: &mut S, authorization: Option<&str>, status: u16) -> usize
+fn fewest_of_calls<S>(service: &mut S, token: Option<&str>, status: u16) -> usize
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
     let counts = (0..RUNS).map(|_| {
-        let mut request = Request::new(());
-        if let Some(value) = authorization {
-            request.headers_mut().insert(AUTHORIZATION, value.parse().unwrap());
-        }
+        let request = request(token);
         let before = allocations();
         let mut future = std::pin::pin!(service.call(request));
         let context = &mut Context::from_waker(std::task::Waker::noop());
@@ -150,28 +117,7 @@ fn fewest<T>(mut run: impl FnMut() -> T) -> usize {
 }
 
 fn validator(jwks: &str, verified: usize) -> Validator {
-    let issuer = Issuer::new("http://localhost:3001/oidc").unwrap();
-    let trusted =
-        TrustedIssuer::new(&issuer).audience("https://shopping.api").static_jwks(fixture(jwks));
-    let builder = Validator::builder().issuer(trusted).clock(Stopped);
-    builder.verified_tokens(verified).build().unwrap()
-}
-
-#[derive(Debug)]
-struct Stopped;
-
-impl Clock for Stopped {
-    fn unix_time(&self) -> Duration {
-        Duration::from_secs(ISSUED)
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(ISSUED)
-    }
-}
-
-fn fixture(path: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logto-captures");
-    std::fs::read_to_string(folder.join(path)).unwrap().trim().to_owned()
+    stage::validator(fixture(jwks), ISSUED, verified)
 }
 
 /// Signs tokens with the payload of a captured one, and a `jti` of their own.
