@@ -289,7 +289,12 @@ impl AccessToken {
 
     /// The bytes it holds on the heap, for the bound of the cache.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Verified>() + self.verified.claims.text.len()
+        let ValidClaims { text, audiences, .. } = &self.verified.claims;
+        let spans = match audiences {
+            Audiences::One(_) => 0,
+            Audiences::Several(spans) => size_of_val::<[Span]>(spans),
+        };
+        size_of::<Verified>() + text.len() + spans
     }
 
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {

@@ -122,6 +122,11 @@ mod tests {
         // 4 KiB of claims take the room of five tokens.
         let large = |token: TokenBuilder| token.claim("note", "x".repeat(4096));
         assert_eq!(left_of(50, 100, large).await, 20);
+        // An audience of four hundred short names, 1.6 KiB of text and 3.1 KiB of places in it, that
+        // of six.
+        let audience = [vec!["https://shopping.api"], vec!["x"; 400]].concat();
+        let many = |token: TokenBuilder| token.claim("aud", audience.clone());
+        assert_eq!(left_of(50, 100, many).await, 16);
     }
 
     #[test]
