@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::header::AUTHORIZATION;
+use http::{HeaderMap, header::AUTHORIZATION};
 use reqwest::{ClientBuilder, RequestBuilder};
 
 use crate::{
@@ -102,7 +102,7 @@ impl TokenClient {
         self.0.invalidate(token);
     }
 
-    /// Sets the `Authorization` of a reqwest request.
+    /// Sets the `Authorization` of a reqwest request, in place of any other.
     ///
     /// ```no_run
     /// # use tower_logto::{TokenClient, TokenRequest};
@@ -121,7 +121,9 @@ impl TokenClient {
         builder: RequestBuilder,
         request: &TokenRequest,
     ) -> Result<RequestBuilder, TokenRequestError> {
-        Ok(builder.header(AUTHORIZATION, self.token(request).await?.authorization()))
+        let authorization = self.token(request).await?.authorization();
+        // `RequestBuilder::header` would add it to one that is there already.
+        Ok(builder.headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)])))
     }
 }
 

@@ -140,7 +140,10 @@ async fn reqwest_gets_the_header_in_one_call() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let get = reqwest::Client::builder().build().unwrap().get("http://127.0.0.1/");
+    // Also where another credential, or the token of a first attempt, stands there already.
+    let get = get.bearer_auth("another");
     let request = tokens.authorize(get, &read()).await.unwrap().build().unwrap();
+    assert_eq!(request.headers().get_all("authorization").iter().count(), 1);
     let header = &request.headers()["authorization"];
     assert!(header.is_sensitive());
     let token = tokens.token(&read()).await.unwrap();
