@@ -41,15 +41,16 @@ impl Answer {
     }
 }
 
-/// The time of `Retry-After` from now, in either form of RFC 9110 §10.2.3.
+/// The time of `Retry-After` from now, in either form of RFC 9110 §10.2.3; an hour at most.
 pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    let date = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(date.saturating_sub(unix_time))
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::UNIX_EPOCH).ok()?.saturating_sub(unix_time)
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
 /// The media type for an error's text: what a proxy's page has is the first trace to it.
@@ -64,6 +65,8 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
 }
 
 const TOTAL_NUMBER: &str = "total-number";
+/// A typing error in a header should not silence a service for days.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -77,10 +80,13 @@ mod tests {
         for (text, expected) in [
             ("120", Some(120)),
             ("0", Some(0)),
+            ("3601", Some(3_600)),
+            ("99999999999999999999", Some(3_600)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
             ("soon", None),
             ("-1", None),
+            ("", None),
         ] {
             let value = HeaderValue::from_static(text);
             let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value)]);

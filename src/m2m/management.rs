@@ -216,7 +216,7 @@ impl ManagementApi {
         let met = format!("{method} {} was answered with {}", url.path(), answer.status);
         let error = ManagementError::refused(answer.status, met, &answer.body, wait);
         if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (answer.status, wait) {
-            let until = tokens.0.clock().monotonic() + wait.min(LONGEST_PAUSE);
+            let until = tokens.0.clock().monotonic() + wait;
             *self.pause() = Some(Pause { until, error: error.clone() });
         }
         Err(error)
@@ -334,8 +334,6 @@ fn to_json(path: &str, body: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Mana
 
 /// A page of 100 users with their identities and custom data may have some megabytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-/// A typing error in a header should not silence a service for days.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {

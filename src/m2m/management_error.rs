@@ -164,7 +164,8 @@ impl ManagementError {
         }
     }
 
-    /// How long Logto wants not to be asked; until then calls fail at once with the same error.
+    /// How long Logto wants not to be asked, an hour at most. After a 429, calls fail at once until
+    /// then, with the same error.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())

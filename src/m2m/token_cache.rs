@@ -248,7 +248,6 @@ impl Shared {
                 let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
                 let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
                 let wait = backoff(&error, in_a_row).max(retry_after.unwrap_or_default());
-                let wait = wait.min(LONGEST_RETRY_AFTER);
                 tracing::warn!(
                     %error,
                     old_token_for_secs = held.unwrap_or_default().as_secs(),
@@ -328,8 +327,6 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A wrong secret or a missing role: somebody has to change it first.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// A typing error in a header should not silence a service for days.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// After an invalidated token its successor is kept for so long, and longer each time.
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);

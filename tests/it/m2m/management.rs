@@ -196,6 +196,24 @@ async fn a_429_is_honoured() {
 }
 
 #[tokio::test]
+async fn a_retry_after_of_an_age_of_the_world_is_an_hour() {
+    for seconds in [u128::from(u64::MAX), u128::MAX] {
+        let headers = format!("retry-after: {seconds}\r\n");
+        let (_server, api, clock) = start(move |n, _| match n {
+            0 => answer("429 Too Many Requests", &headers, ""),
+            _ => support::json("200 OK", "1"),
+        })
+        .await;
+        let wait = api.get::<u64>("/api/a").await.unwrap_err().retry_after().unwrap();
+        assert_eq!(wait, Duration::from_secs(3_600));
+        let error = at_once(api.get::<u64>("/api/a")).unwrap().unwrap_err();
+        assert_eq!(error.retry_after(), Some(wait));
+        clock.advance(wait);
+        assert_eq!(api.get::<u64>("/api/a").await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_401_is_tried_once_more_with_a_new_token() {
     let (server, api, _) = start(|_, received| {
         if received.head.to_lowercase().contains("bearer t0") {
