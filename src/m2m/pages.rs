@@ -27,6 +27,7 @@ pub struct Pages<T> {
     page_size: u32,
     /// The page that is fetched next, from 1.
     page: u64,
+    received: u64,
     total: Option<u64>,
     items: vec::IntoIter<T>,
     fetching: Option<Fetching<T>>,
@@ -47,6 +48,7 @@ impl<T> Pages<T> {
             path: path.into(),
             page_size: MAX_PAGE_SIZE,
             page: 1,
+            received: 0,
             total: None,
             items: Vec::new().into_iter(),
             fetching: None,
@@ -103,9 +105,9 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     }
 
     fn take_in(&mut self, page: Page<T>) {
-        let fetched = self.page.saturating_mul(self.page_size.into());
+        self.received += page.items.len() as u64;
         // A list without Total-Number is not paged: Logto sends it whole.
-        self.ended = page.items.is_empty() || page.total.is_none_or(|total| fetched >= total);
+        self.ended = page.items.is_empty() || page.total.is_none_or(|total| self.received >= total);
         self.total = page.total;
         self.page += 1;
         self.items = page.items.into_iter();

@@ -130,6 +130,39 @@ async fn paging_counts_and_follows_no_link() {
 }
 
 #[tokio::test]
+async fn pages_shorter_than_asked_for_lose_nothing() {
+    let (server, api, _) = start(|_, received| {
+        let mut received = received.clone();
+        received.head = received.head.replace("page_size=100", "page_size=20");
+        page_of(&received, 50)
+    })
+    .await;
+    let mut pages = api.pages::<Item>("/api/users");
+    let mut ids = Vec::new();
+    while let Some(item) = pages.next().await {
+        ids.push(item.unwrap().id);
+    }
+    assert_eq!(ids, (0..50).collect::<Vec<_>>());
+    assert_eq!(api_calls(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn a_total_that_lies_does_not_keep_a_list_from_its_end() {
+    let (server, api, _) = start(|_, received| {
+        let page = String::from_utf8(page_of(received, 150)).unwrap();
+        page.replace("Total-Number: 150", "Total-Number: 18446744073709551615").into_bytes()
+    })
+    .await;
+    let mut pages = api.pages::<Item>("/api/users");
+    let mut count = 0;
+    while let Some(item) = pages.next().await {
+        assert_eq!(item.unwrap().id, count);
+        count += 1;
+    }
+    assert_eq!((count, api_calls(&server).len()), (150, 3));
+}
+
+#[tokio::test]
 async fn a_list_that_is_not_paged_ends() {
     let (server, api, _) = start(|_, _| support::json("200 OK", "[{\"id\":1},{\"id\":2}]")).await;
     let mut pages = api.pages::<Item>("/api/roles");
