@@ -250,8 +250,8 @@ impl ManagementApi {
             sent => sent,
         };
         let met = |what: &str| format!("{method} {}: {what}", url.path());
-        let response = response
-            .map_err(|error| ManagementError::connection(met("no answer"), Arc::new(error)))?;
+        let response =
+            response.map_err(|error| ManagementError::connection(&met("no answer"), error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         match fetch::read_body(response, MAX_BODY).await {
             Ok(body) => Ok(Answer { status, headers, body }),
@@ -261,7 +261,7 @@ impl ManagementApi {
             }
             Err(BodyError::Broken(error)) => {
                 let met = met(&format!("the answer ({status}) breaks off"));
-                Err(ManagementError::connection(met, Arc::new(error)))
+                Err(ManagementError::connection(&met, error))
             }
         }
     }
@@ -270,7 +270,7 @@ impl ManagementApi {
         let settings = self.0.tokens.0.endpoint();
         let build = || settings.clients.build_pooling(&self.0.endpoint, settings.timeout);
         fetch::get_or_build(&self.0.client, build)
-            .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, Arc::new(error)))
+            .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, error))
     }
 
     /// The address of a path, which has to stay below `/api/` of the endpoint.

@@ -44,7 +44,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Source {
-    Http(Arc<reqwest::Error>),
+    Http(reqwest::Error),
     Token(TokenRequestError),
 }
 
@@ -62,13 +62,11 @@ impl ManagementError {
         Self::from_inner(Inner { kind, met, status: None, answer: None, source: None })
     }
 
-    pub(crate) fn connection(
-        met: impl Into<Cow<'static, str>>,
-        source: Arc<reqwest::Error>,
-    ) -> Self {
+    /// `met`, and what is at the bottom of it.
+    pub(crate) fn connection(met: &str, source: reqwest::Error) -> Self {
         Self::from_inner(Inner {
             kind: ManagementErrorKind::Connection,
-            met: met.into(),
+            met: format!("{met}: {}", Excerpt::of_cause(&source)).into(),
             status: None,
             answer: None,
             source: Some(Source::Http(source)),
@@ -219,7 +217,7 @@ impl fmt::Debug for ManagementError {
 impl Error for ManagementError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.inner.source.as_ref()? {
-            Source::Http(error) => Some(&**error),
+            Source::Http(error) => Some(error),
             Source::Token(error) => Some(error),
         }
     }
@@ -229,7 +227,7 @@ impl From<TokenRequestError> for ManagementError {
     fn from(error: TokenRequestError) -> Self {
         Self::from_inner(Inner {
             kind: ManagementErrorKind::Token,
-            met: "the Management API was not asked, without an access token".into(),
+            met: format!("the Management API cannot be asked: {error}").into(),
             status: None,
             answer: None,
             source: Some(Source::Token(error)),

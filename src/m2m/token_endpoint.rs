@@ -1,10 +1,6 @@
 //! One request to the token endpoint, and its answer (RFC 6749 §4.4, RFC 8707 §2).
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
@@ -145,8 +141,7 @@ impl TokenEndpoint {
             }
             Err(BodyError::Broken(error)) => {
                 let met = format!("the answer of {} ({status}) breaks off", self.url);
-                let kind = TokenRequestErrorKind::Connection;
-                return Err(TokenRequestError::caused_by(kind, request, met, Arc::new(error)));
+                return Err(TokenRequestError::connection(request, &met, error));
             }
         };
         if status == StatusCode::OK {
@@ -175,19 +170,16 @@ impl TokenEndpoint {
 
     fn client(&self, request: &TokenRequest) -> Result<&Client, TokenRequestError> {
         let build = || self.clients.build(&self.url, self.timeout);
-        fetch::get_or_build(&self.client, build).map_err(|error| {
-            let kind = TokenRequestErrorKind::Connection;
-            TokenRequestError::caused_by(kind, request, fetch::NO_CLIENT, Arc::new(error))
-        })
+        fetch::get_or_build(&self.client, build)
+            .map_err(|error| TokenRequestError::connection(request, fetch::NO_CLIENT, error))
     }
 
     fn broken(&self, request: &TokenRequest, error: reqwest::Error) -> TokenRequestError {
         if error.is_timeout() {
             return self.too_slow(request);
         }
-        let kind = TokenRequestErrorKind::Connection;
         let met = format!("{} could not be reached", self.url);
-        TokenRequestError::caused_by(kind, request, met, Arc::new(error))
+        TokenRequestError::connection(request, &met, error)
     }
 
     fn too_slow(&self, request: &TokenRequest) -> TokenRequestError {

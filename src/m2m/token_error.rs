@@ -61,7 +61,7 @@ struct Inner {
     missing: Box<[Box<str>]>,
     hint: Option<&'static str>,
     retryable: bool,
-    source: Option<Arc<dyn Error + Send + Sync>>,
+    source: Option<reqwest::Error>,
 }
 
 /// The error answer of RFC 6749 §5.2, cut to a size that can be logged.
@@ -96,12 +96,10 @@ impl TokenRequestError {
         })
     }
 
-    pub(crate) fn caused_by(
-        kind: TokenRequestErrorKind,
-        request: &TokenRequest,
-        met: impl Into<Cow<'static, str>>,
-        source: Arc<dyn Error + Send + Sync>,
-    ) -> Self {
+    /// `met`, and what is at the bottom of it.
+    pub(crate) fn connection(request: &TokenRequest, met: &str, source: reqwest::Error) -> Self {
+        let met = format!("{met}: {}", Excerpt::of_cause(&source));
+        let kind = TokenRequestErrorKind::Connection;
         Self::new(kind, request, met).with(|inner| inner.source = Some(source))
     }
 
@@ -255,7 +253,7 @@ impl fmt::Debug for TokenRequestError {
 
 impl Error for TokenRequestError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        self.inner.source.as_ref().map(|source| source as _)
     }
 }
 

@@ -310,8 +310,8 @@ async fn what_is_no_answer_of_logtos_is_told() {
             UnexpectedAnswer,
             "endpoint",
         ),
-        (cut, Connection, "breaks off"),
-        (Vec::new(), Connection, "no answer"),
+        (cut, Connection, "breaks off: \"end of file"),
+        (Vec::new(), Connection, "no answer: \"connection closed"),
     ] {
         let (_server, api, _) = start(move |_, _| bytes.clone()).await;
         let error = api.get::<Item>("/api/items/1").await.unwrap_err();
@@ -358,6 +358,7 @@ async fn without_a_token_nothing_is_asked() {
     let error = api.get::<Value>("/api/applications").await.unwrap_err();
     assert_eq!(error.kind(), Token);
     assert_eq!(error.token_error().unwrap().error(), Some("invalid_client"));
+    assert!(error.to_string().contains("the app secret is wrong"), "{error}");
     assert!(error.retry_after().is_some());
     assert!(api_calls(&server).is_empty());
 }

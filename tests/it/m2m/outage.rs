@@ -71,6 +71,7 @@ async fn a_closed_port_is_a_connection_error() {
     assert_eq!(error.kind(), TokenRequestErrorKind::Connection);
     assert!(error.is_retryable() && !error.is_timeout());
     assert!(std::error::Error::source(&error).is_some());
+    assert!(error.to_string().contains("could not be reached: \"Connection refused"), "{error}");
     issuer.start_again();
     clock.advance(Duration::from_secs(1));
     tokens.token(&read()).await.unwrap();
