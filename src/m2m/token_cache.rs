@@ -45,7 +45,7 @@ struct State {
     /// When the next caller starts a refresh; only with a token.
     refresh_at: Duration,
     /// A token request under way; it brings its outcome to all who wait.
-    flight: Option<Arrival<Outcome>>,
+    flight: Option<Flight>,
     /// The last flight, if it failed.
     failure: Option<Failure>,
     /// Tokens that were invalidated one after the other, and until when another is not.
@@ -54,6 +54,11 @@ struct State {
 }
 
 type Outcome = Result<IssuedToken, TokenRequestError>;
+
+struct Flight {
+    asked_at: Duration,
+    landed: Arrival<Outcome>,
+}
 
 struct Failure {
     error: TokenRequestError,
@@ -148,6 +153,8 @@ impl Shared {
     fn look_at(self: &Arc<Self>, entry: &Arc<Entry>) -> Held {
         let now = self.now();
         let mut state = entry.lock();
+        // One that should have landed has a runtime that stands still: another takes its place.
+        let _ = state.flight.take_if(|flight| now.monotonic > flight.asked_at + self.patience());
         if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
             if now.monotonic >= state.refresh_at && state.flight.is_none() {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
@@ -160,7 +167,7 @@ impl Shared {
             return Held::Final(Ok(token));
         }
         if let Some(flight) = &state.flight {
-            return Held::Wait(flight.clone());
+            return Held::Wait(flight.landed.clone());
         }
         if let Some(failure) = &state.failure
             && now.monotonic < failure.retry_at
@@ -184,13 +191,14 @@ impl Shared {
         entry: &Arc<Entry>,
         state: &mut State,
     ) -> Result<(Departure<Ask>, Arrival<Outcome>), TokenRequestError> {
-        let ask = Ask { shared: Arc::clone(self), entry: Arc::clone(entry), asked_at: self.now() };
-        let (departure, flight) = Departure::prepare(ask).ok_or_else(|| {
+        let asked_at = self.now();
+        let ask = Ask { shared: Arc::clone(self), entry: Arc::clone(entry), asked_at };
+        let (departure, landed) = Departure::prepare(ask).ok_or_else(|| {
             let met = "tokens cannot be fetched outside a tokio runtime";
             TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
         })?;
-        state.flight = Some(flight.clone());
-        Ok((departure, flight))
+        state.flight = Some(Flight { asked_at: asked_at.monotonic, landed: landed.clone() });
+        Ok((departure, landed))
     }
 
     async fn wait(&self, request: &TokenRequest, mut flight: Arrival<Outcome>) -> Outcome {
@@ -199,8 +207,7 @@ impl Shared {
             let met = format!("more than {MAX_WAITERS} callers wait for tokens");
             return error(TokenRequestErrorKind::Overloaded, met);
         };
-        // The flight gives up by itself; the grace is for its error, which says more.
-        let patience = self.endpoint.timeout + GRACE;
+        let patience = self.patience();
         let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
         let outcome = landed.ok().and_then(|landed| landed.ok()?.clone());
         outcome.unwrap_or_else(|| {
@@ -221,6 +228,9 @@ impl Shared {
             Err(TokenRequestError::without_scopes(request, missing).into())
         });
         let mut state = entry.lock();
+        if !state.awaits(asked_at) {
+            return Err(superseded(request));
+        }
         state.flight = None;
         match answer {
             Ok(answer) => {
@@ -272,6 +282,11 @@ impl Shared {
         margin.mul_f64(1.0 + 0.5 * fastrand::f64())
     }
 
+    /// The flight gives up by itself; the grace is for its error, which says more.
+    fn patience(&self) -> Duration {
+        self.endpoint.timeout + GRACE
+    }
+
     fn now(&self) -> Expiry {
         Expiry { unix: self.clock.unix_time(), monotonic: self.clock.monotonic() }
     }
@@ -281,6 +296,13 @@ impl Entry {
     /// The lock is held for a few instructions at a time, never across a wait.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether the flight of that time is the one under way.
+    fn awaits(&self, asked_at: Expiry) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.asked_at == asked_at.monotonic)
     }
 }
 
@@ -296,6 +318,9 @@ impl Errand for Ask {
     type News = Outcome;
 
     async fn fetch(&self) -> Result<Answer, Refusal> {
+        if !self.entry.lock().awaits(self.asked_at) {
+            return Err(superseded(&self.entry.request).into());
+        }
         self.shared.endpoint.ask(&self.entry.request, self.asked_at.unix).await
     }
 
@@ -307,6 +332,11 @@ impl Errand for Ask {
         });
         self.shared.land(&self.entry, self.asked_at, answer)
     }
+}
+
+fn superseded(request: &TokenRequest) -> TokenRequestError {
+    let met = "the token request came too late: another has taken its place";
+    TokenRequestError::new(TokenRequestErrorKind::Timeout, request, met)
 }
 
 /// Up to a fifth less than the doubled time, so that a fleet does not retry in step.

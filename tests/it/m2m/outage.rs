@@ -120,6 +120,24 @@ async fn no_connection_is_kept_for_logto_to_close() {
     assert_eq!(connections, [0, 1, 2]);
 }
 
+/// A program that enters its runtime now and then, or is frozen in between: nobody drives the task.
+#[test]
+fn a_flight_in_a_runtime_that_stands_still_keeps_nobody_from_a_token() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let clock = ManualClock::default();
+    let server = runtime().block_on(Server::start(|n, _| granted(&format!("t{n}"))));
+    let tokens = server.client().clock(clock.clone()).build().unwrap();
+    let still = runtime();
+    assert_eq!(still.block_on(tokens.token(&read())).unwrap().secret(), "t0");
+    clock.advance(Duration::from_secs(3_590));
+    assert_eq!(still.block_on(tokens.token(&read())).unwrap().secret(), "t0");
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(runtime().block_on(tokens.token(&read())).unwrap().secret(), "t1");
+    still.block_on(background_tasks_done());
+    assert_eq!(server.received().len(), 2);
+    assert_eq!(at_once(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
+}
+
 /// A runtime that ends while a token is asked for: the same fault in the other half.
 #[test]
 fn a_token_request_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
