@@ -69,7 +69,8 @@ impl ManagementError {
             met: format!("{met}: {}", Excerpt::of_cause(&source)).into(),
             status: None,
             answer: None,
-            source: Some(Source::Http(source)),
+            // `met` has the path; whom a query searched for is not for logs.
+            source: Some(Source::Http(source.without_url())),
         })
     }
 

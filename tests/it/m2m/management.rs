@@ -338,6 +338,15 @@ async fn a_broken_connection_repeats_only_what_may_be_repeated() {
 }
 
 #[tokio::test]
+async fn whom_a_query_names_stands_in_no_error() {
+    let (_server, api, _) = start(|_, _| Vec::new()).await;
+    let error = api.get::<Value>("/api/users?search=alice").await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    let text = format!("{error} {error:?} {source} {source:?}");
+    assert!(text.contains("/api/users") && !text.contains("alice"), "{text}");
+}
+
+#[tokio::test]
 async fn connections_are_kept_for_the_next_page() {
     let (server, api, _) = start(|_, received| page_of(received, 500)).await;
     let mut pages = api.pages::<Item>("/api/users");
