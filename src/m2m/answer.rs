@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
 
 use crate::{json, m2m::management_error::ManagementError};
 
@@ -62,6 +62,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
         return "no content type".to_owned();
     }
     media_type.to_owned()
+}
+
+/// Reads an object, for which serde's derive would also take an array of its values.
+pub(crate) fn read_object<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(de::Error::custom("an array"));
+    }
+    serde_json::from_slice(json)
 }
 
 const TOTAL_NUMBER: &str = "total-number";

@@ -6,7 +6,10 @@ use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use crate::{m2m::token_error::TokenRequestError, reason::Excerpt};
+use crate::{
+    m2m::{answer::read_object, token_error::TokenRequestError},
+    reason::Excerpt,
+};
 
 /// Why a call of the Management API failed. A clone is one reference count.
 ///
@@ -86,7 +89,7 @@ impl ManagementError {
         body: &[u8],
         retry_after: Option<Duration>,
     ) -> Self {
-        let answer = serde_json::from_slice::<LogtoError>(body).ok();
+        let answer = read_object::<LogtoError>(body).ok();
         let kind = match answer {
             Some(_) => ManagementErrorKind::Refused,
             None => ManagementErrorKind::UnexpectedAnswer,

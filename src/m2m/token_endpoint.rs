@@ -7,14 +7,14 @@ use form_urlencoded::{Serializer, byte_serialize};
 use http::{HeaderValue, StatusCode, header};
 use reqwest::{Client, Response, Url};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 
 use crate::{
     bearer,
     error::ConfigError,
     fetch::{self, BodyError, HttpClients, Transport},
     m2m::{
-        answer::{media_type, retry_after},
+        answer::{media_type, read_object, retry_after},
         issued_token::SCHEME,
         token_error::{OAuthError, TokenRequestError, TokenRequestErrorKind},
         token_request::TokenRequest,
@@ -159,7 +159,7 @@ impl TokenEndpoint {
     }
 
     fn oauth_error(&self, body: &[u8]) -> Option<OAuthError> {
-        let failed = serde_json::from_slice::<Failed>(body).ok().filter(|_| !is_array(body))?;
+        let failed = read_object::<Failed>(body).ok()?;
         let description = failed.error_description.as_deref().map(|description| {
             let leaks = self.credentials.are_in(description);
             if leaks { "withheld: it holds the app's secret" } else { description }
@@ -250,16 +250,11 @@ struct Granted {
 
 impl Granted {
     fn parse(body: &[u8]) -> Result<Answer, &'static str> {
-        const NO_ANSWER: &str = "JSON that is no token answer of RFC 6749 §5.1";
-        if is_array(body) {
-            return Err(NO_ANSWER);
-        }
-        let granted: Self =
-            serde_json::from_slice(body).map_err(|error| match error.classify() {
-                serde_json::error::Category::Eof => "JSON that breaks off",
-                serde_json::error::Category::Data => NO_ANSWER,
-                _ => "not JSON",
-            })?;
+        let granted: Self = read_object(body).map_err(|error| match error.classify() {
+            Category::Eof => "JSON that breaks off",
+            Category::Data => "JSON that is no token answer of RFC 6749 §5.1",
+            _ => "not JSON",
+        })?;
         if !granted.token_type.eq_ignore_ascii_case("bearer") {
             return Err("a token_type that is not Bearer");
         }
@@ -286,11 +281,6 @@ impl Granted {
 struct Failed {
     error: String,
     error_description: Option<String>,
-}
-
-/// Serde's derive takes an array of an object's values for the object.
-fn is_array(json: &[u8]) -> bool {
-    json.trim_ascii_start().starts_with(b"[")
 }
 
 /// A token of Logto has some 600 bytes, with custom claims a few thousand.

@@ -310,6 +310,7 @@ async fn what_is_no_answer_of_logtos_is_told() {
             UnexpectedAnswer,
             "endpoint",
         ),
+        (support::json("400 x", "[\"a.code\",null,null]"), UnexpectedAnswer, "400"),
         (cut, Connection, "breaks off: \"end of file"),
         (Vec::new(), Connection, "no answer: \"connection closed"),
     ] {
