@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "client")]
+use reqwest::RequestBuilder;
 use reqwest::{Client, ClientBuilder, Response, Url, redirect::Policy};
 
 use crate::error::ConfigError;
@@ -123,6 +125,24 @@ pub(crate) fn get_or_build(
     }
     let client = build()?;
     Ok(cell.get_or_init(|| client))
+}
+
+/// Sends; once more if the connection breaks before anything was answered. That could do a thing
+/// twice, so it has to be `repeatable`, unless there was no connection at all.
+#[cfg(feature = "client")]
+pub(crate) async fn send(
+    request: RequestBuilder,
+    repeatable: bool,
+) -> Result<Response, reqwest::Error> {
+    let again = request.try_clone();
+    match (request.send().await, again) {
+        (Err(error), Some(again))
+            if error.is_connect() || repeatable && error.is_request() && !error.is_timeout() =>
+        {
+            again.send().await
+        }
+        (sent, _) => sent,
+    }
 }
 
 /// Why a body could not be read.

@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use reqwest::{Client, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -222,8 +222,6 @@ impl ManagementApi {
         Err(error)
     }
 
-    /// Sends; once more if the connection breaks before anything was answered and that cannot do
-    /// the thing twice.
     async fn attempt(
         &self,
         method: &Method,
@@ -231,46 +229,33 @@ impl ManagementApi {
         body: Option<&[u8]>,
         token: &IssuedToken,
     ) -> Result<Answer, ManagementError> {
-        let send = || {
-            let mut request = self.client()?.request(method.clone(), url.clone());
-            request = request
-                .header(header::AUTHORIZATION, token.authorization())
-                .header(header::ACCEPT, HeaderValue::from_static("application/json"));
-            if let Some(body) = body {
-                let json = HeaderValue::from_static("application/json");
-                request = request.header(header::CONTENT_TYPE, json).body(body.to_vec());
-            }
-            Ok::<_, ManagementError>(request.send())
-        };
-        let response = match send()?.await {
-            Err(error) if error.is_connect() => send()?.await,
-            Err(error) if method.is_idempotent() && error.is_request() && !error.is_timeout() => {
-                send()?.await
-            }
-            sent => sent,
-        };
-        let met = |what: &str| format!("{method} {}: {what}", url.path());
-        let response =
-            response.map_err(|error| ManagementError::connection(&met("no answer"), error))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        match fetch::read_body(response, MAX_BODY).await {
-            Ok(body) => Ok(Answer { status, headers, body }),
-            Err(BodyError::TooLarge) => {
-                let met = met(&format!("{status} with more than {MAX_BODY} bytes"));
-                Err(ManagementError::unexpected(status, met))
-            }
-            Err(BodyError::Broken(error)) => {
-                let met = met(&format!("the answer ({status}) breaks off"));
-                Err(ManagementError::connection(&met, error))
-            }
-        }
-    }
-
-    fn client(&self) -> Result<&Client, ManagementError> {
         let settings = self.0.tokens.0.endpoint();
         let build = || settings.clients.build_pooling(&self.0.endpoint, settings.timeout);
-        fetch::get_or_build(&self.0.client, build)
-            .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, error))
+        let client = fetch::get_or_build(&self.0.client, build)
+            .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, error))?;
+        let mut request = client
+            .request(method.clone(), url.clone())
+            .header(header::AUTHORIZATION, token.authorization())
+            .header(header::ACCEPT, "application/json");
+        if let Some(body) = body {
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
+        }
+        let met = |what: &str| format!("{method} {}: {what}", url.path());
+        let response = fetch::send(request, method.is_idempotent())
+            .await
+            .map_err(|error| ManagementError::connection(&met("no answer"), error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = fetch::read_body(response, MAX_BODY).await.map_err(|error| match error {
+            BodyError::TooLarge => {
+                let met = met(&format!("{status} with more than {MAX_BODY} bytes"));
+                ManagementError::unexpected(status, met)
+            }
+            BodyError::Broken(error) => {
+                let met = met(&format!("the answer ({status}) breaks off"));
+                ManagementError::connection(&met, error)
+            }
+        })?;
+        Ok(Answer { status, headers, body })
     }
 
     /// The address of a path, which has to stay below `/api/` of the endpoint.
@@ -292,25 +277,18 @@ impl ManagementApi {
             return refuse("holds an empty segment or one of dots: is it an id?");
         }
         let endpoint = self.0.endpoint.as_str().trim_end_matches('/');
-        let Ok(url) = Url::parse(&format!("{endpoint}{path}")) else {
-            return refuse("makes no URL");
-        };
-        Ok(url)
+        Url::parse(&format!("{endpoint}{path}")).or_else(|_| refuse("makes no URL"))
     }
 
     fn check_pause(&self) -> Result<(), ManagementError> {
         let now = self.0.tokens.0.clock().monotonic();
-        let mut pause = self.pause();
-        match &*pause {
-            Some(paused) if now < paused.until => Err(paused.error.after(paused.until - now)),
-            _ => {
-                *pause = None;
-                Ok(())
-            }
+        match &*self.pause() {
+            Some(pause) if now < pause.until => Err(pause.error.after(pause.until - now)),
+            _ => Ok(()),
         }
     }
 
-    fn pause(&self) -> std::sync::MutexGuard<'_, Option<Pause>> {
+    fn pause(&self) -> MutexGuard<'_, Option<Pause>> {
         self.0.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     flight::{Arrival, Departure, Errand, Seat, doubled},
     m2m::{
         issued_token::{Expiry, Issued, IssuedToken},
-        token_endpoint::{Answer, Refusal, TokenEndpoint},
+        token_endpoint::{Answer, TokenEndpoint},
         token_error::{TokenRequestError, TokenRequestErrorKind},
         token_request::TokenRequest,
     },
@@ -42,8 +42,8 @@ struct Entry {
 #[derive(Default)]
 struct State {
     token: Option<IssuedToken>,
-    /// When the next caller starts a refresh; only with a token.
-    refresh_at: Duration,
+    /// When the next caller starts a flight: with a token, or after a failure.
+    fly_at: Duration,
     /// A token request under way; it brings its outcome to all who wait.
     flight: Option<Flight>,
     /// The last flight, if it failed.
@@ -63,7 +63,6 @@ struct Flight {
 struct Failure {
     error: TokenRequestError,
     in_a_row: u32,
-    retry_at: Duration,
 }
 
 /// What an entry has for a caller.
@@ -156,7 +155,7 @@ impl Shared {
         // One that should have landed has a runtime that stands still: another takes its place.
         let _ = state.flight.take_if(|flight| now.monotonic > flight.asked_at + self.patience());
         if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
-            if now.monotonic >= state.refresh_at && state.flight.is_none() {
+            if now.monotonic >= state.fly_at && state.flight.is_none() {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
                 let departure = self.prepare(entry, &mut state);
                 drop(state);
@@ -170,9 +169,9 @@ impl Shared {
             return Held::Wait(flight.landed.clone());
         }
         if let Some(failure) = &state.failure
-            && now.monotonic < failure.retry_at
+            && now.monotonic < state.fly_at
         {
-            return Held::Final(Err(failure.error.after(failure.retry_at - now.monotonic)));
+            return Held::Final(Err(failure.error.after(Some(state.fly_at - now.monotonic))));
         }
         let departure = self.prepare(entry, &mut state);
         drop(state);
@@ -217,7 +216,12 @@ impl Shared {
     }
 
     /// Takes in what a flight brought. A failure of any kind leaves the token held as it is.
-    fn land(&self, entry: &Entry, asked_at: Expiry, answer: Result<Answer, Refusal>) -> Outcome {
+    fn land(
+        &self,
+        entry: &Entry,
+        asked_at: Expiry,
+        answer: Result<Answer, TokenRequestError>,
+    ) -> Outcome {
         let now = self.now();
         let request = &entry.request;
         let answer = answer.and_then(|answer| {
@@ -225,7 +229,7 @@ impl Shared {
             if missing.is_empty() {
                 return Ok(answer);
             }
-            Err(TokenRequestError::without_scopes(request, missing).into())
+            Err(TokenRequestError::without_scopes(request, missing))
         });
         let mut state = entry.lock();
         if !state.awaits(asked_at) {
@@ -248,26 +252,25 @@ impl Shared {
                 });
                 state.token = Some(token.clone());
                 state.failure = None;
-                state.refresh_at = expiry.monotonic.saturating_sub(self.margin(life));
+                state.fly_at = expiry.monotonic.saturating_sub(self.margin(life));
                 Ok(token)
             }
-            Err(Refusal { error, retry_after }) => {
+            Err(error) => {
                 let held = state.token.as_ref().map(|token| token.life_left(now));
                 let last = state.failure.as_ref();
                 // An outage that ends in a refusal begins anew, and the other way round.
                 let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
                 let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
-                let wait = backoff(&error, in_a_row).max(retry_after.unwrap_or_default());
+                let wait = backoff(&error, in_a_row).max(error.retry_after().unwrap_or_default());
                 tracing::warn!(
                     %error,
                     old_token_for_secs = held.unwrap_or_default().as_secs(),
                     retry_after_ms = wait.as_millis(),
                     "no access token"
                 );
-                let retry_at = now.monotonic + wait;
-                state.failure = Some(Failure { error: error.clone(), in_a_row, retry_at });
-                state.refresh_at = retry_at;
-                Err(error.after(wait))
+                state.fly_at = now.monotonic + wait;
+                state.failure = Some(Failure { error: error.clone(), in_a_row });
+                Err(error.after(Some(wait)))
             }
         }
     }
@@ -314,21 +317,21 @@ struct Ask {
 }
 
 impl Errand for Ask {
-    type Fetched = Result<Answer, Refusal>;
+    type Fetched = Result<Answer, TokenRequestError>;
     type News = Outcome;
 
-    async fn fetch(&self) -> Result<Answer, Refusal> {
+    async fn fetch(&self) -> Result<Answer, TokenRequestError> {
         if !self.entry.lock().awaits(self.asked_at) {
-            return Err(superseded(&self.entry.request).into());
+            return Err(superseded(&self.entry.request));
         }
         self.shared.endpoint.ask(&self.entry.request, self.asked_at.unix).await
     }
 
-    fn land(&self, answer: Option<Result<Answer, Refusal>>) -> Outcome {
+    fn land(&self, answer: Option<Result<Answer, TokenRequestError>>) -> Outcome {
         let answer = answer.unwrap_or_else(|| {
             let kind = TokenRequestErrorKind::Connection;
             let met = "the token request was interrupted";
-            Err(TokenRequestError::new(kind, &self.entry.request, met).into())
+            Err(TokenRequestError::new(kind, &self.entry.request, met))
         });
         self.shared.land(&self.entry, self.asked_at, answer)
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::OnceLock, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::{Serializer, byte_serialize};
 use http::{HeaderValue, StatusCode, header};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
 use serde_json::{Value, error::Category};
 
@@ -58,66 +58,51 @@ pub(crate) struct Answer {
     pub(crate) scope: Box<str>,
 }
 
-/// No token, and the answer's `Retry-After`.
-pub(crate) struct Refusal {
-    pub(crate) error: TokenRequestError,
-    pub(crate) retry_after: Option<Duration>,
-}
-
 impl TokenEndpoint {
-    /// Asks; once more if the connection breaks before anything was answered.
+    /// Asks; an error carries the answer's `Retry-After`.
     pub(crate) async fn ask(
         &self,
         request: &TokenRequest,
         unix_time: Duration,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, TokenRequestError> {
         let asked = tokio::time::timeout(self.timeout, self.ask_for_long(request, unix_time));
-        asked.await.unwrap_or_else(|_| Err(self.too_slow(request).into()))
+        asked.await.unwrap_or_else(|_| Err(self.too_slow(request)))
     }
 
     async fn ask_for_long(
         &self,
         request: &TokenRequest,
         unix_time: Duration,
-    ) -> Result<Answer, Refusal> {
-        let response = match self.send(request).await? {
-            Err(error) if error.is_connect() || error.is_request() && !error.is_timeout() => {
-                self.send(request).await?
-            }
-            sent => sent,
-        };
-        let response = response.map_err(|error| self.broken(request, error))?;
+    ) -> Result<Answer, TokenRequestError> {
+        let sent = fetch::send(self.http_request(request)?, true).await;
+        let response = sent.map_err(|error| self.broken(request, "could not be reached", error))?;
         let retry_after = retry_after(response.headers(), unix_time);
         let answer = self.read(request, response).await;
-        answer.map_err(|error| Refusal { error, retry_after })
+        answer.map_err(|error| error.after(retry_after))
     }
 
-    async fn send(
-        &self,
-        request: &TokenRequest,
-    ) -> Result<Result<Response, reqwest::Error>, TokenRequestError> {
-        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let mut http = self
-            .client(request)?
-            .post(self.url.clone())
-            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
-            .header(header::CONTENT_TYPE, form_type)
-            .body(self.form(request));
-        if self.credentials.authentication == ClientAuthentication::Basic {
-            http = http.header(header::AUTHORIZATION, self.credentials.basic.clone());
-        }
-        Ok(http.send().await)
-    }
-
-    fn form(&self, request: &TokenRequest) -> String {
+    fn http_request(&self, request: &TokenRequest) -> Result<RequestBuilder, TokenRequestError> {
+        let build = || self.clients.build(&self.url, self.timeout);
+        let client = fetch::get_or_build(&self.client, build)
+            .map_err(|error| TokenRequestError::connection(request, fetch::NO_CLIENT, error))?;
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         request.write(&mut form);
-        if self.credentials.authentication == ClientAuthentication::Post {
-            form.append_pair("client_id", &self.credentials.app_id);
-            form.append_pair("client_secret", &self.credentials.app_secret);
+        let mut http = client
+            .post(self.url.clone())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let credentials = &self.credentials;
+        match credentials.authentication {
+            ClientAuthentication::Basic => {
+                http = http.header(header::AUTHORIZATION, credentials.basic.clone());
+            }
+            ClientAuthentication::Post => {
+                form.append_pair("client_id", &credentials.app_id);
+                form.append_pair("client_secret", &credentials.app_secret);
+            }
         }
-        form.finish()
+        Ok(http.body(form.finish()))
     }
 
     /// Reads an answer. Errors never quote the body, nor serde's messages, which do: it may hold
@@ -128,34 +113,25 @@ impl TokenEndpoint {
         response: Response,
     ) -> Result<Answer, TokenRequestError> {
         let status = response.status();
-        let unexpected = |what: String| TokenRequestError::unexpected(request, status, what);
         let media_type = media_type(response.headers());
-        let body = match fetch::read_body(response, MAX_BODY).await {
-            Ok(body) => body,
-            Err(BodyError::TooLarge) => {
-                let met = format!("{} answered {status} with more than {MAX_BODY} bytes", self.url);
-                return Err(unexpected(met));
-            }
-            Err(BodyError::Broken(error)) if error.is_timeout() => {
-                return Err(self.too_slow(request));
-            }
-            Err(BodyError::Broken(error)) => {
-                let met = format!("the answer of {} ({status}) breaks off", self.url);
-                return Err(TokenRequestError::connection(request, &met, error));
-            }
+        let unexpected = |what: &str| {
+            let met = format!("{} answered {status} with {what}", self.url);
+            TokenRequestError::unexpected(request, status, met)
         };
+        let body = fetch::read_body(response, MAX_BODY).await.map_err(|error| match error {
+            BodyError::TooLarge => unexpected(&format!("more than {MAX_BODY} bytes")),
+            BodyError::Broken(error) => {
+                self.broken(request, &format!("answered {status}, which breaks off"), error)
+            }
+        })?;
         if status == StatusCode::OK {
-            return Granted::parse(&body).map_err(|what| {
-                unexpected(format!("{} answered {status} with {media_type}, {what}", self.url))
-            });
+            return Granted::parse(&body)
+                .map_err(|what| unexpected(&format!("{media_type}, {what}")));
         }
-        match self.oauth_error(&body) {
-            Some(answer) => Err(TokenRequestError::refused(request, &self.url, status, answer)),
-            None => Err(unexpected(format!(
-                "{} answered {status} with {media_type}, no OAuth error",
-                self.url
-            ))),
-        }
+        Err(match self.oauth_error(&body) {
+            Some(answer) => TokenRequestError::refused(request, &self.url, status, answer),
+            None => unexpected(&format!("{media_type}, no OAuth error")),
+        })
     }
 
     fn oauth_error(&self, body: &[u8]) -> Option<OAuthError> {
@@ -168,18 +144,16 @@ impl TokenEndpoint {
         OAuthError::new(if leaks { "withheld" } else { &failed.error }, description)
     }
 
-    fn client(&self, request: &TokenRequest) -> Result<&Client, TokenRequestError> {
-        let build = || self.clients.build(&self.url, self.timeout);
-        fetch::get_or_build(&self.client, build)
-            .map_err(|error| TokenRequestError::connection(request, fetch::NO_CLIENT, error))
-    }
-
-    fn broken(&self, request: &TokenRequest, error: reqwest::Error) -> TokenRequestError {
+    fn broken(
+        &self,
+        request: &TokenRequest,
+        what: &str,
+        error: reqwest::Error,
+    ) -> TokenRequestError {
         if error.is_timeout() {
             return self.too_slow(request);
         }
-        let met = format!("{} could not be reached", self.url);
-        TokenRequestError::connection(request, &met, error)
+        TokenRequestError::connection(request, &format!("{} {what}", self.url), error)
     }
 
     fn too_slow(&self, request: &TokenRequest) -> TokenRequestError {
@@ -229,12 +203,6 @@ impl fmt::Debug for TokenEndpoint {
             .field("authentication", &self.credentials.authentication)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-impl From<TokenRequestError> for Refusal {
-    fn from(error: TokenRequestError) -> Self {
-        Self { error, retry_after: None }
     }
 }
 

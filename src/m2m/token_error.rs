@@ -154,8 +154,8 @@ impl TokenRequestError {
         })
     }
 
-    pub(crate) fn after(&self, retry_after: Duration) -> Self {
-        Self { inner: Arc::clone(&self.inner), retry_after: Some(retry_after) }
+    pub(crate) fn after(&self, retry_after: Option<Duration>) -> Self {
+        Self { inner: Arc::clone(&self.inner), retry_after }
     }
 
     /// Why, for your code.
