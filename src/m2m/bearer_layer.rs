@@ -14,9 +14,7 @@ use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::m2m::{
-    issued_token::IssuedToken, token_client::TokenClient, token_request::TokenRequest,
-};
+use crate::m2m::{token_client::TokenClient, token_request::TokenRequest};
 
 /// Attaches an access token to every request of a tower HTTP client, and asks once more with a new
 /// token when the service answers 401 (a gRPC service: `UNAUTHENTICATED` before any message).
@@ -48,23 +46,19 @@ use crate::m2m::{
 /// # Ok(())
 /// # }
 /// ```
-pub struct BearerLayer<B> {
-    attach: Arc<Attach>,
-    copy: fn(&B) -> Option<B>,
-}
+pub struct BearerLayer<B>(Arc<Attach<B>>);
 
 /// The [`Service`] of a [`BearerLayer`].
 pub struct BearerService<S, B> {
     inner: S,
-    attach: Arc<Attach>,
-    copy: fn(&B) -> Option<B>,
+    attach: Arc<Attach<B>>,
 }
 
-/// Which token is attached.
-#[derive(Debug)]
-struct Attach {
+/// Which token is attached, and how a body is copied for a second attempt.
+struct Attach<B> {
     tokens: TokenClient,
     request: TokenRequest,
+    copy: fn(&B) -> Option<B>,
 }
 
 impl<B> BearerLayer<B> {
@@ -84,7 +78,7 @@ impl<B> BearerLayer<B> {
         request: TokenRequest,
         copy: fn(&B) -> Option<B>,
     ) -> Self {
-        Self { attach: Arc::new(Attach { tokens: tokens.clone(), request }), copy }
+        Self(Arc::new(Attach { tokens: tokens.clone(), request, copy }))
     }
 
     /// Without a second attempt, for a body of any type.
@@ -98,7 +92,7 @@ impl<S, B> Layer<S> for BearerLayer<B> {
     type Service = BearerService<S, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BearerService { inner, attach: Arc::clone(&self.attach), copy: self.copy }
+        BearerService { inner, attach: Arc::clone(&self.0) }
     }
 }
 
@@ -122,23 +116,24 @@ where
         // The service that was polled ready goes with the request; its clone has yet to be.
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
-        Box::pin(send(Arc::clone(&self.attach), self.copy, ready, request))
+        Box::pin(send(Arc::clone(&self.attach), ready, request))
     }
 }
 
 async fn send<S, B, R>(
-    attach: Arc<Attach>,
-    copy: fn(&B) -> Option<B>,
+    attach: Arc<Attach<B>>,
     mut service: S,
-    mut request: Request<B>,
+    request: Request<B>,
 ) -> Result<Response<R>, BoxError>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
     let token = attach.tokens.token(&attach.request).await?;
-    let spare = copy_of(&request, copy);
-    set(&mut request, &token);
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert(AUTHORIZATION, token.authorization());
+    let spare = (attach.copy)(&body).map(|body| Request::from_parts(parts.clone(), body));
+    let request = Request::from_parts(parts, body);
     let response = service.call(request).await.map_err(Into::into)?;
     if !refuses(&response) {
         return Ok(response);
@@ -152,23 +147,9 @@ where
     }
     // Not held across the second attempt: it may hold the connection.
     drop(response);
-    set(&mut again, &fresh);
+    again.headers_mut().insert(AUTHORIZATION, fresh.authorization());
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     service.call(again).await.map_err(Into::into)
-}
-
-fn set<B>(request: &mut Request<B>, token: &IssuedToken) {
-    request.headers_mut().insert(AUTHORIZATION, token.authorization());
-}
-
-fn copy_of<B>(request: &Request<B>, copy: fn(&B) -> Option<B>) -> Option<Request<B>> {
-    let mut same = Request::new(copy(request.body())?);
-    *same.method_mut() = request.method().clone();
-    *same.uri_mut() = request.uri().clone();
-    *same.version_mut() = request.version();
-    *same.headers_mut() = request.headers().clone();
-    *same.extensions_mut() = request.extensions().clone();
-    Some(same)
 }
 
 fn refuses<R>(response: &Response<R>) -> bool {
@@ -179,19 +160,19 @@ fn refuses<R>(response: &Response<R>) -> bool {
 
 impl<B> Clone for BearerLayer<B> {
     fn clone(&self) -> Self {
-        Self { attach: Arc::clone(&self.attach), copy: self.copy }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<S: Clone, B> Clone for BearerService<S, B> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), attach: Arc::clone(&self.attach), copy: self.copy }
+        Self { inner: self.inner.clone(), attach: Arc::clone(&self.attach) }
     }
 }
 
 impl<B> fmt::Debug for BearerLayer<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BearerLayer").field("attach", &self.attach).finish_non_exhaustive()
+        f.debug_tuple("BearerLayer").field(&self.0).finish()
     }
 }
 
@@ -200,6 +181,15 @@ impl<S: fmt::Debug, B> fmt::Debug for BearerService<S, B> {
         f.debug_struct("BearerService")
             .field("inner", &self.inner)
             .field("attach", &self.attach)
+            .finish()
+    }
+}
+
+impl<B> fmt::Debug for Attach<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attach")
+            .field("tokens", &self.tokens)
+            .field("request", &self.request)
             .finish_non_exhaustive()
     }
 }

@@ -124,7 +124,7 @@ impl ManagementApi {
             let advice = "expected Logto's origin, without /oidc and /api";
             return Err(ConfigError::new("endpoint", advice));
         }
-        let endpoint = fetch::check_url("endpoint", endpoint, tokens.0.endpoint().transport)?;
+        let endpoint = fetch::check_url("endpoint", endpoint, tokens.0.endpoint.transport)?;
         let (tokens, client, pause) = (tokens.clone(), OnceLock::new(), Mutex::default());
         Ok(Self(Arc::new(Shared { endpoint, tokens, request, client, pause })))
     }
@@ -212,11 +212,11 @@ impl ManagementApi {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        let wait = retry_after(&answer.headers, self.0.tokens.0.clock().unix_time());
+        let wait = retry_after(&answer.headers, self.0.tokens.0.clock.unix_time());
         let met = format!("{method} {} was answered with {}", url.path(), answer.status);
         let error = ManagementError::refused(answer.status, met, &answer.body, wait);
         if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (answer.status, wait) {
-            let until = tokens.0.clock().monotonic() + wait;
+            let until = tokens.0.clock.monotonic() + wait;
             *self.pause() = Some(Pause { until, error: error.clone() });
         }
         Err(error)
@@ -229,7 +229,7 @@ impl ManagementApi {
         body: Option<&[u8]>,
         token: &IssuedToken,
     ) -> Result<Answer, ManagementError> {
-        let settings = self.0.tokens.0.endpoint();
+        let settings = &self.0.tokens.0.endpoint;
         let build = || settings.clients.build_pooling(&self.0.endpoint, settings.timeout);
         let client = fetch::get_or_build(&self.0.client, build)
             .map_err(|error| ManagementError::connection(fetch::NO_CLIENT, error))?;
@@ -281,7 +281,7 @@ impl ManagementApi {
     }
 
     fn check_pause(&self) -> Result<(), ManagementError> {
-        let now = self.0.tokens.0.clock().monotonic();
+        let now = self.0.tokens.0.clock.monotonic();
         match &*self.pause() {
             Some(pause) if now < pause.until => Err(pause.error.after(pause.until - now)),
             _ => Ok(()),
@@ -322,7 +322,7 @@ mod tests {
         let cloud = ManagementApi::cloud("shop1", "id", "secret").unwrap();
         assert_eq!(cloud.0.endpoint.as_str(), "https://shop1.logto.app/");
         assert_eq!(cloud.0.request, TokenRequest::management_api("shop1"));
-        let url = &cloud.0.tokens.0.endpoint().url;
+        let url = &cloud.0.tokens.0.endpoint.url;
         assert_eq!(url.as_str(), "https://shop1.logto.app/oidc/token");
 
         let own = ManagementApi::self_hosted("http://localhost:3001/", "id", "secret").unwrap();

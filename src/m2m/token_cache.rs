@@ -1,7 +1,6 @@
 //! Tokens over time: one entry per request, one flight per entry, refresh ahead, backoff.
 
 use std::{
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
@@ -21,14 +20,11 @@ use crate::{
 };
 
 /// The tokens of one application.
-#[derive(Clone)]
-pub(crate) struct TokenCache(Arc<Shared>);
-
-struct Shared {
-    endpoint: TokenEndpoint,
+pub(crate) struct TokenCache {
+    pub(crate) endpoint: TokenEndpoint,
     /// How long before expiry a token is refreshed; `None`: see [`margin`].
     refresh_margin: Option<Duration>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     entries: Cache<Arc<TokenRequest>, Arc<Entry>>,
     waiting: AtomicUsize,
 }
@@ -84,27 +80,26 @@ impl TokenCache {
             .max_capacity(max_entries as u64)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        let waiting = AtomicUsize::new(0);
-        Self(Arc::new(Shared { endpoint, refresh_margin, clock, entries, waiting }))
+        Self { endpoint, refresh_margin, clock, entries, waiting: AtomicUsize::new(0) }
     }
 
     /// The token held, or the one that a flight brings. Waits only without a living token.
-    pub(crate) async fn token(&self, request: &TokenRequest) -> Outcome {
-        let entry = match self.0.entries.get(request) {
+    pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> Outcome {
+        let entry = match self.entries.get(request) {
             Some(entry) => entry,
             None => self.new_entry(request)?,
         };
-        match self.0.look_at(&entry) {
+        match self.look_at(&entry) {
             Held::Final(outcome) => outcome,
-            Held::Wait(flight) => self.0.wait(request, flight).await,
+            Held::Wait(flight) => self.wait(request, flight).await,
         }
     }
 
     /// Drops this token, unless another has taken its place, or one was dropped just before: where
     /// a fresh token is refused as well, another one would not help.
     pub(crate) fn invalidate(&self, token: &IssuedToken) {
-        let Some(entry) = self.0.entries.get(token.request()) else { return };
-        let now = self.0.clock.monotonic();
+        let Some(entry) = self.entries.get(token.request()) else { return };
+        let now = self.clock.monotonic();
         let mut state = entry.lock();
         if !state.token.as_ref().is_some_and(|held| held.is(token)) {
             return;
@@ -121,34 +116,15 @@ impl TokenCache {
         state.keep_until = now + doubled(FIRST_KEEP, LAST_KEEP, in_a_row);
     }
 
-    pub(crate) fn endpoint(&self) -> &TokenEndpoint {
-        &self.0.endpoint
-    }
-
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
-    }
-
     fn new_entry(&self, request: &TokenRequest) -> Result<Arc<Entry>, TokenRequestError> {
         request.check().map_err(|advice| {
             TokenRequestError::new(TokenRequestErrorKind::NotSent, request, advice)
         })?;
         let request = Arc::new(request.clone());
-        let init = || Entry { request: Arc::clone(&request), state: Mutex::default() };
-        Ok(self.0.entries.get_with(Arc::clone(&request), || Arc::new(init())))
+        let entry = Entry { request: Arc::clone(&request), state: Mutex::default() };
+        Ok(self.entries.get_with(request, || Arc::new(entry)))
     }
-}
 
-impl fmt::Debug for TokenCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenCache")
-            .field("endpoint", &self.0.endpoint)
-            .field("entries", &self.0.entries.entry_count())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
     fn look_at(self: &Arc<Self>, entry: &Arc<Entry>) -> Held {
         let now = self.now();
         let mut state = entry.lock();
@@ -191,7 +167,7 @@ impl Shared {
         state: &mut State,
     ) -> Result<(Departure<Ask>, Arrival<Outcome>), TokenRequestError> {
         let asked_at = self.now();
-        let ask = Ask { shared: Arc::clone(self), entry: Arc::clone(entry), asked_at };
+        let ask = Ask { cache: Arc::clone(self), entry: Arc::clone(entry), asked_at };
         let (departure, landed) = Departure::prepare(ask).ok_or_else(|| {
             let met = "tokens cannot be fetched outside a tokio runtime";
             TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
@@ -311,7 +287,7 @@ impl State {
 
 /// What a flight for one kind of token does.
 struct Ask {
-    shared: Arc<Shared>,
+    cache: Arc<TokenCache>,
     entry: Arc<Entry>,
     asked_at: Expiry,
 }
@@ -324,7 +300,7 @@ impl Errand for Ask {
         if !self.entry.lock().awaits(self.asked_at) {
             return Err(superseded(&self.entry.request));
         }
-        self.shared.endpoint.ask(&self.entry.request, self.asked_at.unix).await
+        self.cache.endpoint.ask(&self.entry.request, self.asked_at.unix).await
     }
 
     fn land(&self, answer: Option<Result<Answer, TokenRequestError>>) -> Outcome {
@@ -333,7 +309,7 @@ impl Errand for Ask {
             let met = "the token request was interrupted";
             Err(TokenRequestError::new(kind, &self.entry.request, met))
         });
-        self.shared.land(&self.entry, self.asked_at, answer)
+        self.cache.land(&self.entry, self.asked_at, answer)
     }
 }
 

@@ -44,7 +44,7 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct TokenClient(pub(crate) TokenCache);
+pub struct TokenClient(pub(crate) Arc<TokenCache>);
 
 impl TokenClient {
     /// For one application of an issuer, with the defaults of [`TokenClientBuilder`].
@@ -129,7 +129,7 @@ impl TokenClient {
 
 impl fmt::Debug for TokenClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TokenClient").field(self.0.endpoint()).finish()
+        f.debug_tuple("TokenClient").field(&self.0.endpoint).finish()
     }
 }
 
@@ -251,7 +251,7 @@ impl TokenClientBuilder {
             client: OnceLock::new(),
         };
         let cache = TokenCache::new(endpoint, self.refresh_margin, self.max_entries, self.clock);
-        Ok(TokenClient(cache))
+        Ok(TokenClient(Arc::new(cache)))
     }
 }
 
