@@ -64,6 +64,12 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     media_type.to_owned()
 }
 
+/// Whether the same request may succeed later.
+pub(crate) fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+}
+
 /// Reads an object, for which serde's derive would also take an array of its values.
 pub(crate) fn read_object<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     if json.trim_ascii_start().starts_with(b"[") {

@@ -1,13 +1,16 @@
 //! Why a call of the Management API failed.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    m2m::{answer::read_object, token_error::TokenRequestError},
+    m2m::{
+        answer::{is_temporary, read_object},
+        token_error::TokenRequestError,
+    },
     reason::Excerpt,
 };
 
@@ -39,7 +42,7 @@ pub enum ManagementErrorKind {
 #[derive(Debug)]
 struct Inner {
     kind: ManagementErrorKind,
-    met: Cow<'static, str>,
+    met: String,
     status: Option<StatusCode>,
     answer: Option<LogtoError>,
     source: Option<Source>,
@@ -60,27 +63,21 @@ struct LogtoError {
 }
 
 impl ManagementError {
-    pub(crate) fn new(kind: ManagementErrorKind, met: impl Into<Cow<'static, str>>) -> Self {
-        let met = met.into();
-        Self::from_inner(Inner { kind, met, status: None, answer: None, source: None })
+    pub(crate) fn new(kind: ManagementErrorKind, met: String) -> Self {
+        Inner::new(kind, met).into()
     }
 
     /// `met`, and what is at the bottom of it.
     pub(crate) fn connection(met: &str, source: reqwest::Error) -> Self {
-        Self::from_inner(Inner {
-            kind: ManagementErrorKind::Connection,
-            met: format!("{met}: {}", Excerpt::of_cause(&source)).into(),
-            status: None,
-            answer: None,
-            // `met` has the path; whom a query searched for is not for logs.
-            source: Some(Source::Http(source.without_url())),
-        })
+        let met = format!("{met}: {}", Excerpt::of_cause(&source));
+        // `met` has the path; whom a query searched for is not for logs.
+        let source = Some(Source::Http(source.without_url()));
+        Inner { source, ..Inner::new(ManagementErrorKind::Connection, met) }.into()
     }
 
     pub(crate) fn unexpected(status: StatusCode, met: String) -> Self {
-        let kind = ManagementErrorKind::UnexpectedAnswer;
-        let (met, status) = (met.into(), Some(status));
-        Self::from_inner(Inner { kind, met, status, answer: None, source: None })
+        let inner = Inner::new(ManagementErrorKind::UnexpectedAnswer, met);
+        Inner { status: Some(status), ..inner }.into()
     }
 
     pub(crate) fn refused(
@@ -89,14 +86,12 @@ impl ManagementError {
         body: &[u8],
         retry_after: Option<Duration>,
     ) -> Self {
-        let answer = read_object::<LogtoError>(body).ok();
-        let kind = match answer {
-            Some(_) => ManagementErrorKind::Refused,
-            None => ManagementErrorKind::UnexpectedAnswer,
+        let Ok(answer) = read_object::<LogtoError>(body) else {
+            return Self { retry_after, ..Self::unexpected(status, met) };
         };
-        let (met, status) = (met.into(), Some(status));
-        let inner = Inner { kind, met, status, answer, source: None };
-        Self { retry_after, ..Self::from_inner(inner) }
+        let inner = Inner::new(ManagementErrorKind::Refused, met);
+        let inner = Inner { status: Some(status), answer: Some(answer), ..inner };
+        Self { retry_after, ..inner.into() }
     }
 
     pub(crate) fn after(&self, retry_after: Duration) -> Self {
@@ -159,10 +154,7 @@ impl ManagementError {
         match (&self.inner.source, self.inner.status) {
             (Some(Source::Token(error)), _) => error.is_retryable(),
             (Some(Source::Http(_)), _) => true,
-            (None, Some(status)) => {
-                status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
-            }
-            (None, None) => false,
+            (None, status) => status.is_some_and(is_temporary),
         }
     }
 
@@ -171,10 +163,6 @@ impl ManagementError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())
-    }
-
-    fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner), retry_after: None }
     }
 
     fn hint(&self) -> &'static str {
@@ -229,13 +217,21 @@ impl Error for ManagementError {
 
 impl From<TokenRequestError> for ManagementError {
     fn from(error: TokenRequestError) -> Self {
-        Self::from_inner(Inner {
-            kind: ManagementErrorKind::Token,
-            met: format!("the Management API cannot be asked: {error}").into(),
-            status: None,
-            answer: None,
-            source: Some(Source::Token(error)),
-        })
+        let met = format!("the Management API cannot be asked: {error}");
+        let source = Some(Source::Token(error));
+        Inner { source, ..Inner::new(ManagementErrorKind::Token, met) }.into()
+    }
+}
+
+impl From<Inner> for ManagementError {
+    fn from(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner), retry_after: None }
+    }
+}
+
+impl Inner {
+    const fn new(kind: ManagementErrorKind, met: String) -> Self {
+        Self { kind, met, status: None, answer: None, source: None }
     }
 }
 

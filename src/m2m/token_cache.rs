@@ -177,7 +177,7 @@ impl TokenCache {
     }
 
     async fn wait(&self, request: &TokenRequest, mut flight: Arrival<Outcome>) -> Outcome {
-        let error = |kind, met: String| Err(TokenRequestError::new(kind, request, met));
+        let error = |kind, met| Err(TokenRequestError::new(kind, request, met));
         let Some(_seat) = Seat::take(&self.waiting, MAX_WAITERS) else {
             let met = format!("more than {MAX_WAITERS} callers wait for tokens");
             return error(TokenRequestErrorKind::Overloaded, met);

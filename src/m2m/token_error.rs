@@ -1,11 +1,15 @@
 //! Why no access token could be had, and what to do about it.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use reqwest::Url;
 
-use crate::{m2m::token_request::TokenRequest, reason::Excerpt};
+use crate::{
+    bearer::all_quotable,
+    m2m::{answer::is_temporary, token_request::TokenRequest},
+    reason::Excerpt,
+};
 
 /// Why no access token could be had. A clone is one reference count.
 ///
@@ -54,8 +58,7 @@ pub enum TokenRequestErrorKind {
 #[derive(Debug)]
 struct Inner {
     kind: TokenRequestErrorKind,
-    request: TokenRequest,
-    met: Cow<'static, str>,
+    met: String,
     status: Option<StatusCode>,
     answer: Option<OAuthError>,
     missing: Box<[Box<str>]>,
@@ -75,32 +78,16 @@ impl TokenRequestError {
     pub(crate) fn new(
         kind: TokenRequestErrorKind,
         request: &TokenRequest,
-        met: impl Into<Cow<'static, str>>,
+        met: impl fmt::Display,
     ) -> Self {
-        let retryable = !matches!(
-            kind,
-            TokenRequestErrorKind::NotSent
-                | TokenRequestErrorKind::Refused
-                | TokenRequestErrorKind::MissingScopes
-        );
-        Self::from_inner(Inner {
-            kind,
-            request: request.clone(),
-            met: met.into(),
-            status: None,
-            answer: None,
-            missing: Box::default(),
-            hint: None,
-            retryable,
-            source: None,
-        })
+        Inner::new(kind, request, met).into()
     }
 
     /// `met`, and what is at the bottom of it.
     pub(crate) fn connection(request: &TokenRequest, met: &str, source: reqwest::Error) -> Self {
         let met = format!("{met}: {}", Excerpt::of_cause(&source));
-        let kind = TokenRequestErrorKind::Connection;
-        Self::new(kind, request, met).with(|inner| inner.source = Some(source))
+        let inner = Inner::new(TokenRequestErrorKind::Connection, request, met);
+        Inner { source: Some(source), ..inner }.into()
     }
 
     pub(crate) fn refused(
@@ -109,30 +96,30 @@ impl TokenRequestError {
         status: StatusCode,
         answer: OAuthError,
     ) -> Self {
-        let hint = refusal_hint(request, status, &answer);
-        let retryable = is_temporary(status)
-            || matches!(&*answer.code, "temporarily_unavailable" | "server_error" | "slow_down");
-        let kind = TokenRequestErrorKind::Refused;
-        Self::new(kind, request, format!("{url} answered {status}")).with(|inner| {
-            inner.status = Some(status);
-            inner.answer = Some(answer);
-            inner.hint = hint;
-            inner.retryable = retryable;
-        })
+        let met = format!("{url} answered {status}");
+        Inner {
+            status: Some(status),
+            hint: refusal_hint(request, status, &answer),
+            retryable: is_temporary(status)
+                || matches!(
+                    &*answer.code,
+                    "temporarily_unavailable" | "server_error" | "slow_down"
+                ),
+            answer: Some(answer),
+            ..Inner::new(TokenRequestErrorKind::Refused, request, met)
+        }
+        .into()
     }
 
-    pub(crate) fn unexpected(
-        request: &TokenRequest,
-        status: StatusCode,
-        met: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        let kind = TokenRequestErrorKind::UnexpectedAnswer;
-        Self::new(kind, request, met).with(|inner| {
-            inner.status = Some(status);
-            inner.hint = status_hint(status);
+    pub(crate) fn unexpected(request: &TokenRequest, status: StatusCode, met: String) -> Self {
+        Inner {
+            status: Some(status),
+            hint: status_hint(status),
             // What is wrong with a 200 may be right again after a proxy's maintenance.
-            inner.retryable = status.is_success() || is_temporary(status);
-        })
+            retryable: status.is_success() || is_temporary(status),
+            ..Inner::new(TokenRequestErrorKind::UnexpectedAnswer, request, met)
+        }
+        .into()
     }
 
     pub(crate) fn without_scopes(request: &TokenRequest, missing: Box<[Box<str>]>) -> Self {
@@ -146,12 +133,14 @@ impl TokenRequestError {
             "assign the app an M2M role that has these permissions (Console → Roles), or ask for \
              them with optional_scopes"
         };
-        let kind = TokenRequestErrorKind::MissingScopes;
-        Self::new(kind, request, format!("Logto did not grant {names:?}")).with(|inner| {
-            inner.status = Some(StatusCode::OK);
-            inner.missing = missing;
-            inner.hint = Some(hint);
-        })
+        let met = format!("Logto did not grant {names:?}");
+        Inner {
+            status: Some(StatusCode::OK),
+            missing,
+            hint: Some(hint),
+            ..Inner::new(TokenRequestErrorKind::MissingScopes, request, met)
+        }
+        .into()
     }
 
     pub(crate) fn after(&self, retry_after: Option<Duration>) -> Self {
@@ -211,17 +200,27 @@ impl TokenRequestError {
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
+}
 
-    fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner), retry_after: None }
-    }
-
-    /// Changes an error that nobody else holds yet.
-    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            change(inner);
+impl Inner {
+    fn new(kind: TokenRequestErrorKind, request: &TokenRequest, met: impl fmt::Display) -> Self {
+        use TokenRequestErrorKind::{MissingScopes, NotSent, Refused};
+        Self {
+            kind,
+            met: format!("no access token for {request}: {met}"),
+            status: None,
+            answer: None,
+            missing: Box::default(),
+            hint: None,
+            retryable: !matches!(kind, NotSent | Refused | MissingScopes),
+            source: None,
         }
-        self
+    }
+}
+
+impl From<Inner> for TokenRequestError {
+    fn from(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner), retry_after: None }
     }
 }
 
@@ -229,7 +228,7 @@ impl TokenRequestError {
 impl fmt::Display for TokenRequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.inner;
-        write!(f, "no access token for {}: {}", inner.request, inner.met)?;
+        f.write_str(&inner.met)?;
         if let Some(answer) = &inner.answer {
             write!(f, ", {}", answer.code)?;
             if let Some(description) = &answer.description {
@@ -260,8 +259,7 @@ impl Error for TokenRequestError {
 impl OAuthError {
     /// `None` for a code that is none (RFC 6749 §5.2).
     pub(crate) fn new(code: &str, description: Option<&str>) -> Option<Self> {
-        let is_code = |c: char| c == ' ' || (c.is_ascii_graphic() && c != '"' && c != '\\');
-        if code.is_empty() || code.len() > MAX_CODE || !code.chars().all(is_code) {
+        if code.is_empty() || code.len() > MAX_CODE || !all_quotable(code) {
             return None;
         }
         let description = description.map(|text| Excerpt::new(text).to_string().into());
@@ -317,11 +315,6 @@ fn status_hint(status: StatusCode) -> Option<&'static str> {
         429 => "too many token requests, or the quota of the tenant's plan is used up",
         _ => return None,
     })
-}
-
-fn is_temporary(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 const NOT_MACHINE_TO_MACHINE: &str =
