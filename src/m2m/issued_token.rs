@@ -8,7 +8,10 @@ use std::{
 
 use http::HeaderValue;
 
-use crate::{m2m::token_request::TokenRequest, scope::ScopeSet};
+use crate::{
+    m2m::{token_endpoint::Answer, token_request::TokenRequest},
+    scope::ScopeSet,
+};
 
 /// An access token for a call to another service. A clone is one reference count; `Debug` never
 /// shows the token.
@@ -25,38 +28,36 @@ use crate::{m2m::token_request::TokenRequest, scope::ScopeSet};
 #[derive(Clone)]
 pub struct IssuedToken(Arc<Issued>);
 
-pub(crate) struct Issued {
-    pub(crate) request: Arc<TokenRequest>,
-    /// `Bearer …`, marked sensitive; the only place that holds the token.
-    pub(crate) authorization: HeaderValue,
-    pub(crate) scope: Box<str>,
-    pub(crate) expiry: Expiry,
+struct Issued {
+    request: Arc<TokenRequest>,
+    answer: Answer,
+    expiry: Moment,
 }
 
-/// When a token dies, by both clocks: the monotonic one stands still while a machine sleeps, the
-/// wall clock may be set back.
+/// A time by both clocks: the monotonic one stands still while a machine sleeps, the wall clock may
+/// be set back.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Expiry {
+pub(crate) struct Moment {
     pub(crate) unix: Duration,
     pub(crate) monotonic: Duration,
 }
 
 impl IssuedToken {
-    pub(crate) fn new(issued: Issued) -> Self {
-        Self(Arc::new(issued))
+    pub(crate) fn new(request: Arc<TokenRequest>, answer: Answer, expiry: Moment) -> Self {
+        Self(Arc::new(Issued { request, answer, expiry }))
     }
 
     /// The token itself. Whoever reads it can act as your application: not for logs.
     #[must_use]
     pub fn secret(&self) -> &str {
-        let value = self.0.authorization.to_str().unwrap_or_default();
+        let value = self.0.answer.authorization.to_str().unwrap_or_default();
         value.strip_prefix(SCHEME).unwrap_or_default()
     }
 
     /// The value of an `Authorization` header (RFC 6750 §2.1), marked sensitive.
     #[must_use]
     pub fn authorization(&self) -> HeaderValue {
-        self.0.authorization.clone()
+        self.0.answer.authorization.clone()
     }
 
     /// The scopes that were granted: the answer's `scope`.
@@ -65,7 +66,7 @@ impl IssuedToken {
     /// it means that none was granted.
     #[must_use]
     pub fn scopes(&self) -> ScopeSet<'_> {
-        ScopeSet::new(&self.0.scope)
+        ScopeSet::new(&self.0.answer.scope)
     }
 
     /// When it expires, by this machine's clock: the moment it was asked for and `expires_in`.
@@ -74,11 +75,11 @@ impl IssuedToken {
         SystemTime::UNIX_EPOCH.checked_add(self.0.expiry.unix).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    pub(crate) fn is_alive(&self, now: Expiry) -> bool {
+    pub(crate) fn is_alive(&self, now: Moment) -> bool {
         now.monotonic < self.0.expiry.monotonic && now.unix < self.0.expiry.unix
     }
 
-    pub(crate) fn life_left(&self, now: Expiry) -> Duration {
+    pub(crate) fn life_left(&self, now: Moment) -> Duration {
         let monotonic = self.0.expiry.monotonic.saturating_sub(now.monotonic);
         monotonic.min(self.0.expiry.unix.saturating_sub(now.unix))
     }

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-use crate::m2m::{management::ManagementApi, management_error::ManagementError};
+use crate::m2m::{answer::Answer, management::ManagementApi, management_error::ManagementError};
 
 /// The items of a list, fetched page by page as they are asked for.
 ///
@@ -30,16 +30,11 @@ pub struct Pages<T> {
     received: u64,
     total: Option<u64>,
     items: vec::IntoIter<T>,
-    fetching: Option<Fetching<T>>,
+    fetching: Option<Fetching>,
     ended: bool,
 }
 
-type Fetching<T> = Pin<Box<dyn Future<Output = Result<Page<T>, ManagementError>> + Send>>;
-
-struct Page<T> {
-    items: Vec<T>,
-    total: Option<u64>,
-}
+type Fetching = Pin<Box<dyn Future<Output = Result<Answer, ManagementError>> + Send>>;
 
 impl<T> Pages<T> {
     pub(crate) fn new(api: ManagementApi, path: &str) -> Self {
@@ -92,25 +87,24 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
             }
             let path = self.path_of_page();
             let fetching = self.fetching.get_or_insert_with(|| fetch(self.api.clone(), path));
-            let fetched = ready!(fetching.as_mut().poll(cx));
+            let answer = ready!(fetching.as_mut().poll(cx));
             self.fetching = None;
-            match fetched {
-                Ok(page) => self.take_in(page),
-                Err(error) => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
+            if let Err(error) = answer.and_then(|answer| self.take_in(&answer)) {
+                self.ended = true;
+                return Poll::Ready(Some(Err(error)));
             }
         }
     }
 
-    fn take_in(&mut self, page: Page<T>) {
-        self.received += page.items.len() as u64;
+    fn take_in(&mut self, answer: &Answer) -> Result<(), ManagementError> {
+        let (items, total) = (answer.json::<Vec<T>>()?, answer.total());
+        self.received += items.len() as u64;
         // A list without Total-Number is not paged: Logto sends it whole.
-        self.ended = page.items.is_empty() || page.total.is_none_or(|total| self.received >= total);
-        self.total = page.total;
+        self.ended = items.is_empty() || total.is_none_or(|total| self.received >= total);
+        self.total = total;
         self.page += 1;
-        self.items = page.items.into_iter();
+        self.items = items.into_iter();
+        Ok(())
     }
 
     fn path_of_page(&self) -> String {
@@ -142,11 +136,8 @@ impl<T> fmt::Debug for Pages<T> {
     }
 }
 
-fn fetch<T: DeserializeOwned + Send + 'static>(api: ManagementApi, path: String) -> Fetching<T> {
-    Box::pin(async move {
-        let answer = api.call(Method::GET, &path, None).await?;
-        Ok(Page { items: answer.json()?, total: answer.total() })
-    })
+fn fetch(api: ManagementApi, path: String) -> Fetching {
+    Box::pin(async move { api.call(Method::GET, &path, None).await })
 }
 
 const MAX_PAGE_SIZE: u32 = 100;

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     flight::{Arrival, Departure, Errand, Seat, doubled},
     m2m::{
-        issued_token::{Expiry, Issued, IssuedToken},
+        issued_token::{IssuedToken, Moment},
         token_endpoint::{Answer, TokenEndpoint},
         token_error::{TokenRequestError, TokenRequestErrorKind},
         token_request::TokenRequest,
@@ -133,11 +133,7 @@ impl TokenCache {
         if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
             if now.monotonic >= state.fly_at && state.flight.is_none() {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
-                let departure = self.prepare(entry, &mut state);
-                drop(state);
-                if let Ok((departure, _)) = departure {
-                    departure.depart();
-                }
+                let _ = self.fly(entry, state);
             }
             return Held::Final(Ok(token));
         }
@@ -149,23 +145,18 @@ impl TokenCache {
         {
             return Held::Final(Err(failure.error.after(Some(state.fly_at - now.monotonic))));
         }
-        let departure = self.prepare(entry, &mut state);
-        drop(state);
-        match departure {
-            Ok((departure, flight)) => {
-                departure.depart();
-                Held::Wait(flight)
-            }
+        match self.fly(entry, state) {
+            Ok(flight) => Held::Wait(flight),
             Err(error) => Held::Final(Err(error)),
         }
     }
 
-    /// Prepares a flight; it departs when the lock is given back.
-    fn prepare(
+    /// Starts a flight, once the lock is given back.
+    fn fly(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
-        state: &mut State,
-    ) -> Result<(Departure<Ask>, Arrival<Outcome>), TokenRequestError> {
+        mut state: MutexGuard<'_, State>,
+    ) -> Result<Arrival<Outcome>, TokenRequestError> {
         let asked_at = self.now();
         let ask = Ask { cache: Arc::clone(self), entry: Arc::clone(entry), asked_at };
         let (departure, landed) = Departure::prepare(ask).ok_or_else(|| {
@@ -173,7 +164,9 @@ impl TokenCache {
             TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
         })?;
         state.flight = Some(Flight { asked_at: asked_at.monotonic, landed: landed.clone() });
-        Ok((departure, landed))
+        drop(state);
+        departure.depart();
+        Ok(landed)
     }
 
     async fn wait(&self, request: &TokenRequest, mut flight: Arrival<Outcome>) -> Outcome {
@@ -195,7 +188,7 @@ impl TokenCache {
     fn land(
         &self,
         entry: &Entry,
-        asked_at: Expiry,
+        asked_at: Moment,
         answer: Result<Answer, TokenRequestError>,
     ) -> Outcome {
         let now = self.now();
@@ -216,16 +209,11 @@ impl TokenCache {
             Ok(answer) => {
                 let life = answer.expires_in.unwrap_or(UNKNOWN_LIFE);
                 tracing::debug!(%request, life_secs = life.as_secs(), "access token issued");
-                let expiry = Expiry {
+                let expiry = Moment {
                     unix: asked_at.unix.saturating_add(life),
                     monotonic: asked_at.monotonic.saturating_add(life),
                 };
-                let token = IssuedToken::new(Issued {
-                    request: Arc::clone(request),
-                    authorization: answer.authorization,
-                    scope: answer.scope,
-                    expiry,
-                });
+                let token = IssuedToken::new(Arc::clone(request), answer, expiry);
                 state.token = Some(token.clone());
                 state.failure = None;
                 state.fly_at = expiry.monotonic.saturating_sub(self.margin(life));
@@ -266,8 +254,8 @@ impl TokenCache {
         self.endpoint.timeout + GRACE
     }
 
-    fn now(&self) -> Expiry {
-        Expiry { unix: self.clock.unix_time(), monotonic: self.clock.monotonic() }
+    fn now(&self) -> Moment {
+        Moment { unix: self.clock.unix_time(), monotonic: self.clock.monotonic() }
     }
 }
 
@@ -280,7 +268,7 @@ impl Entry {
 
 impl State {
     /// Whether the flight of that time is the one under way.
-    fn awaits(&self, asked_at: Expiry) -> bool {
+    fn awaits(&self, asked_at: Moment) -> bool {
         self.flight.as_ref().is_some_and(|flight| flight.asked_at == asked_at.monotonic)
     }
 }
@@ -289,7 +277,7 @@ impl State {
 struct Ask {
     cache: Arc<TokenCache>,
     entry: Arc<Entry>,
-    asked_at: Expiry,
+    asked_at: Moment,
 }
 
 impl Errand for Ask {

@@ -51,7 +51,7 @@ pub(crate) struct Credentials {
 
 /// A token as it was given.
 pub(crate) struct Answer {
-    /// `Bearer …`, marked sensitive.
+    /// `Bearer …`, marked sensitive; the only place that holds the token.
     pub(crate) authorization: HeaderValue,
     /// `None` when it was missing, zero or nonsense.
     pub(crate) expires_in: Option<Duration>,
