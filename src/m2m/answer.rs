@@ -9,6 +9,8 @@ use crate::{json, m2m::management_error::ManagementError};
 
 /// An answer of the Management API that was read to its end.
 pub(crate) struct Answer {
+    /// Method and path, for errors.
+    pub(crate) call: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
@@ -28,16 +30,18 @@ impl Answer {
             "text/plain" => b"null",
             _ if self.body.is_empty() => b"null",
             _ => {
-                let met = format!("{} with {media_type}: is a proxy in between?", self.status);
-                return Err(ManagementError::unexpected(self.status, met));
+                return Err(self.unexpected(&format!("{media_type}: is a proxy in between?")));
             }
         };
         serde_json::from_slice(json).map_err(|error| {
             let what = json::describe(&error);
-            let met =
-                format!("{} with {media_type} that your type does not fit: {what}", self.status);
-            ManagementError::unexpected(self.status, met)
+            self.unexpected(&format!("{media_type} that your type does not fit: {what}"))
         })
+    }
+
+    fn unexpected(&self, what: &str) -> ManagementError {
+        let met = format!("{}: {} with {what}", self.call, self.status);
+        ManagementError::unexpected(self.status, met)
     }
 }
 

@@ -213,7 +213,7 @@ impl ManagementApi {
             return Ok(answer);
         }
         let wait = retry_after(&answer.headers, self.0.tokens.0.clock.unix_time());
-        let met = format!("{method} {} was answered with {}", url.path(), answer.status);
+        let met = format!("{} was answered with {}", answer.call, answer.status);
         let error = ManagementError::refused(answer.status, met, &answer.body, wait);
         if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (answer.status, wait) {
             let until = tokens.0.clock.monotonic() + wait;
@@ -240,22 +240,22 @@ impl ManagementApi {
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
         }
-        let met = |what: &str| format!("{method} {}: {what}", url.path());
+        let call = format!("{method} {}", url.path());
         let response = fetch::send(request, method.is_idempotent())
             .await
-            .map_err(|error| ManagementError::connection(&met("no answer"), error))?;
+            .map_err(|error| ManagementError::connection(&format!("{call}: no answer"), error))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = fetch::read_body(response, MAX_BODY).await.map_err(|error| match error {
             BodyError::TooLarge => {
-                let met = met(&format!("{status} with more than {MAX_BODY} bytes"));
+                let met = format!("{call}: {status} with more than {MAX_BODY} bytes");
                 ManagementError::unexpected(status, met)
             }
             BodyError::Broken(error) => {
-                let met = met(&format!("the answer ({status}) breaks off"));
+                let met = format!("{call}: the answer ({status}) breaks off");
                 ManagementError::connection(&met, error)
             }
         })?;
-        Ok(Answer { status, headers, body })
+        Ok(Answer { call, status, headers, body })
     }
 
     /// The address of a path, which has to stay below `/api/` of the endpoint.

@@ -318,6 +318,7 @@ async fn what_is_no_answer_of_logtos_is_told() {
         let error = api.get::<Item>("/api/items/1").await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(what), "{what}: {error}");
+        assert!(error.to_string().starts_with("GET /api/items/1"), "which call it was: {error}");
         assert!(!format!("{error} {error:?}").contains("secret text"), "{error:?}");
     }
 }
