@@ -60,8 +60,8 @@ struct Shared {
     freshness: Freshness,
     clock: Arc<dyn Clock>,
     snapshot: ArcSwapOption<Snapshot>,
-    /// When the next look-up starts a refresh, in nanoseconds of the monotonic clock; NEVER while
-    /// one is under way. Beside `state`, so that a look-up takes no lock.
+    /// When the next look-up starts a refresh, in nanoseconds of the monotonic clock; while one is
+    /// under way, when that is lost. Beside `state`, so that a look-up takes no lock.
     refresh_at: AtomicU64,
     state: Mutex<State>,
     waiting: AtomicUsize,
@@ -89,6 +89,9 @@ struct State {
 #[derive(Debug)]
 struct Flight {
     number: u64,
+    /// From then on it counts for nothing: a runtime that stands still neither ends its task nor
+    /// drops it.
+    lost_at: Duration,
     landed: Arrival<()>,
 }
 
@@ -180,7 +183,7 @@ impl KeyStore {
         let _seat = self.0.take_seat()?;
         let Some(mut landed) = self.0.board(patience)? else { return Ok(()) };
         // However it went: the next look-up says what there is.
-        let _ = landed.wait_for(Option::is_some).await;
+        let _ = tokio::time::timeout(LOST_AFTER, landed.wait_for(Option::is_some)).await;
         Ok(())
     }
 
@@ -216,7 +219,7 @@ impl Shared {
         let state = self.lock();
         let now = self.clock.monotonic();
         let due = state.failure.as_ref().is_none_or(|failure| now >= failure.retry_at);
-        if !patience.spent && (state.flight.is_some() || due) {
+        if !patience.spent && (state.flight(now).is_some() || due) {
             return LookUp::Fetch;
         }
         LookUp::Unavailable(state.unavailable(now))
@@ -226,7 +229,7 @@ impl Shared {
         let mut state = self.lock();
         let now = self.clock.monotonic();
         let may_ask = self.source.is_some() && !patience.spent;
-        if may_ask && (state.flight.is_some() || state.bucket.has_one(now)) {
+        if may_ask && (state.flight(now).is_some() || state.bucket.has_one(now)) {
             LookUp::Fetch
         } else if state.failure.is_some() {
             LookUp::Unavailable(state.unavailable(now))
@@ -244,12 +247,12 @@ impl Shared {
         let now = self.clock.monotonic();
         let arrived = *patience.arrived.get_or_insert(state.started);
         let mut departure = None;
-        if state.flight.is_none() {
+        if state.flight(now).is_none() {
             // First loads are free, a refresh for an unknown kid is not.
             if self.has_good_keys(now) && !state.bucket.take(now) {
                 return Ok(None);
             }
-            departure = Some(self.prepare(&mut state).map_err(KeysUnavailable::at_once)?);
+            departure = Some(self.prepare(&mut state, now).map_err(KeysUnavailable::at_once)?);
         }
         let landed = state.flight.as_ref().map(|flight| {
             patience.spent = flight.number > arrived;
@@ -271,10 +274,10 @@ impl Shared {
         };
         let now = self.clock.monotonic();
         // Only one of the look-ups that saw it due goes on.
-        if state.flight.is_some() || nanos(now) < self.refresh_at.load(Ordering::Relaxed) {
+        if state.flight(now).is_some() || nanos(now) < self.refresh_at.load(Ordering::Relaxed) {
             return;
         }
-        match self.prepare(&mut state) {
+        match self.prepare(&mut state, now) {
             Ok(departure) => {
                 drop(state);
                 departure.depart();
@@ -287,23 +290,36 @@ impl Shared {
     }
 
     /// Prepares a flight; it departs when the lock is given back.
-    fn prepare(self: &Arc<Self>, state: &mut State) -> Result<Departure<Refresh>, KeysError> {
+    fn prepare(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Duration,
+    ) -> Result<Departure<Refresh>, KeysError> {
+        let number = state.started + 1;
+        let refresh = Refresh { shared: Arc::clone(self), number };
         let (departure, landed) =
-            Departure::prepare(Refresh(Arc::clone(self))).ok_or_else(KeysError::without_runtime)?;
-        state.started += 1;
-        state.flight = Some(Flight { number: state.started, landed });
-        self.refresh_at.store(NEVER, Ordering::Relaxed);
+            Departure::prepare(refresh).ok_or_else(KeysError::without_runtime)?;
+        let lost_at = now.saturating_add(LOST_AFTER);
+        state.started = number;
+        state.flight = Some(Flight { number, lost_at, landed });
+        self.refresh_at.store(nanos(lost_at), Ordering::Relaxed);
         Ok(departure)
     }
 
-    fn refreshed(&self, keys: KeySet, etag: Option<HeaderValue>, now: Duration) {
+    /// Ends a flight; `None` if it was lost, and another one has started since.
+    fn end(&self, number: u64) -> Option<MutexGuard<'_, State>> {
+        let mut state = self.lock();
+        state.flight.take_if(|flight| flight.number == number)?;
+        Some(state)
+    }
+
+    fn refreshed(&self, flight: u64, keys: KeySet, etag: Option<HeaderValue>, now: Duration) {
         let Freshness { fresh_for, keep_last_good, .. } = self.freshness;
         let count = keys.len();
         // However the dice fall, before the keys may no longer be used.
         let refresh_in = jittered(fresh_for).min(keep_last_good / 10 * 9);
         let good_until = now.saturating_add(keep_last_good);
-        let mut state = self.lock();
-        state.flight = None;
+        let Some(mut state) = self.end(flight) else { return };
         state.failure = None;
         self.snapshot.store(Some(Arc::new(Snapshot { keys, good_until, etag })));
         self.refresh_at.store(nanos(now.saturating_add(refresh_in)), Ordering::Relaxed);
@@ -311,11 +327,10 @@ impl Shared {
         tracing::info!(issuer = &*self.issuer, keys = count, "key set refreshed");
     }
 
-    fn failed(&self, cause: &KeysError, held: Option<&Snapshot>, now: Duration) {
+    fn failed(&self, flight: u64, cause: &KeysError, held: Option<&Snapshot>, now: Duration) {
         let left = held.map(|held| held.good_until.saturating_sub(now));
         let good_for = left.filter(|left| !left.is_zero());
-        let mut state = self.lock();
-        state.flight = None;
+        let Some(mut state) = self.end(flight) else { return };
         let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row).saturating_add(1);
         // Keys that die before the next attempt want it at that moment.
         let wait = backoff(in_a_row, good_for.is_some()).min(good_for.unwrap_or(Duration::MAX));
@@ -357,14 +372,17 @@ impl Shared {
 }
 
 /// What a flight of one issuer's keys does.
-struct Refresh(Arc<Shared>);
+struct Refresh {
+    shared: Arc<Shared>,
+    number: u64,
+}
 
 impl Errand for Refresh {
     type Fetched = Result<Fetched, KeysError>;
     type News = ();
 
     async fn fetch(&self) -> Result<Fetched, KeysError> {
-        let Self(shared) = self;
+        let shared = &self.shared;
         let Some(remote) = &shared.source else { return Err(KeysError::new("a static key set")) };
         let held = shared.snapshot.load_full();
         let etag = held.as_ref().and_then(|held| held.etag.as_ref());
@@ -373,27 +391,32 @@ impl Errand for Refresh {
 
     /// A failure of any kind leaves good keys as they are.
     fn land(&self, fetched: Option<Result<Fetched, KeysError>>) {
-        let Self(shared) = self;
+        let Self { shared, number } = self;
         let now = shared.clock.monotonic();
         let held = shared.snapshot.load_full();
         let interrupted = || Err(KeysError::new("the fetch was interrupted"));
         match (fetched.unwrap_or_else(interrupted), held) {
             (Ok(Fetched::Keys(keys, etag)), Some(held)) => {
-                shared.refreshed(keys.reusing(&held.keys), etag, now);
+                shared.refreshed(*number, keys.reusing(&held.keys), etag, now);
             }
-            (Ok(Fetched::Keys(keys, etag)), None) => shared.refreshed(keys, etag, now),
+            (Ok(Fetched::Keys(keys, etag)), None) => shared.refreshed(*number, keys, etag, now),
             (Ok(Fetched::NotModified), Some(held)) => {
-                shared.refreshed(held.keys.clone(), held.etag.clone(), now);
+                shared.refreshed(*number, held.keys.clone(), held.etag.clone(), now);
             }
             (Ok(Fetched::NotModified), None) => {
-                shared.failed(&KeysError::new("304, but no keys are held"), None, now);
+                shared.failed(*number, &KeysError::new("304, but no keys are held"), None, now);
             }
-            (Err(cause), held) => shared.failed(&cause, held.as_deref(), now),
+            (Err(cause), held) => shared.failed(*number, &cause, held.as_deref(), now),
         }
     }
 }
 
 impl State {
+    /// The flight that may be waited for.
+    fn flight(&self, now: Duration) -> Option<&Flight> {
+        self.flight.as_ref().filter(|flight| now < flight.lost_at)
+    }
+
     fn unavailable(&self, now: Duration) -> KeysUnavailable {
         match &self.failure {
             Some(failure) => KeysUnavailable {
@@ -425,6 +448,8 @@ fn nanos(time: Duration) -> u64 {
 
 const NEVER: u64 = u64::MAX;
 const MAX_WAITERS: usize = 1024;
+/// Twice what a fetch may take.
+const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Without keys nothing works: ask again soon.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(1);

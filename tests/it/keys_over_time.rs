@@ -410,6 +410,36 @@ fn a_runtime_that_ends_frees_the_slot_of_its_fetch() {
     runtime().block_on(validator.validate(&token)).unwrap();
 }
 
+/// A worker that is stuck in a handler, or a runtime that is entered only now and then: its tasks
+/// neither end nor are they dropped.
+#[test]
+fn a_runtime_that_stands_still_holds_up_no_other() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (still, other) = (runtime(), runtime());
+    let stage = other.block_on(Stage::set());
+    let validator = stage.validator();
+    let old = stage.logto.token().lifetime(48 * HOUR).build();
+    other.block_on(validator.validate(&old)).unwrap();
+    stage.logto.rotate();
+    stage.clock.advance(11 * MINUTE);
+    still.block_on(async {
+        at_once(&validator, &old).unwrap();
+        stage.logto.jwks_requested(2).await;
+    });
+    // The answer has both keys, and waits there to be read.
+    other.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    stage.logto.delete_previous();
+    stage.clock.advance(10 * SECOND);
+    other.block_on(async {
+        at_once(&validator, &old).unwrap();
+        eventually(|| validator.try_validate(&old).is_none_or(|verdict| verdict.is_err())).await;
+        validator.validate(&stage.logto.token().build()).await.unwrap();
+    });
+    // What comes after another flight has started brings no key back.
+    still.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    assert_eq!(status(&other.block_on(validator.validate(&old))), 401);
+}
+
 #[test]
 fn without_a_runtime_it_is_503_and_no_panic() {
     let clock = ManualClock::default();

@@ -287,6 +287,28 @@ fn without_a_runtime_there_is_an_error_and_no_panic() {
 }
 
 #[test]
+fn a_runtime_that_stands_still_holds_up_no_other() {
+    let clock = ManualClock::default();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (still, other) = (runtime(), runtime());
+    let issuer = other.block_on(logto(&clock));
+    let tokens = client_of(&issuer, &clock);
+    let first = other.block_on(tokens.token(&read())).unwrap();
+    clock.advance(Duration::from_secs(3590));
+    still.block_on(async {
+        assert_eq!(tokens.token(&read()).await.unwrap().secret(), first.secret());
+        issuer.token_requested(2).await;
+    });
+    clock.advance(Duration::from_secs(11));
+    let second = other.block_on(tokens.token(&read())).unwrap();
+    // What comes after another flight has started takes nobody's place.
+    still.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+    let held = other.block_on(tokens.token(&read())).unwrap();
+    assert_eq!(held.secret(), second.secret());
+    assert_eq!(issuer.token_requests(), 3);
+}
+
+#[test]
 fn a_runtime_that_goes_away_takes_no_flight_with_it() {
     let clock = ManualClock::default();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
