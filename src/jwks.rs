@@ -252,7 +252,11 @@ impl Shared {
             if self.has_good_keys(now) && !state.bucket.take(now) {
                 return Ok(None);
             }
-            departure = Some(self.prepare(&mut state, now).map_err(KeysUnavailable::at_once)?);
+            let Some(prepared) = self.prepare(&mut state, now) else {
+                drop(state);
+                return Err(KeysUnavailable::at_once(KeysError::without_runtime()));
+            };
+            departure = Some(prepared);
         }
         let landed = state.flight.as_ref().map(|flight| {
             patience.spent = flight.number > arrived;
@@ -278,32 +282,29 @@ impl Shared {
             return;
         }
         match self.prepare(&mut state, now) {
-            Ok(departure) => {
+            Some(departure) => {
                 drop(state);
                 departure.depart();
             }
-            Err(_) => {
+            None => {
                 let later = now.saturating_add(FIRST_RETRY_WITH_KEYS);
                 self.refresh_at.store(nanos(later), Ordering::Relaxed);
+                drop(state);
+                drop(KeysError::without_runtime());
             }
         }
     }
 
-    /// Prepares a flight; it departs when the lock is given back.
-    fn prepare(
-        self: &Arc<Self>,
-        state: &mut State,
-        now: Duration,
-    ) -> Result<Departure<Refresh>, KeysError> {
+    /// Prepares a flight; it departs when the lock is given back. `None` outside a tokio runtime.
+    fn prepare(self: &Arc<Self>, state: &mut State, now: Duration) -> Option<Departure<Refresh>> {
         let number = state.started + 1;
         let refresh = Refresh { shared: Arc::clone(self), number };
-        let (departure, landed) =
-            Departure::prepare(refresh).ok_or_else(KeysError::without_runtime)?;
+        let (departure, landed) = Departure::prepare(refresh)?;
         let lost_at = now.saturating_add(LOST_AFTER);
         state.started = number;
         state.flight = Some(Flight { number, lost_at, landed });
         self.refresh_at.store(nanos(lost_at), Ordering::Relaxed);
-        Ok(departure)
+        Some(departure)
     }
 
     /// Ends a flight; `None` if it was lost, and another one has started since.
@@ -365,7 +366,8 @@ impl Shared {
         self.snapshot.load().as_ref().is_some_and(|snapshot| now < snapshot.good_until)
     }
 
-    /// The lock is held for a few instructions at a time, never across a wait.
+    /// The lock is held for a few instructions at a time, never across a wait, nor while something
+    /// is logged: a subscriber may block, or validate a token itself.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -105,15 +105,17 @@ impl TokenCache {
             return;
         }
         if now < state.keep_until {
+            drop(state);
             tracing::debug!(request = %entry.request, "a fresh token is refused too, and is kept");
             return;
         }
-        tracing::debug!(request = %entry.request, "token invalidated");
         let quiet_for = now.saturating_sub(state.keep_until);
         let in_a_row = if quiet_for > LAST_KEEP { 1 } else { state.invalidated_in_a_row + 1 };
         state.token = None;
         state.invalidated_in_a_row = in_a_row;
         state.keep_until = now + doubled(FIRST_KEEP, LAST_KEEP, in_a_row);
+        drop(state);
+        tracing::debug!(request = %entry.request, "token invalidated");
     }
 
     fn new_entry(&self, request: &TokenRequest) -> Result<Arc<Entry>, TokenRequestError> {

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::{Router, routing::get};
@@ -12,7 +13,7 @@ use tower_logto::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{SHOP, Server, Stage, log_on_every_thread};
+use crate::support::{SHOP, Server, Stage, ends, log_on_every_thread};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -158,4 +159,30 @@ async fn a_plain_http_address_is_warned_about_once() {
     Validator::builder().issuer(trusted).build().unwrap();
     let logged = log.take();
     assert_eq!(logged.matches("plain http").count(), 1, "{logged}");
+}
+
+/// A subscriber may block, or validate a token itself.
+#[test]
+fn nothing_is_logged_under_a_lock() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stage = runtime.block_on(Stage::set());
+    let validator = stage.validator();
+    runtime.block_on(validator.warm_up()).unwrap();
+    let known = stage.logto.token().lifetime(2 * HOUR).build();
+    let unknown = stage.logto.token().lifetime(2 * HOUR).kid("unknown").build();
+    stage.clock.advance(HOUR);
+    log_on_every_thread();
+    assert!(ends(move || {
+        let inside = validator.clone();
+        let writer = move || {
+            let _ = inside.try_validate(&unknown);
+            std::io::sink()
+        };
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        // Outside a runtime, a refresh that is due is an error event and no more.
+        tracing::subscriber::with_default(subscriber, || {
+            validator.try_validate(&known).unwrap().unwrap();
+        });
+    }));
 }
