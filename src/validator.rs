@@ -210,6 +210,7 @@ impl Validator {
         let (issuer, Trusted { rules, keys }) = self.trusted(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
         let judged = claims::judge(&payload, rules, self.0.clock.unix_time())?;
+        let signature = jws::decode(compact.signature, "the signature is not base64url")?;
         let key = match keys.look_up(header.kid.as_deref(), algorithm, patience) {
             LookUp::Key(key) => key,
             LookUp::Refused(reason) => return Err(reason),
@@ -218,7 +219,6 @@ impl Validator {
             }
             LookUp::Fetch => return Ok(Verdict::Fetch(keys)),
         };
-        let signature = jws::decode(compact.signature, "the signature is not base64url")?;
         if !key.verifies(compact.signed.as_bytes(), &signature) {
             return Err(InvalidToken::Signature);
         }

@@ -190,6 +190,20 @@ async fn a_thousand_random_kids_spend_the_bucket_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_is_no_token_fetches_no_keys() {
+    let stage = Stage::set().await;
+    let validator = stage.validator();
+    for held in [false, true] {
+        let unknown = stage.logto.token().kid(format!("unknown, {held}")).build();
+        for (token, expected) in [(format!("{unknown} x"), 400), (format!("{unknown}="), 401)] {
+            assert_eq!(status(&at_once(&validator, &token)), expected, "{token}");
+        }
+        assert_eq!(stage.logto.jwks_requests(), u64::from(held));
+        validator.warm_up().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn who_joined_an_older_flight_may_ask_once_more() {
     let stage = Stage::set().await;
     let validator = stage.validator();
