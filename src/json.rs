@@ -78,14 +78,14 @@ impl<'de> Seen<'de> {
         if names.iter().any(is_name) || self.escaped.iter().any(|known| known == name) {
             return false;
         }
-        let Some(slot) = free.first_mut() else { return false };
+        let is_full = self.count + self.escaped.len() == MAX_MEMBERS;
+        let Some(slot) = free.first_mut().filter(|_| !is_full) else { return false };
         match name {
             Cow::Borrowed(name) => {
                 *slot = name;
                 self.count += 1;
             }
-            Cow::Owned(name) if self.escaped.len() < MAX_MEMBERS => self.escaped.push(name.clone()),
-            Cow::Owned(_) => return false,
+            Cow::Owned(name) => self.escaped.push(name.clone()),
         }
         true
     }

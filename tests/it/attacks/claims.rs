@@ -197,6 +197,11 @@ async fn payloads_that_two_parsers_read_differently() {
         ("an empty name twice", format!(r#"{{{inside},"":1,"":1}}"#), MEMBERS),
         ("a NUL in a name", format!(r#"{{{inside},"exp\u0000":1}}"#), LET_IN),
         ("more than 64 members", format!("{{{inside}{}}}", many(65 - members)), MEMBERS),
+        (
+            "more than 64 members, escaped or not",
+            format!(r#"{{"\u0078":0,{inside}{}}}"#, many(64 - members)),
+            MEMBERS,
+        ),
         ("64 members", format!("{{{inside}{}}}", many(64 - members)), LET_IN),
         ("__proto__", format!(r#"{{{inside},"__proto__":{{"scope":"admin"}}}}"#), LET_IN),
         ("an array", format!("[{good}]"), MALFORMED),
