@@ -158,7 +158,13 @@ impl fmt::Display for InvalidToken {
                 hint_at_slash(f, found, trusted)
             }
             Self::Audience { found, expected } => {
-                write!(f, "aud is {found}, expected {}", List(expected))?;
+                write!(f, "aud is {found}, expected ")?;
+                if expected.is_empty() {
+                    return f.write_str(
+                        "\"urn:logto:organization:<id>\" and no API's: see TrustedIssuer::audience",
+                    );
+                }
+                List(expected).fmt(f)?;
                 if found.0.starts_with("urn:logto:organization:") {
                     f.write_str(": an organization permission token; TrustedIssuer::organizations lets them in")?;
                 }
@@ -314,6 +320,13 @@ mod tests {
                     trusted: Arc::from(["https://t.logto.app/oidc".into()]),
                 },
                 "mind the trailing slash",
+            ),
+            (
+                InvalidToken::Audience {
+                    found: Excerpt::new("https://shopping.api"),
+                    expected: Arc::from([]),
+                },
+                "expected \"urn:logto:organization:<id>\"",
             ),
             (InvalidToken::Type(Some(Excerpt::new("JWT"))), "ID token"),
             (InvalidToken::Type(None), "ID token"),
