@@ -86,6 +86,7 @@ impl Remote {
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
         let advice = match status.as_u16() {
+            304 => ": the request was not conditional, is there a cache in between?",
             300..=399 => ": redirects are not followed, set jwks_uri to the final address",
             404 => ": is this Logto's endpoint? keys are at {endpoint}/oidc/jwks",
             _ => "",

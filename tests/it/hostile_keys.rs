@@ -7,12 +7,12 @@ use axum::{Router, routing::get};
 use serde_json::{Value, json};
 use tower_logto::{
     Algorithm, AuthLayer, Validator, ValidatorBuilder,
-    testing::{ManualClock, SigningKey, TestIssuer, TokenBuilder},
+    testing::{Fault, ManualClock, SigningKey, TestIssuer, TokenBuilder},
 };
 
 use crate::{
     hostile::{Hostile, gzip, gzip_bomb, ok, response},
-    support::{SHOP, Server, header},
+    support::{SHOP, Server, Stage, header},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -290,6 +290,14 @@ async fn statuses_other_than_200_whatever_comes_with_them() {
         ("200 of HTTP/0.9", set.clone().into()),
     ];
     scene.withstands_answers(moody).await;
+}
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_is_no_redirect() {
+    let stage = Stage::set().await;
+    stage.logto.fault_jwks(Fault::Status(304, String::new()));
+    let met = stage.validator().warm_up().await.unwrap_err().to_string();
+    assert!(met.contains("304") && met.contains("cache") && !met.contains("redirect"), "{met}");
 }
 
 #[tokio::test]
