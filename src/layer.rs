@@ -58,8 +58,8 @@ impl AuthLayer {
         Self { validator, optional: false, allow_preflight: false }
     }
 
-    /// Lets requests without credentials pass, with [`Anonymous`](crate::Anonymous) in their
-    /// extensions; a bad token is still refused.
+    /// Lets requests without credentials pass, and those with another scheme's, with
+    /// [`Anonymous`](crate::Anonymous) in their extensions; a bad token is still refused.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;

@@ -41,7 +41,8 @@
 //!   guard in the handler's signature answers 500 there, rather than let anybody in.
 //! - The last layer that is added runs first: [`AuthLayer`] comes last.
 //! - A flood of bad signatures costs one check each; a rate limit belongs in front of the service.
-//! - A call that waits for keys holds its place in a `ConcurrencyLimit` inside.
+//! - A call that waits for keys holds its place in a `ConcurrencyLimit` inside, and so does a service
+//!   that has refused a call, until its next one: axum and hyper-util drop it after each.
 //! - WebSockets and streams outlive `exp`: close them yourself at [`AccessToken::expires_at`].
 //! - A tenant's custom-claims script may set `organization_id`: the tenant is trusted.
 //! - Tokens in the query or the body of a request are not read.

@@ -89,6 +89,10 @@ impl ProtectedResourceMetadata {
 
     /// A route for the document: GET and HEAD, open to scripts of any origin. Merge it outside the
     /// [`AuthLayer`](crate::AuthLayer).
+    ///
+    /// # Panics
+    /// When a segment of the resource indicator's path begins with `:` or `*`: axum takes no such
+    /// route.
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
