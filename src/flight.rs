@@ -22,6 +22,65 @@ pub(crate) trait Errand: Send + 'static {
 /// The news of a flight, once it has landed.
 pub(crate) type Arrival<News> = watch::Receiver<Option<News>>;
 
+/// The flights to one place, one at a time.
+#[derive(Debug)]
+pub(crate) struct Flights<News> {
+    started: u64,
+    current: Option<Flight<News>>,
+}
+
+/// A flight under way.
+#[derive(Debug)]
+pub(crate) struct Flight<News> {
+    pub(crate) number: u64,
+    /// From then on it counts for nothing: a runtime that stands still neither ends its task nor
+    /// drops it.
+    lost_at: Duration,
+    pub(crate) landed: Arrival<News>,
+}
+
+impl<News> Default for Flights<News> {
+    fn default() -> Self {
+        Self { started: 0, current: None }
+    }
+}
+
+impl<News> Flights<News> {
+    pub(crate) const fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// The one that may be waited for.
+    pub(crate) fn current(&self, now: Duration) -> Option<&Flight<News>> {
+        self.current.as_ref().filter(|flight| now < flight.lost_at)
+    }
+
+    /// Prepares the next one, which knows its number; `None` outside a tokio runtime.
+    pub(crate) fn prepare<E: Errand<News = News>>(
+        &mut self,
+        lost_at: Duration,
+        errand: impl FnOnce(u64) -> E,
+    ) -> Option<(Departure<E>, Arrival<News>)> {
+        let runtime = Handle::try_current().ok()?;
+        self.started += 1;
+        let number = self.started;
+        let (sender, landed) = watch::channel(None);
+        self.current = Some(Flight { number, lost_at, landed: landed.clone() });
+        let landing = Landing { errand: errand(number), fetched: None, sender };
+        Some((Departure { runtime, landing }, landed))
+    }
+
+    /// Whether no other one has started since this.
+    pub(crate) const fn is_latest(&self, number: u64) -> bool {
+        self.started == number
+    }
+
+    /// Ends this one; false if it was lost, and another one has started since.
+    pub(crate) fn end(&mut self, number: u64) -> bool {
+        self.current.take_if(|flight| flight.number == number).is_some()
+    }
+}
+
 /// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
 /// it, at once.
 pub(crate) struct Departure<E: Errand> {
@@ -30,14 +89,6 @@ pub(crate) struct Departure<E: Errand> {
 }
 
 impl<E: Errand> Departure<E> {
-    /// `None` outside a tokio runtime.
-    pub(crate) fn prepare(errand: E) -> Option<(Self, Arrival<E::News>)> {
-        let runtime = Handle::try_current().ok()?;
-        let (sender, arrival) = watch::channel(None);
-        let landing = Landing { errand, fetched: None, sender };
-        Some((Self { runtime, landing }, arrival))
-    }
-
     /// In a task of its own, which a caller that goes away does not cancel.
     pub(crate) fn depart(self) {
         self.runtime.spawn(self.landing.fly());

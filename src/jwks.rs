@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     error::{ConfigError, KeysError, KeysUnavailable},
     fetch::{self, HttpClients},
-    flight::{Arrival, Departure, Errand, Seat, doubled},
+    flight::{Arrival, Departure, Errand, Flights, Seat, doubled},
     issuer::{Jwks, TrustedIssuer},
     jwks::{
         bucket::Bucket,
@@ -77,22 +77,10 @@ struct Snapshot {
 
 #[derive(Debug)]
 struct State {
-    flight: Option<Flight>,
-    /// How many flights have been started.
-    started: u64,
+    flights: Flights<()>,
     bucket: Bucket,
     /// The last refresh, if it failed.
     failure: Option<Failure>,
-}
-
-/// A refresh under way.
-#[derive(Debug)]
-struct Flight {
-    number: u64,
-    /// From then on it counts for nothing: a runtime that stands still neither ends its task nor
-    /// drops it.
-    lost_at: Duration,
-    landed: Arrival<()>,
 }
 
 #[derive(Debug)]
@@ -148,7 +136,7 @@ impl KeyStore {
             clock,
             snapshot: ArcSwapOption::new(snapshot.map(Arc::new)),
             refresh_at: AtomicU64::new(NEVER),
-            state: Mutex::new(State { flight: None, started: 0, bucket, failure: None }),
+            state: Mutex::new(State { flights: Flights::default(), bucket, failure: None }),
             waiting: AtomicUsize::new(0),
         })))
     }
@@ -219,7 +207,7 @@ impl Shared {
         let state = self.lock();
         let now = self.clock.monotonic();
         let due = state.failure.as_ref().is_none_or(|failure| now >= failure.retry_at);
-        if !patience.spent && (state.flight(now).is_some() || due) {
+        if !patience.spent && (state.flights.current(now).is_some() || due) {
             return LookUp::Fetch;
         }
         LookUp::Unavailable(state.unavailable(now))
@@ -229,7 +217,7 @@ impl Shared {
         let mut state = self.lock();
         let now = self.clock.monotonic();
         let may_ask = self.source.is_some() && !patience.spent;
-        if may_ask && (state.flight(now).is_some() || state.bucket.has_one(now)) {
+        if may_ask && (state.flights.current(now).is_some() || state.bucket.has_one(now)) {
             LookUp::Fetch
         } else if state.failure.is_some() {
             LookUp::Unavailable(state.unavailable(now))
@@ -245,20 +233,16 @@ impl Shared {
     ) -> Result<Option<Arrival<()>>, KeysUnavailable> {
         let mut state = self.lock();
         let now = self.clock.monotonic();
-        let arrived = *patience.arrived.get_or_insert(state.started);
+        let arrived = *patience.arrived.get_or_insert(state.flights.started());
         let mut departure = None;
-        if state.flight(now).is_none() {
+        if state.flights.current(now).is_none() {
             // First loads are free, a refresh for an unknown kid is not.
             if self.has_good_keys(now) && !state.bucket.take(now) {
                 return Ok(None);
             }
-            let Some(prepared) = self.prepare(&mut state, now) else {
-                drop(state);
-                return Err(KeysUnavailable::at_once(KeysError::without_runtime()));
-            };
-            departure = Some(prepared);
+            departure = self.prepare(&mut state, now);
         }
-        let landed = state.flight.as_ref().map(|flight| {
+        let landed = state.flights.current(now).map(|flight| {
             patience.spent = flight.number > arrived;
             flight.landed.clone()
         });
@@ -266,7 +250,8 @@ impl Shared {
         if let Some(departure) = departure {
             departure.depart();
         }
-        Ok(landed)
+        let nowhere = || KeysUnavailable::at_once(KeysError::without_runtime());
+        landed.map(Some).ok_or_else(nowhere)
     }
 
     fn refresh_in_background(self: &Arc<Self>) {
@@ -278,7 +263,9 @@ impl Shared {
         };
         let now = self.clock.monotonic();
         // Only one of the look-ups that saw it due goes on.
-        if state.flight(now).is_some() || nanos(now) < self.refresh_at.load(Ordering::Relaxed) {
+        if state.flights.current(now).is_some()
+            || nanos(now) < self.refresh_at.load(Ordering::Relaxed)
+        {
             return;
         }
         match self.prepare(&mut state, now) {
@@ -290,6 +277,7 @@ impl Shared {
                 let later = now.saturating_add(FIRST_RETRY_WITH_KEYS);
                 self.refresh_at.store(nanos(later), Ordering::Relaxed);
                 drop(state);
+                // Which logs it.
                 drop(KeysError::without_runtime());
             }
         }
@@ -297,30 +285,20 @@ impl Shared {
 
     /// Prepares a flight; it departs when the lock is given back. `None` outside a tokio runtime.
     fn prepare(self: &Arc<Self>, state: &mut State, now: Duration) -> Option<Departure<Refresh>> {
-        let number = state.started + 1;
-        let refresh = Refresh { shared: Arc::clone(self), number };
-        let (departure, landed) = Departure::prepare(refresh)?;
         let lost_at = now.saturating_add(LOST_AFTER);
-        state.started = number;
-        state.flight = Some(Flight { number, lost_at, landed });
+        let refresh = |number| Refresh { shared: Arc::clone(self), number };
+        let (departure, _) = state.flights.prepare(lost_at, refresh)?;
         self.refresh_at.store(nanos(lost_at), Ordering::Relaxed);
         Some(departure)
     }
 
-    /// Ends a flight; `None` if it was lost, and another one has started since.
-    fn end(&self, number: u64) -> Option<MutexGuard<'_, State>> {
-        let mut state = self.lock();
-        state.flight.take_if(|flight| flight.number == number)?;
-        Some(state)
-    }
-
-    fn refreshed(&self, flight: u64, keys: KeySet, etag: Option<HeaderValue>, now: Duration) {
+    fn refreshed(&self, mut state: MutexGuard<'_, State>, keys: KeySet, etag: Option<HeaderValue>) {
+        let now = self.clock.monotonic();
         let Freshness { fresh_for, keep_last_good, .. } = self.freshness;
         let count = keys.len();
         // However the dice fall, before the keys may no longer be used.
         let refresh_in = jittered(fresh_for).min(keep_last_good / 10 * 9);
         let good_until = now.saturating_add(keep_last_good);
-        let Some(mut state) = self.end(flight) else { return };
         state.failure = None;
         self.snapshot.store(Some(Arc::new(Snapshot { keys, good_until, etag })));
         self.refresh_at.store(nanos(now.saturating_add(refresh_in)), Ordering::Relaxed);
@@ -328,10 +306,10 @@ impl Shared {
         tracing::info!(issuer = &*self.issuer, keys = count, "key set refreshed");
     }
 
-    fn failed(&self, flight: u64, cause: &KeysError, held: Option<&Snapshot>, now: Duration) {
+    fn failed(&self, mut state: MutexGuard<'_, State>, cause: &KeysError, held: Option<&Snapshot>) {
+        let now = self.clock.monotonic();
         let left = held.map(|held| held.good_until.saturating_sub(now));
         let good_for = left.filter(|left| !left.is_zero());
-        let Some(mut state) = self.end(flight) else { return };
         let in_a_row = state.failure.as_ref().map_or(0, |last| last.in_a_row).saturating_add(1);
         // Keys that die before the next attempt want it at that moment.
         let wait = backoff(in_a_row, good_for.is_some()).min(good_for.unwrap_or(Duration::MAX));
@@ -394,31 +372,29 @@ impl Errand for Refresh {
     /// A failure of any kind leaves good keys as they are.
     fn land(&self, fetched: Option<Result<Fetched, KeysError>>) {
         let Self { shared, number } = self;
-        let now = shared.clock.monotonic();
+        let mut state = shared.lock();
+        if !state.flights.end(*number) {
+            return;
+        }
         let held = shared.snapshot.load_full();
         let interrupted = || Err(KeysError::new("the fetch was interrupted"));
         match (fetched.unwrap_or_else(interrupted), held) {
             (Ok(Fetched::Keys(keys, etag)), Some(held)) => {
-                shared.refreshed(*number, keys.reusing(&held.keys), etag, now);
+                shared.refreshed(state, keys.reusing(&held.keys), etag);
             }
-            (Ok(Fetched::Keys(keys, etag)), None) => shared.refreshed(*number, keys, etag, now),
+            (Ok(Fetched::Keys(keys, etag)), None) => shared.refreshed(state, keys, etag),
             (Ok(Fetched::NotModified), Some(held)) => {
-                shared.refreshed(*number, held.keys.clone(), held.etag.clone(), now);
+                shared.refreshed(state, held.keys.clone(), held.etag.clone());
             }
             (Ok(Fetched::NotModified), None) => {
-                shared.failed(*number, &KeysError::new("304, but no keys are held"), None, now);
+                shared.failed(state, &KeysError::new("304, but no keys are held"), None);
             }
-            (Err(cause), held) => shared.failed(*number, &cause, held.as_deref(), now),
+            (Err(cause), held) => shared.failed(state, &cause, held.as_deref()),
         }
     }
 }
 
 impl State {
-    /// The flight that may be waited for.
-    fn flight(&self, now: Duration) -> Option<&Flight> {
-        self.flight.as_ref().filter(|flight| now < flight.lost_at)
-    }
-
     fn unavailable(&self, now: Duration) -> KeysUnavailable {
         match &self.failure {
             Some(failure) => KeysUnavailable {

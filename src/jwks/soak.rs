@@ -303,7 +303,7 @@ impl World {
             let verdict = self.validator.try_validate(&token.text).map(|verdict| status(&verdict));
             assert_eq!(verdict, Some(200), "{self}");
         }
-        if self.validator.keys().0.lock().flight.is_some() {
+        if self.validator.keys().0.lock().flights.current(now).is_some() {
             self.logto.jwks_requested(before + 1).await;
         }
         self.logto.fault_jwks(Fault::None);
@@ -315,7 +315,7 @@ impl World {
 
     fn fetches(&mut self, before: u64) -> u64 {
         // Who is refused at the port is not counted there.
-        let stopped = self.validator.keys().0.lock().started;
+        let stopped = self.validator.keys().0.lock().flights.started();
         let fetches = stopped - self.count.fetches;
         self.count.fetches = stopped;
         assert!(self.logto.jwks_requests() - before <= fetches, "{self}");
@@ -332,7 +332,8 @@ impl World {
 
     async fn landed(&self) {
         let keys = self.validator.keys();
-        let flight = keys.0.lock().flight.as_ref().map(|flight| flight.landed.clone());
+        let now = keys.0.clock.monotonic();
+        let flight = keys.0.lock().flights.current(now).map(|flight| flight.landed.clone());
         if let Some(mut landed) = flight {
             let _ = landed.wait_for(Option::is_some).await;
         }

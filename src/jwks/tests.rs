@@ -34,7 +34,8 @@ impl Stage {
     /// Waits until no refresh is under way.
     async fn landed(&self) {
         let keys = self.validator.keys();
-        let flight = keys.0.lock().flight.as_ref().map(|flight| flight.landed.clone());
+        let now = keys.0.clock.monotonic();
+        let flight = keys.0.lock().flights.current(now).map(|flight| flight.landed.clone());
         if let Some(mut landed) = flight {
             let _ = landed.wait_for(Option::is_some).await;
         }

@@ -9,7 +9,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{
     clock::Clock,
-    flight::{Arrival, Departure, Errand, Seat, doubled},
+    flight::{Arrival, Errand, Flights, Seat, doubled},
     m2m::{
         issued_token::{IssuedToken, Moment},
         token_endpoint::{Answer, TokenEndpoint},
@@ -40,8 +40,8 @@ struct State {
     token: Option<IssuedToken>,
     /// When the next caller starts a flight: with a token, or after a failure.
     fly_at: Duration,
-    /// A token request under way; it brings its outcome to all who wait.
-    flight: Option<Flight>,
+    /// They bring their outcome to all who wait.
+    flights: Flights<Outcome>,
     /// The last flight, if it failed.
     failure: Option<Failure>,
     /// Tokens that were invalidated one after the other, and until when another is not.
@@ -50,11 +50,6 @@ struct State {
 }
 
 type Outcome = Result<IssuedToken, TokenRequestError>;
-
-struct Flight {
-    asked_at: Duration,
-    landed: Arrival<Outcome>,
-}
 
 struct Failure {
     error: TokenRequestError,
@@ -129,18 +124,17 @@ impl TokenCache {
 
     fn look_at(self: &Arc<Self>, entry: &Arc<Entry>) -> Held {
         let now = self.now();
-        let mut state = entry.lock();
-        // One that should have landed has a runtime that stands still: another takes its place.
-        let _ = state.flight.take_if(|flight| now.monotonic > flight.asked_at + self.patience());
+        let state = entry.lock();
+        let flight = state.flights.current(now.monotonic).map(|flight| flight.landed.clone());
         if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
-            if now.monotonic >= state.fly_at && state.flight.is_none() {
+            if now.monotonic >= state.fly_at && flight.is_none() {
                 // Outside a runtime there is no refresh, and the token serves as long as it lives.
                 let _ = self.fly(entry, state);
             }
             return Held::Final(Ok(token));
         }
-        if let Some(flight) = &state.flight {
-            return Held::Wait(flight.landed.clone());
+        if let Some(flight) = flight {
+            return Held::Wait(flight);
         }
         if let Some(failure) = &state.failure
             && now.monotonic < state.fly_at
@@ -160,12 +154,13 @@ impl TokenCache {
         mut state: MutexGuard<'_, State>,
     ) -> Result<Arrival<Outcome>, TokenRequestError> {
         let asked_at = self.now();
-        let ask = Ask { cache: Arc::clone(self), entry: Arc::clone(entry), asked_at };
-        let (departure, landed) = Departure::prepare(ask).ok_or_else(|| {
+        let lost_at = asked_at.monotonic.saturating_add(self.patience());
+        let ask =
+            |number| Ask { cache: Arc::clone(self), entry: Arc::clone(entry), number, asked_at };
+        let (departure, landed) = state.flights.prepare(lost_at, ask).ok_or_else(|| {
             let met = "tokens cannot be fetched outside a tokio runtime";
             TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
         })?;
-        state.flight = Some(Flight { asked_at: asked_at.monotonic, landed: landed.clone() });
         drop(state);
         departure.depart();
         Ok(landed)
@@ -187,13 +182,9 @@ impl TokenCache {
     }
 
     /// Takes in what a flight brought. A failure of any kind leaves the token held as it is.
-    fn land(
-        &self,
-        entry: &Entry,
-        asked_at: Moment,
-        answer: Result<Answer, TokenRequestError>,
-    ) -> Outcome {
+    fn land(&self, ask: &Ask, answer: Result<Answer, TokenRequestError>) -> Outcome {
         let now = self.now();
+        let Ask { entry, number, asked_at, .. } = ask;
         let request = &entry.request;
         let answer = answer.and_then(|answer| {
             let missing = request.missing(ScopeSet::new(&answer.scope));
@@ -203,14 +194,12 @@ impl TokenCache {
             Err(TokenRequestError::without_scopes(request, missing))
         });
         let mut state = entry.lock();
-        if !state.awaits(asked_at) {
+        if !state.flights.end(*number) {
             return Err(superseded(request));
         }
-        state.flight = None;
         match answer {
             Ok(answer) => {
                 let life = answer.expires_in.unwrap_or(UNKNOWN_LIFE);
-                tracing::debug!(%request, life_secs = life.as_secs(), "access token issued");
                 let expiry = Moment {
                     unix: asked_at.unix.saturating_add(life),
                     monotonic: asked_at.monotonic.saturating_add(life),
@@ -219,6 +208,8 @@ impl TokenCache {
                 state.token = Some(token.clone());
                 state.failure = None;
                 state.fly_at = expiry.monotonic.saturating_sub(self.margin(life));
+                drop(state);
+                tracing::debug!(%request, life_secs = life.as_secs(), "access token issued");
                 Ok(token)
             }
             Err(error) => {
@@ -228,14 +219,15 @@ impl TokenCache {
                 let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
                 let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
                 let wait = backoff(&error, in_a_row).max(error.retry_after().unwrap_or_default());
+                state.fly_at = now.monotonic + wait;
+                state.failure = Some(Failure { error: error.clone(), in_a_row });
+                drop(state);
                 tracing::warn!(
                     %error,
                     old_token_for_secs = held.unwrap_or_default().as_secs(),
                     retry_after_ms = wait.as_millis(),
                     "no access token"
                 );
-                state.fly_at = now.monotonic + wait;
-                state.failure = Some(Failure { error: error.clone(), in_a_row });
                 Err(error.after(Some(wait)))
             }
         }
@@ -262,16 +254,10 @@ impl TokenCache {
 }
 
 impl Entry {
-    /// The lock is held for a few instructions at a time, never across a wait.
+    /// The lock is held for a few instructions at a time, never across a wait, nor while something
+    /// is logged.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether the flight of that time is the one under way.
-    fn awaits(&self, asked_at: Moment) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.asked_at == asked_at.monotonic)
     }
 }
 
@@ -279,6 +265,7 @@ impl State {
 struct Ask {
     cache: Arc<TokenCache>,
     entry: Arc<Entry>,
+    number: u64,
     asked_at: Moment,
 }
 
@@ -287,7 +274,8 @@ impl Errand for Ask {
     type News = Outcome;
 
     async fn fetch(&self) -> Result<Answer, TokenRequestError> {
-        if !self.entry.lock().awaits(self.asked_at) {
+        // Its runtime stood still, and a token costs money.
+        if !self.entry.lock().flights.is_latest(self.number) {
             return Err(superseded(&self.entry.request));
         }
         self.cache.endpoint.ask(&self.entry.request, self.asked_at.unix).await
@@ -299,7 +287,7 @@ impl Errand for Ask {
             let met = "the token request was interrupted";
             Err(TokenRequestError::new(kind, &self.entry.request, met))
         });
-        self.cache.land(&self.entry, self.asked_at, answer)
+        self.cache.land(self, answer)
     }
 }
 
