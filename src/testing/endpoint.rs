@@ -13,21 +13,22 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use http::{
     HeaderMap, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, WWW_AUTHENTICATE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH},
 };
 
 use super::{grant::grant, issuer::State, json::Members, management};
+use crate::Validator;
 
 type Shared = extract::State<Arc<State>>;
 
 /// The endpoints.
-pub(super) fn router(state: &Arc<State>) -> Router {
+pub(super) fn router(state: &Arc<State>, management: Validator) -> Router {
     Router::new()
         .route("/oidc/.well-known/openid-configuration", get(discovery))
         .route("/oidc/jwks", get(jwks))
         .route("/oidc/token", post(token))
         .with_state(Arc::clone(state))
-        .merge(management::router(state))
+        .merge(management::router(state, management))
 }
 
 async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Response {
@@ -41,7 +42,7 @@ async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Respons
             ("jwks_uri", format!("{base}/oidc/jwks")),
             ("token_endpoint", format!("{base}/oidc/token")),
         ]);
-        ([(CONTENT_TYPE, JSON)], metadata.to_json()).into_response()
+        metadata.into_response()
     };
     state.discovery.answer(answer).await
 }
@@ -59,26 +60,16 @@ async fn jwks(extract::State(state): Shared, headers: HeaderMap) -> Response {
             state.not_modified.fetch_add(1, Ordering::Relaxed);
             return (StatusCode::NOT_MODIFIED, caching).into_response();
         }
-        let content_type = "application/jwk-set+json; charset=utf-8";
-        (caching, [(CONTENT_TYPE, content_type)], body).into_response()
+        (caching, [(CONTENT_TYPE, "application/jwk-set+json; charset=utf-8")], body).into_response()
     };
     state.jwks.answer(answer).await
 }
 
 async fn token(extract::State(state): Shared, headers: HeaderMap, body: Bytes) -> Response {
     let answer = || {
-        let (status, challenge, body) = match grant(&state, &headers, &body) {
-            Ok(body) => (StatusCode::OK, None, body),
-            Err(refusal) => {
-                (refusal.status, refusal.challenge(state.issuer.as_str()), refusal.body())
-            }
-        };
-        let headers = [(CONTENT_TYPE, JSON), (CACHE_CONTROL, "no-store")];
-        let mut response = (status, headers, body.to_json()).into_response();
-        if let Some(challenge) = challenge.and_then(|text| text.try_into().ok()) {
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
+        let answer = grant(&state, &headers, &body);
+        let answer = answer.map_err(|refusal| refusal.into_response(&state.issuer));
+        ([(CACHE_CONTROL, "no-store")], answer).into_response()
     };
     state.token.answer(answer).await
 }
@@ -88,5 +79,3 @@ fn etag(body: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body.as_bytes());
     format!("\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(hash))
 }
-
-const JSON: &str = "application/json; charset=utf-8";

@@ -1,12 +1,13 @@
 //! The client credentials grant: who asks, for what, and what Logto gives or says.
 
+use axum::response::{IntoResponse as _, Response};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
 use http::{
     HeaderMap, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     issuer::State,
     json::Members,
 };
+use crate::Issuer;
 
 /// The client credentials grant (RFC 6749 §4.4) with Logto's organizations, in the order in which
 /// Logto checks.
@@ -180,10 +182,11 @@ fn basic(value: &[u8]) -> Result<(String, String), Refusal> {
 
 /// An error of the token endpoint (RFC 6749 §5.2) with Logto's own members.
 pub(super) struct Refusal {
-    pub(super) status: StatusCode,
+    status: StatusCode,
     error: &'static str,
     message: &'static str,
     description: String,
+    /// Its credentials came in `Authorization`: the answer has a challenge.
     by_header: bool,
 }
 
@@ -226,23 +229,21 @@ impl Refusal {
         Self::new("unsupported_grant_type", message, "unsupported grant_type requested")
     }
 
-    /// The value of `WWW-Authenticate`, for a client that used `Authorization`.
-    pub(super) fn challenge(&self, issuer: &str) -> Option<String> {
-        let Self { error, description, .. } = self;
-        self.by_header.then(|| {
-            format!(
+    pub(super) fn into_response(self, issuer: &Issuer) -> Response {
+        let Self { status, error, message, description, by_header } = self;
+        let challenge = by_header.then(|| {
+            let challenge = format!(
                 "Basic realm=\"{issuer}\", error=\"{error}\", error_description=\"{description}\""
-            )
-        })
-    }
-
-    pub(super) fn body(&self) -> Members {
-        Members::from_iter([
-            ("code", format!("oidc.{}", self.error)),
-            ("message", self.message.into()),
-            ("error", self.error.into()),
-            ("error_description", self.description.clone()),
-        ])
+            );
+            [(WWW_AUTHENTICATE, challenge)]
+        });
+        let body = Members::from_iter([
+            ("code", format!("oidc.{error}")),
+            ("message", message.into()),
+            ("error", error.into()),
+            ("error_description", description),
+        ]);
+        (status, challenge, body).into_response()
     }
 }
 

@@ -141,7 +141,8 @@ impl TestIssuer {
     }
 
     pub(super) fn open(&self) -> io::Result<()> {
-        self.0.server.open(endpoint::router(&self.0.state))
+        let management = self.validator(Self::MANAGEMENT_API).expect("the kit's own settings work");
+        self.0.server.open(endpoint::router(&self.0.state, management))
     }
 }
 
@@ -302,7 +303,7 @@ impl TestIssuerBuilder {
 
 /// The issuer's clock for a validator.
 #[derive(Debug)]
-pub(super) struct SharedClock(pub(super) Arc<dyn Clock>);
+struct SharedClock(Arc<dyn Clock>);
 
 impl Clock for SharedClock {
     fn unix_time(&self) -> Duration {

@@ -1,6 +1,8 @@
 //! A JSON object in the order of Logto's, and its base64url.
 
+use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::header::CONTENT_TYPE;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -47,6 +49,14 @@ impl Serialize for Members {
     }
 }
 
+impl IntoResponse for Members {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, JSON)], self.to_json()).into_response()
+    }
+}
+
 pub(super) fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
+
+pub(super) const JSON: &str = "application/json; charset=utf-8";

@@ -13,22 +13,13 @@ use http::{
 };
 
 use super::{
-    TestIssuer,
     form::Form,
-    issuer::{SharedClock, State},
-    json::Members,
+    issuer::State,
+    json::{JSON, Members},
 };
-use crate::{AuthError, AuthErrorKind, AuthLayer, RequireScopes, TrustedIssuer, Validator};
+use crate::{AuthError, AuthErrorKind, AuthLayer, RequireScopes, Validator};
 
-pub(super) fn router(state: &Arc<State>) -> Router {
-    let trusted = TrustedIssuer::new(&state.issuer)
-        .audience(TestIssuer::MANAGEMENT_API)
-        .jwks_uri(format!("{}/oidc/jwks", state.endpoint));
-    let validator = Validator::builder()
-        .issuer(trusted)
-        .clock(SharedClock(Arc::clone(&state.clock)))
-        .build()
-        .expect("the kit's own settings work");
+pub(super) fn router(state: &Arc<State>, validator: Validator) -> Router {
     Router::new()
         .route("/api/applications", get(applications))
         .route_layer(RequireScopes::all(["all"]))
@@ -38,54 +29,46 @@ pub(super) fn router(state: &Arc<State>) -> Router {
 }
 
 async fn applications(extract::State(state): extract::State<Arc<State>>, uri: Uri) -> Response {
-    let answer = || {
-        let query = Form::parse(uri.query().unwrap_or_default().as_bytes());
-        let number =
-            |name, default| query.one(name).map_or(Some(default), |text| text.parse().ok());
-        let (Some(page @ 1..), Some(page_size @ 1..=100)) =
-            (number("page", 1), number("page_size", 20))
-        else {
-            return error(
-                StatusCode::BAD_REQUEST,
-                "guard.invalid_pagination",
-                "Invalid pagination.",
-            );
-        };
-        let page: usize = page;
-        let shown = state.apps.iter().skip((page - 1).saturating_mul(page_size)).take(page_size);
-        let shown = shown.map(|app| {
-            Members::from_iter([
-                ("tenantId", "default"),
-                ("id", app.id()),
-                ("name", app.id()),
-                ("type", "MachineToMachine"),
-            ])
-        });
-        let body = serde_json::to_string(&shown.collect::<Vec<_>>()).expect("strings are JSON");
-        // As in Logto, the address in `Link` lacks `/api`.
-        let next = page + 1;
-        let link = format!(
-            "<{}/applications?page={next}&page_size={page_size}>; rel=\"next\"",
-            state.endpoint
-        );
-        let headers = [(LINK.as_str(), link), ("total-number", state.apps.len().to_string())];
-        ([(CONTENT_TYPE, JSON)], headers, body).into_response()
+    state.management.answer(|| page(&state, uri.query().unwrap_or_default())).await
+}
+
+fn page(state: &State, query: &str) -> Response {
+    let query = Form::parse(query.as_bytes());
+    let number = |name, default| query.one(name).map_or(Some(default), |text| text.parse().ok());
+    let (Some(page @ 1_usize..), Some(page_size @ 1..=100)) =
+        (number("page", 1), number("page_size", 20))
+    else {
+        return error(StatusCode::BAD_REQUEST, "guard.invalid_pagination", "Invalid pagination.");
     };
-    state.management.answer(answer).await
+    let shown = state.apps.iter().skip((page - 1).saturating_mul(page_size)).take(page_size);
+    let shown = shown.map(|app| {
+        Members::from_iter([
+            ("tenantId", "default"),
+            ("id", app.id()),
+            ("name", app.id()),
+            ("type", "MachineToMachine"),
+        ])
+    });
+    let body = serde_json::to_string(&shown.collect::<Vec<_>>()).expect("strings are JSON");
+    // As in Logto, the address in `Link` lacks `/api`.
+    let next = format!("{}/applications?page={}&page_size={page_size}", state.endpoint, page + 1);
+    let link = format!("<{next}>; rel=\"next\"");
+    let headers = [(LINK.as_str(), link), ("total-number", state.apps.len().to_string())];
+    ([(CONTENT_TYPE, JSON)], headers, body).into_response()
 }
 
 /// Logto's own errors instead of an empty body.
 async fn in_logtos_words(response: Response) -> Response {
     let Some(refusal) = response.extensions().get::<AuthError>() else { return response };
-    let (code, message) = match refusal.kind() {
-        AuthErrorKind::MissingToken => {
+    let (code, message) = match (refusal.status(), refusal.kind()) {
+        (StatusCode::UNAUTHORIZED, AuthErrorKind::MissingToken) => {
             ("auth.authorization_header_missing", "Authorization header is missing.")
         }
-        _ if refusal.status() == StatusCode::FORBIDDEN => {
-            ("auth.forbidden", "Forbidden. Please check your user roles and permissions.")
-        }
-        _ if refusal.status() == StatusCode::UNAUTHORIZED => {
+        (StatusCode::UNAUTHORIZED, _) => {
             ("auth.unauthorized", "Unauthorized. Please check credentials and its scope.")
+        }
+        (StatusCode::FORBIDDEN, _) => {
+            ("auth.forbidden", "Forbidden. Please check your user roles and permissions.")
         }
         _ => return response,
     };
@@ -93,8 +76,5 @@ async fn in_logtos_words(response: Response) -> Response {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = Members::from_iter([("code", code), ("message", message)]).to_json();
-    (status, [(CONTENT_TYPE, JSON)], body).into_response()
+    (status, Members::from_iter([("code", code), ("message", message)])).into_response()
 }
-
-const JSON: &str = "application/json; charset=utf-8";
