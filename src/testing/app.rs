@@ -1,9 +1,6 @@
 //! A machine-to-machine application and what its roles give it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::fmt;
 
 /// A machine-to-machine application of a [`TestIssuer`](super::TestIssuer): its credentials and
 /// what its roles grant.
@@ -23,69 +20,56 @@ pub struct TestApp {
     id: String,
     secret: String,
     expired: bool,
-    /// By resource indicator.
-    grants: BTreeMap<String, Vec<String>>,
-    /// By organization.
-    organizations: BTreeMap<String, Membership>,
+    grants: Vec<Grant>,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Membership {
+/// Scopes of a resource, or organization permissions where none is named; from the roles of an
+/// organization, or the global ones.
+#[derive(Debug, Clone)]
+struct Grant {
+    organization: Option<String>,
+    resource: Option<String>,
     scopes: Vec<String>,
-    grants: BTreeMap<String, Vec<String>>,
 }
 
 impl TestApp {
     /// An application without any role.
     #[must_use]
     pub fn new(app_id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            id: app_id.into(),
-            secret: secret.into(),
-            expired: false,
-            grants: BTreeMap::new(),
-            organizations: BTreeMap::new(),
-        }
+        Self { id: app_id.into(), secret: secret.into(), expired: false, grants: Vec::new() }
     }
 
     /// Its roles grant these scopes of a global API resource.
     #[must_use]
     pub fn grant<'a>(
-        mut self,
+        self,
         resource: impl Into<String>,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let granted = self.grants.entry(resource.into()).or_default();
-        granted.extend(scopes.into_iter().map(str::to_owned));
-        self
+        self.add(None, Some(resource.into()), scopes)
     }
 
     /// It is a member of an organization, and its organization roles grant these organization
     /// permissions.
     #[must_use]
     pub fn organization<'a>(
-        mut self,
+        self,
         id: impl Into<String>,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let membership = self.organizations.entry(id.into()).or_default();
-        membership.scopes.extend(scopes.into_iter().map(str::to_owned));
-        self
+        self.add(Some(id.into()), None, scopes)
     }
 
     /// It is a member of an organization, and its organization roles grant these scopes of an
     /// organization-level API resource.
     #[must_use]
     pub fn organization_grant<'a>(
-        mut self,
+        self,
         id: impl Into<String>,
         resource: impl Into<String>,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let membership = self.organizations.entry(id.into()).or_default();
-        let granted = membership.grants.entry(resource.into()).or_default();
-        granted.extend(scopes.into_iter().map(str::to_owned));
-        self
+        self.add(Some(id.into()), Some(resource.into()), scopes)
     }
 
     /// Its secret is the right one, but has expired.
@@ -108,32 +92,41 @@ impl TestApp {
     }
 
     pub(super) fn is_member_of(&self, organization: &str) -> bool {
-        self.organizations.contains_key(organization)
+        self.grants.iter().any(|grant| grant.organization.as_deref() == Some(organization))
     }
 
-    /// The scopes of a resource, from the roles of one organization if one is named.
-    pub(super) fn granted(&self, resource: &str, organization: Option<&str>) -> &[String] {
-        let grants = match organization {
-            None => Some(&self.grants),
-            Some(id) => self.organizations.get(id).map(|membership| &membership.grants),
-        };
-        grants.and_then(|grants| grants.get(resource)).map_or(&[], Vec::as_slice)
-    }
-
-    /// The organization permissions in one organization.
-    pub(super) fn organization_scopes(&self, organization: &str) -> &[String] {
-        self.organizations.get(organization).map_or(&[], |membership| &membership.scopes)
+    /// What was granted for just these two, in the order of the roles.
+    pub(super) fn granted(
+        &self,
+        organization: Option<&str>,
+        resource: Option<&str>,
+    ) -> impl Iterator<Item = &str> {
+        let grants = self.grants.iter().filter(move |grant| {
+            grant.organization.as_deref() == organization && grant.resource.as_deref() == resource
+        });
+        grants.flat_map(|grant| &grant.scopes).map(String::as_str)
     }
 
     /// Every resource that some grant mentions.
     pub(super) fn resources(&self) -> impl Iterator<Item = &String> {
-        let in_organizations = self.organizations.values().flat_map(|own| own.grants.keys());
-        self.grants.keys().chain(in_organizations)
+        self.grants.iter().filter_map(|grant| grant.resource.as_ref())
     }
 
     /// Every organization permission that some role mentions.
-    pub(super) fn all_organization_scopes(&self) -> BTreeSet<&String> {
-        self.organizations.values().flat_map(|membership| &membership.scopes).collect()
+    pub(super) fn organization_permissions(&self) -> impl Iterator<Item = &str> {
+        let permissions = self.grants.iter().filter(|grant| grant.resource.is_none());
+        permissions.flat_map(|grant| &grant.scopes).map(String::as_str)
+    }
+
+    fn add<'a>(
+        mut self,
+        organization: Option<String>,
+        resource: Option<String>,
+        scopes: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let scopes = scopes.into_iter().map(str::to_owned).collect();
+        self.grants.push(Grant { organization, resource, scopes });
+        self
     }
 }
 
@@ -142,7 +135,6 @@ impl fmt::Debug for TestApp {
         f.debug_struct("TestApp")
             .field("id", &self.id)
             .field("grants", &self.grants)
-            .field("organizations", &self.organizations)
             .finish_non_exhaustive()
     }
 }

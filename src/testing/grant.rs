@@ -1,5 +1,7 @@
 //! The client credentials grant: who asks, for what, and what Logto gives or says.
 
+use std::collections::BTreeSet;
+
 use axum::response::{IntoResponse as _, Response};
 use base64::{
     Engine as _,
@@ -7,8 +9,9 @@ use base64::{
 };
 use http::{
     HeaderMap, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
 };
+use serde_json::Value;
 
 use super::{
     TestApp,
@@ -48,60 +51,48 @@ pub(super) fn grant(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<M
         return Err(Refusal::not_a_member());
     }
     let resource = resource(state, &form)?;
-    let requested = form.one("scope").unwrap_or_default().split(' ').filter(|it| !it.is_empty());
-    let mut scopes: Vec<&str> = Vec::new();
-    for scope in requested {
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
-    }
     let token = state.mint().client_id(app.id());
-    let (token, granted) = match (resource, organization) {
-        (Some(resource), organization) => {
-            let available = available(state, app, resource, organization);
-            scopes.retain(|scope| available.contains(scope));
-            let token = token.audience(resource).scopes(scopes.iter().copied());
-            let token = match organization {
-                Some(id) => token.organization_id(id),
-                None => token,
-            };
-            (token, (!scopes.is_empty()).then(|| scopes.join(" ")))
-        }
-        (None, Some(id)) => {
-            // Here the order is that of the roles, not that of the request.
-            let mut granted: Vec<_> =
-                app.organization_scopes(id).iter().map(String::as_str).collect();
-            granted.retain(|scope| scopes.contains(scope));
-            let token = token.for_organization(id).scopes(granted.iter().copied());
-            (token, Some(granted.join(" ")))
-        }
+    let token = match (resource, organization) {
+        (Some(resource), None) => token.audience(resource),
+        (Some(resource), Some(id)) => token.audience(resource).organization_id(id),
+        (None, Some(id)) => token.for_organization(id),
         (None, None) => {
             return Err(Refusal::target("both `resource` and `organization_id` are not provided"));
         }
     };
-    let mut answer = Members::default();
-    answer.set("access_token", token.build());
-    answer.set("expires_in", state.token_ttl.as_secs());
-    answer.set("token_type", "Bearer");
-    if let Some(scope) = granted {
-        answer.set("scope", scope);
+    let scopes = scopes(state, app, &form, resource);
+    let mut answer = Members::from_iter([
+        ("access_token", Value::from(token.scopes(scopes.iter().copied()).build())),
+        ("expires_in", state.token_ttl.as_secs().into()),
+        ("token_type", "Bearer".into()),
+    ]);
+    if resource.is_none() || !scopes.is_empty() {
+        answer.set("scope", scopes.join(" "));
     }
     Ok(answer)
 }
 
-/// What an application may have of a resource.
-fn available<'a>(
+/// Each scope that was asked for and granted, once: of a resource in the order of the request, of
+/// an organization in the order of the roles.
+fn scopes<'a>(
     state: &'a State,
     app: &'a TestApp,
-    resource: &str,
-    organization: Option<&str>,
+    form: &'a Form,
+    resource: Option<&str>,
 ) -> Vec<&'a str> {
-    if resource == ORGANIZATIONS_RESOURCE {
+    let requested: Vec<_> = form.one("scope").unwrap_or_default().split(' ').collect();
+    let granted: Vec<_> = match resource {
         // Logto's trap: every organization permission there is, for any application.
-        let all = state.apps.iter().flat_map(TestApp::all_organization_scopes);
-        return all.map(String::as_str).collect();
-    }
-    app.granted(resource, organization).iter().map(String::as_str).collect()
+        Some(ORGANIZATIONS_RESOURCE) => {
+            state.apps.iter().flat_map(TestApp::organization_permissions).collect()
+        }
+        _ => app.granted(form.one("organization_id"), resource).collect(),
+    };
+    let (mut scopes, others) =
+        if resource.is_some() { (requested, granted) } else { (granted, requested) };
+    let mut seen = BTreeSet::new();
+    scopes.retain(|scope| others.contains(scope) && seen.insert(*scope));
+    scopes
 }
 
 fn resource<'a>(state: &State, form: &'a Form) -> Result<Option<&'a str>, Refusal> {
@@ -130,7 +121,7 @@ fn authenticate<'a>(
     headers: &HeaderMap,
     form: &Form,
 ) -> Result<&'a TestApp, Refusal> {
-    let basic = headers.get(AUTHORIZATION).map(|value| basic(value.as_bytes())).transpose()?;
+    let basic = headers.get(AUTHORIZATION).map(basic).transpose()?;
     let (id, secret) = match &basic {
         Some((id, secret)) => {
             if form.one("client_id").is_some_and(|other| other != id) {
@@ -149,7 +140,7 @@ fn authenticate<'a>(
         return Err(Refusal::request("no client authentication mechanism provided"));
     };
     let Some(app) = state.apps.iter().find(|app| app.id() == id) else {
-        return Err(Refusal::unknown_client(id));
+        return Err(Refusal::client(format!("invalid client {id}")));
     };
     if !secret.is_some_and(|secret| app.has_secret(secret)) {
         return Err(Refusal::wrong_secret(basic.is_some()));
@@ -161,9 +152,9 @@ fn authenticate<'a>(
 }
 
 /// Both halves are form-encoded before they are joined.
-fn basic(value: &[u8]) -> Result<(String, String), Refusal> {
+fn basic(value: &HeaderValue) -> Result<(String, String), Refusal> {
     let malformed = || Refusal::request("invalid authorization header value format");
-    let value = std::str::from_utf8(value).map_err(|_| malformed())?;
+    let value = value.to_str().map_err(|_| malformed())?;
     let (scheme, credentials) = value.split_once(' ').ok_or_else(malformed)?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(malformed());
@@ -207,10 +198,6 @@ impl Refusal {
     fn client(description: impl Into<String>) -> Self {
         let message = "An OIDC error occurred: oidc.invalid_client.";
         Self::new("invalid_client", message, description)
-    }
-
-    fn unknown_client(id: &str) -> Self {
-        Self::client(format!("invalid client {id}"))
     }
 
     fn wrong_secret(by_header: bool) -> Self {
