@@ -10,7 +10,7 @@ use aws_lc_rs::{
 };
 use serde_json::Value;
 
-use super::json::{Members, base64url};
+use super::json::base64url;
 use crate::Algorithm;
 
 /// A key pair that signs tokens with one algorithm; a clone is the same key.
@@ -29,7 +29,8 @@ struct Inner {
     algorithm: Algorithm,
     pair: Pair,
     kid: String,
-    jwk: Members,
+    /// As Logto writes it; base64url needs no escapes.
+    jwk: String,
 }
 
 enum Pair {
@@ -41,11 +42,10 @@ impl SigningKey {
     /// A new key; for RSA of 2,048 bits, which takes a moment.
     #[must_use]
     pub fn generate(algorithm: Algorithm) -> Self {
-        let (pair, jwk) = match ec_signing(algorithm) {
+        let (pair, kid, jwk) = match ec_signing(algorithm) {
             Some((signing, curve)) => ec_pair(algorithm, signing, curve),
             None => rsa_pair(),
         };
-        let (kid, jwk) = jwk;
         Self(Arc::new(Inner { algorithm, pair, kid, jwk }))
     }
 
@@ -65,7 +65,7 @@ impl SigningKey {
     /// RSA, which has no `alg`.
     #[must_use]
     pub fn jwk(&self) -> Value {
-        serde_json::to_value(&self.0.jwk).expect("strings are JSON")
+        serde_json::from_str(&self.0.jwk).expect("it is JSON")
     }
 
     /// Signs a message; an ECDSA signature is of fixed length (RFC 7518 §3.4).
@@ -83,8 +83,7 @@ impl SigningKey {
         }
     }
 
-    /// The public key with its members in Logto's order.
-    pub(super) fn members(&self) -> &Members {
+    pub(super) fn jwk_json(&self) -> &str {
         &self.0.jwk
     }
 }
@@ -101,46 +100,36 @@ impl fmt::Debug for SigningKey {
 fn ec_pair(
     algorithm: Algorithm,
     signing: &'static EcdsaSigningAlgorithm,
-    curve: &str,
-) -> (Pair, (String, Members)) {
+    crv: &str,
+) -> (Pair, String, String) {
     let pair = EcdsaKeyPair::generate(signing).expect("a key is generated");
     // An uncompressed point: 04, x, y.
     let point = &pair.public_key().as_ref()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (base64url(x), base64url(y));
-    let kid = thumbprint([("crv", curve), ("kty", "EC"), ("x", &x), ("y", &y)]);
-    let jwk = Members::from_iter([
-        ("kty", "EC"),
-        ("use", "sig"),
-        ("kid", &kid),
-        ("alg", algorithm.name()),
-        ("crv", curve),
-        ("x", &x),
-        ("y", &y),
-    ]);
-    (Pair::Ec(pair), (kid, jwk))
+    let kid = ec_thumbprint(crv, &x, &y);
+    let jwk = format!(
+        r#"{{"kty":"EC","use":"sig","kid":"{kid}","alg":"{algorithm}","crv":"{crv}","x":"{x}","y":"{y}"}}"#
+    );
+    (Pair::Ec(pair), kid, jwk)
 }
 
-fn rsa_pair() -> (Pair, (String, Members)) {
+fn rsa_pair() -> (Pair, String, String) {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key is generated");
     // RSAPublicKey (RFC 8017 §A.1.1) of 2,048 bits and 65537: only the modulus ever differs.
-    let modulus = &pair.public_key().as_ref()[9..9 + 256];
-    let n = base64url(modulus);
-    let kid = thumbprint([("e", "AQAB"), ("kty", "RSA"), ("n", &n)]);
-    let jwk = Members::from_iter([
-        ("kty", "RSA"),
-        ("use", "sig"),
-        ("kid", &kid),
-        ("e", "AQAB"),
-        ("n", &n),
-    ]);
-    (Pair::Rsa(pair), (kid, jwk))
+    let n = base64url(&pair.public_key().as_ref()[9..9 + 256]);
+    let kid = thumbprint(&format!(r#"{{"e":"AQAB","kty":"RSA","n":"{n}"}}"#));
+    let jwk = format!(r#"{{"kty":"RSA","use":"sig","kid":"{kid}","e":"AQAB","n":"{n}"}}"#);
+    (Pair::Rsa(pair), kid, jwk)
 }
 
-/// RFC 7638 §3: the required members alone, in lexicographic order.
-fn thumbprint<'a>(members: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
-    let json = Members::from_iter(members).to_json();
-    base64url(digest::digest(&digest::SHA256, json.as_bytes()))
+fn ec_thumbprint(crv: &str, x: &str, y: &str) -> String {
+    thumbprint(&format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#))
+}
+
+/// Of the required members alone, in lexicographic order (RFC 7638 §3).
+fn thumbprint(members: &str) -> String {
+    base64url(digest::digest(&digest::SHA256, members.as_bytes()))
 }
 
 const fn ec_signing(
@@ -174,7 +163,7 @@ mod tests {
     fn every_algorithm_signs_what_its_jwk_verifies() {
         for algorithm in Algorithm::ALL {
             let key = SigningKey::generate(algorithm);
-            let set = format!("{{\"keys\":[{}]}}", key.members().to_json());
+            let set = format!("{{\"keys\":[{}]}}", key.jwk_json());
             let set = KeySet::from_json(set.as_bytes(), &Algorithm::ALL).unwrap();
             let signature = key.sign(b"message");
             let verify = |message: &[u8]| {
@@ -189,8 +178,7 @@ mod tests {
     #[test]
     fn a_jwk_has_the_members_of_logtos() {
         let ec = SigningKey::generate(Algorithm::ES384);
-        let names = r#"{"kty":"EC","use":"sig","kid":""#;
-        assert!(ec.members().to_json().starts_with(names));
+        assert!(ec.jwk_json().starts_with(r#"{"kty":"EC","use":"sig","kid":""#));
         assert_eq!(ec.jwk()["alg"], "ES384");
         let rsa = SigningKey::generate(Algorithm::PS256).jwk();
         assert_eq!(rsa.as_object().unwrap().len(), 5);
@@ -202,10 +190,7 @@ mod tests {
         // Logto's own.
         let x = "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury";
         let y = "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ";
-        assert_eq!(
-            thumbprint([("crv", "P-384"), ("kty", "EC"), ("x", x), ("y", y)]),
-            "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk"
-        );
+        assert_eq!(ec_thumbprint("P-384", x, y), "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk");
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl KeyRing {
             return json.clone();
         }
         let keys = [Some(&self.current), self.next.as_ref(), self.previous.as_ref()];
-        let keys: Vec<_> = keys.into_iter().flatten().map(|key| key.members().to_json()).collect();
+        let keys: Vec<_> = keys.into_iter().flatten().map(SigningKey::jwk_json).collect();
         format!("{{\"keys\":[{}]}}", keys.join(","))
     }
 
