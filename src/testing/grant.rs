@@ -67,7 +67,7 @@ pub(super) fn grant(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<M
         ("token_type", "Bearer".into()),
     ]);
     if resource.is_none() || !scopes.is_empty() {
-        answer.set("scope", scopes.join(" "));
+        answer.push("scope", scopes.join(" "));
     }
     Ok(answer)
 }

@@ -7,29 +7,24 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// The members of a JSON object, in order: `serde_json`'s own map sorts them.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(super) struct Members(Vec<(String, Value)>);
 
 impl Members {
-    /// Replaces the value where the member stands, or adds the member at the end.
-    pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
-        let value = value.into();
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.into(), value)),
-        }
+    /// Adds a member at the end.
+    pub(super) fn push(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.push((name.into(), value.into()));
     }
 
-    /// Replaces the value where the member stands, or adds the member in front.
-    pub(super) fn set_or_prepend(&mut self, name: &str, value: Value) {
-        if !self.0.iter().any(|(known, _)| known == name) {
-            self.0.insert(0, (name.into(), Value::Null));
+    /// Sets a member where it stands, or in front; removes it when there is no value.
+    pub(super) fn edit(&mut self, name: &str, value: Option<Value>) {
+        let at = self.0.iter().position(|(known, _)| known == name);
+        match (at, value) {
+            (Some(at), Some(value)) => self.0[at].1 = value,
+            (Some(at), None) => drop(self.0.remove(at)),
+            (None, Some(value)) => self.0.insert(0, (name.into(), value)),
+            (None, None) => {}
         }
-        self.set(name, value);
-    }
-
-    pub(super) fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
     }
 
     pub(super) fn to_json(&self) -> String {

@@ -38,7 +38,7 @@ pub struct TokenBuilder {
     issuer: String,
     key: SigningKey,
     clock: Arc<dyn Clock>,
-    form: Form,
+    is_id_token: bool,
     audience: String,
     organization_id: Option<String>,
     scope: Option<String>,
@@ -46,17 +46,12 @@ pub struct TokenBuilder {
     subject: Option<String>,
     lifetime: Duration,
     expired: bool,
-    header: Vec<Edit>,
-    claims: Vec<Edit>,
+    /// What to set, or without a value to leave out, in this order.
+    header: Vec<(String, Option<Value>)>,
+    claims: Vec<(String, Option<Value>)>,
     raw_header: Option<String>,
     raw_payload: Option<String>,
     signature: Signature,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Access,
-    Id,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +59,6 @@ enum Signature {
     Good,
     Bad,
     Absent,
-}
-
-#[derive(Debug, Clone)]
-enum Edit {
-    Set(String, Value),
-    Remove(String),
 }
 
 impl TokenBuilder {
@@ -83,7 +72,7 @@ impl TokenBuilder {
             issuer: issuer.into(),
             key,
             clock,
-            form: Form::Access,
+            is_id_token: false,
             audience: "https://shopping.api".into(),
             organization_id: None,
             scope: None,
@@ -100,7 +89,7 @@ impl TokenBuilder {
     }
 
     pub(super) fn into_id_token(mut self) -> Self {
-        self.form = Form::Id;
+        self.is_id_token = true;
         self.subject = Some("test-user".into());
         self
     }
@@ -164,25 +153,25 @@ impl TokenBuilder {
     /// Sets a claim, a standard one included; new ones stand in front, where Logto puts custom
     /// claims.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.claims.push(Edit::Set(name.into(), value.into()));
+        self.claims.push((name.into(), Some(value.into())));
         self
     }
 
     /// Leaves a claim out.
     pub fn without_claim(mut self, name: impl Into<String>) -> Self {
-        self.claims.push(Edit::Remove(name.into()));
+        self.claims.push((name.into(), None));
         self
     }
 
     /// Sets a member of the header.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.header.push(Edit::Set(name.into(), value.into()));
+        self.header.push((name.into(), Some(value.into())));
         self
     }
 
     /// Leaves a member of the header out.
     pub fn without_header(mut self, name: impl Into<String>) -> Self {
-        self.header.push(Edit::Remove(name.into()));
+        self.header.push((name.into(), None));
         self
     }
 
@@ -232,34 +221,26 @@ impl TokenBuilder {
         let header = self.raw_header.clone().unwrap_or_else(|| self.header_json());
         let payload = self.raw_payload.clone().unwrap_or_else(|| self.payload_json());
         let signed = format!("{}.{}", base64url(header), base64url(payload));
-        let signature = match self.signature {
-            Signature::Good => self.key.sign(signed.as_bytes()),
+        let mut signature = self.key.sign(signed.as_bytes());
+        match self.signature {
+            Signature::Good => {}
             Signature::Bad => {
-                let mut signature = self.key.sign(signed.as_bytes());
                 let middle = signature.len() / 2;
                 signature[middle] ^= 1;
-                signature
             }
-            Signature::Absent => Vec::new(),
-        };
+            Signature::Absent => signature.clear(),
+        }
         format!("{signed}.{}", base64url(signature))
     }
 
     fn header_json(&self) -> String {
-        let typ = match self.form {
-            Form::Access => "at+jwt",
-            Form::Id => "JWT",
-        };
         let mut header = Members::from_iter([
             ("alg", self.key.algorithm().name()),
-            ("typ", typ),
+            ("typ", if self.is_id_token { "JWT" } else { "at+jwt" }),
             ("kid", self.key.kid()),
         ]);
-        for edit in &self.header {
-            match edit {
-                Edit::Set(name, value) => header.set(name, value.clone()),
-                Edit::Remove(name) => header.remove(name),
-            }
+        for (name, value) in &self.header {
+            header.edit(name, value.clone());
         }
         header.to_json()
     }
@@ -268,23 +249,14 @@ impl TokenBuilder {
         let now = self.clock.unix_time().as_secs();
         let lifetime = self.lifetime.as_secs();
         let issued = if self.expired { now.saturating_sub(lifetime + HOUR) } else { now };
-        let subject = self.subject.as_ref().unwrap_or(&self.client_id).as_str();
-        let mut claims = match self.form {
-            Form::Access => self.access_claims(subject, issued, issued + lifetime),
-            Form::Id => Members::from_iter([
-                ("sub", Value::from(subject)),
-                ("at_hash", opaque(32).into()),
-                ("aud", self.client_id.as_str().into()),
-                ("exp", (issued + lifetime).into()),
-                ("iat", issued.into()),
-                ("iss", self.issuer.as_str().into()),
-            ]),
+        let subject = self.subject.as_ref().unwrap_or(&self.client_id);
+        let mut claims = if self.is_id_token {
+            self.id_claims(subject, issued, issued + lifetime)
+        } else {
+            self.access_claims(subject, issued, issued + lifetime)
         };
-        for edit in &self.claims {
-            match edit {
-                Edit::Set(name, value) => claims.set_or_prepend(name, value.clone()),
-                Edit::Remove(name) => claims.remove(name),
-            }
+        for (name, value) in &self.claims {
+            claims.edit(name, value.clone());
         }
         claims.to_json()
     }
@@ -292,21 +264,32 @@ impl TokenBuilder {
     /// Logto's claims in Logto's order.
     fn access_claims(&self, subject: &str, issued: u64, expires: u64) -> Members {
         let of_organization = self.audience.starts_with(ORGANIZATION_AUDIENCE);
-        let scope = self.scope.clone().or_else(|| of_organization.then(String::new));
+        let scope = self.scope.as_deref().or(of_organization.then_some(""));
         let mut claims = Members::default();
         if let Some(id) = &self.organization_id {
-            claims.set("organization_id", id.as_str());
+            claims.push("organization_id", id.as_str());
         }
-        claims.set("jti", opaque(21));
-        claims.set("sub", subject);
-        claims.set("iat", issued);
-        claims.set("exp", expires);
+        claims.push("jti", opaque(21));
+        claims.push("sub", subject);
+        claims.push("iat", issued);
+        claims.push("exp", expires);
         if let Some(scope) = scope {
-            claims.set("scope", scope);
+            claims.push("scope", scope);
         }
-        claims.set("client_id", self.client_id.as_str());
-        claims.set("iss", self.issuer.as_str());
-        claims.set("aud", self.audience.as_str());
+        claims.push("client_id", self.client_id.as_str());
+        claims.push("iss", self.issuer.as_str());
+        claims.push("aud", self.audience.as_str());
+        claims
+    }
+
+    fn id_claims(&self, subject: &str, issued: u64, expires: u64) -> Members {
+        let mut claims = Members::default();
+        claims.push("sub", subject);
+        claims.push("at_hash", opaque(32));
+        claims.push("aud", self.client_id.as_str());
+        claims.push("exp", expires);
+        claims.push("iat", issued);
+        claims.push("iss", self.issuer.as_str());
         claims
     }
 }
