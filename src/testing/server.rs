@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -27,11 +27,8 @@ enum Port {
     Lost,
 }
 
-struct Serving {
-    /// Dropped to stop.
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// The sender is dropped to stop the thread.
+struct Serving(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Server {
     /// Binds a port of 127.0.0.1 without listening on it; 0 for any that is free.
@@ -81,8 +78,8 @@ impl fmt::Debug for Server {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        if let Some((stop, thread)) = self.0.take() {
+            drop(stop);
             // A panic in there was printed, and failed the request it belongs to.
             let _ = thread.join();
         }
@@ -100,28 +97,23 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 fn serve(socket: TcpSocket, router: Router) -> io::Result<Serving> {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (report, started) = mpsc::channel();
-    let run = move || {
-        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(report.send(Err(error))),
-        };
-        runtime.block_on(async {
-            let listener = match socket.listen(BACKLOG) {
-                Ok(listener) => listener,
-                Err(error) => return drop(report.send(Err(error))),
-            };
-            tokio::spawn(axum::serve(listener, router).into_future());
-            drop(report.send(Ok(())));
-            // Resolves when the sender is dropped.
-            let _ = stopped.await;
-        });
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let context = runtime.enter();
+    let listener = socket.listen(BACKLOG);
+    drop(context);
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => {
+            // In a test's own runtime this one must not be dropped as usual: that would wait.
+            runtime.shutdown_background();
+            return Err(error);
+        }
     };
+    runtime.spawn(axum::serve(listener, router).into_future());
+    let (stop, stopped) = oneshot::channel();
+    let run = move || drop(runtime.block_on(stopped));
     let thread = thread::Builder::new().name("test-issuer".into()).spawn(run)?;
-    let serving = Serving { stop: Some(stop), thread: Some(thread) };
-    started.recv().map_err(io::Error::other)??;
-    Ok(serving)
+    Ok(Serving(Some((stop, thread))))
 }
 
 const BACKLOG: u32 = 1024;
