@@ -184,13 +184,7 @@ pub struct TestIssuerBuilder {
     apps: Vec<TestApp>,
     resources: BTreeSet<String>,
     token_ttl: Duration,
-    key: Key,
-}
-
-#[derive(Debug)]
-enum Key {
-    Generate(Algorithm),
-    Given(SigningKey),
+    key: Option<SigningKey>,
 }
 
 impl Default for TestIssuerBuilder {
@@ -204,7 +198,7 @@ impl Default for TestIssuerBuilder {
                 .map(str::to_owned)
                 .into(),
             token_ttl: Duration::from_secs(3600),
-            key: Key::Generate(Algorithm::ES384),
+            key: None,
         }
     }
 }
@@ -257,15 +251,14 @@ impl TestIssuerBuilder {
 
     /// Starts with an RSA key (RS256) rather than an EC one (ES384).
     #[must_use]
-    pub fn rsa(mut self) -> Self {
-        self.key = Key::Generate(Algorithm::RS256);
-        self
+    pub fn rsa(self) -> Self {
+        self.signing_key(&SigningKey::generate(Algorithm::RS256))
     }
 
     /// Starts with this key; one RSA key shared by many tests saves them the time to generate it.
     #[must_use]
     pub fn signing_key(mut self, key: &SigningKey) -> Self {
-        self.key = Key::Given(key.clone());
+        self.key = Some(key.clone());
         self
     }
 
@@ -278,6 +271,7 @@ impl TestIssuerBuilder {
         let server = Server::bind(self.port)?;
         let endpoint = format!("http://{}", server.address());
         let own_name = || Issuer::logto(&endpoint).expect("an address makes an issuer");
+        let key = self.key.unwrap_or_else(|| SigningKey::generate(Algorithm::ES384));
         let state = State {
             issuer: self.issuer.unwrap_or_else(own_name),
             endpoint,
@@ -290,10 +284,7 @@ impl TestIssuerBuilder {
             token: Endpoint::default(),
             management: Endpoint::default(),
             not_modified: AtomicU64::new(0),
-            keys: Mutex::new(KeyRing::new(match self.key {
-                Key::Generate(algorithm) => SigningKey::generate(algorithm),
-                Key::Given(key) => key,
-            })),
+            keys: Mutex::new(KeyRing::new(key)),
         };
         let issuer = TestIssuer(Arc::new(Inner { server, state: Arc::new(state) }));
         issuer.open()?;
