@@ -3,10 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use axum::response::{IntoResponse as _, Response};
-use http::{
-    StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
-};
+use http::{StatusCode, header::CONTENT_TYPE};
 use tokio::sync::watch;
 
 use super::TestIssuer;
@@ -50,12 +47,8 @@ impl Endpoint {
                     tokio::time::sleep(duration).await;
                     return honestly();
                 }
-                Fault::ServerError => {
-                    return text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error".into());
-                }
-                Fault::Status(status, body) => {
-                    return text(StatusCode::from_u16(status).expect("a status"), body);
-                }
+                Fault::ServerError => return text(500, "Internal Server Error".into()),
+                Fault::Status(status, body) => return text(status, body),
                 Fault::Response(response) => return response.into_response(),
                 // An error would mean that the issuer is gone, and this task with it.
                 Fault::Hang => drop(faults.changed().await),
@@ -64,9 +57,9 @@ impl Endpoint {
     }
 
     fn set(&self, fault: Fault) {
-        if let Fault::Status(status, _) = fault {
+        if let Fault::Status(code, _) = fault {
             // Here it fails the test, on the server's thread it would only cut the connection.
-            StatusCode::from_u16(status).expect("a status from 100 to 999");
+            status(code);
         }
         self.fault.send_replace(fault);
     }
@@ -81,10 +74,14 @@ impl Endpoint {
     }
 }
 
-fn text(status: StatusCode, body: String) -> Response {
+fn text(code: u16, body: String) -> Response {
     let content_type =
         if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
-    (status, [(CONTENT_TYPE, HeaderValue::from_static(content_type))], body).into_response()
+    (status(code), [(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).expect("a status from 100 to 999")
 }
 
 impl TestIssuer {
@@ -139,7 +136,7 @@ impl TestIssuer {
     /// stays stopped.
     pub fn recover(&self) {
         self.fault_all(&Fault::None);
-        self.state().keys().publish(None);
+        self.state().keys().published = None;
     }
 
     /// Closes the port and all connections: who connects is refused. The port stays reserved for

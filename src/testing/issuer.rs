@@ -152,7 +152,7 @@ impl State {
     }
 
     pub(super) fn mint(&self) -> TokenBuilder {
-        let key = self.keys().current();
+        let key = self.keys().current.clone();
         TokenBuilder::new(self.issuer.as_str(), key, Arc::clone(&self.clock), self.token_ttl)
     }
 }

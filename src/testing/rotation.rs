@@ -6,24 +6,16 @@ use crate::Algorithm;
 /// At most three keys are published: the one that signs, the next one, the previous one.
 #[derive(Debug)]
 pub(super) struct KeyRing {
-    current: SigningKey,
+    pub(super) current: SigningKey,
     next: Option<SigningKey>,
     previous: Option<SigningKey>,
     /// Served instead of the keys above.
-    published: Option<String>,
+    pub(super) published: Option<String>,
 }
 
 impl KeyRing {
     pub(super) const fn new(current: SigningKey) -> Self {
         Self { current, next: None, previous: None, published: None }
-    }
-
-    pub(super) fn current(&self) -> SigningKey {
-        self.current.clone()
-    }
-
-    pub(super) fn publish(&mut self, json: Option<String>) {
-        self.published = json;
     }
 
     /// The body of the key set, the keys in Logto's order.
@@ -95,7 +87,7 @@ impl TestIssuer {
     /// Serves this body as the key set, whatever it is, until [`recover`](Self::recover); the
     /// issuer's keys sign as before.
     pub fn publish(&self, json: impl Into<String>) {
-        self.state().keys().publish(Some(json.into()));
+        self.state().keys().published = Some(json.into());
     }
 
     /// The body of the key set as it is published now.
@@ -107,7 +99,7 @@ impl TestIssuer {
     /// The key that signs now.
     #[must_use]
     pub fn signing_key(&self) -> SigningKey {
-        self.state().keys().current()
+        self.state().keys().current.clone()
     }
 
     /// The `kid` of the key that signs now.
