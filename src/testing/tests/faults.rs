@@ -42,7 +42,7 @@ async fn an_outage_ends() {
 #[tokio::test]
 async fn a_stopped_server_refuses_connections_and_comes_back_on_its_port() {
     let (issuer, ..) = start().await;
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = client();
     for _ in 0..3 {
         client.get(issuer.jwks_uri()).send().await.unwrap().bytes().await.unwrap();
         issuer.stop();
@@ -90,7 +90,7 @@ async fn slow_is_slow_and_right() {
 async fn the_last_handle_closes_the_port() {
     let (issuer, ..) = start().await;
     let (endpoint, uri, other) = (issuer.endpoint(), issuer.jwks_uri(), issuer.clone());
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = client();
     drop(issuer);
     assert_eq!(client.get(&uri).send().await.unwrap().status(), 200);
     drop(other);

@@ -3,12 +3,10 @@
 use super::*;
 
 async fn get(issuer: &TestIssuer, etag: Option<&str>) -> Response {
-    let client = Client::builder().no_proxy().build().unwrap();
-    let request = client.get(issuer.jwks_uri());
-    let request = match etag {
-        Some(etag) => request.header(header::IF_NONE_MATCH, etag),
-        None => request,
-    };
+    let mut request = client().get(issuer.jwks_uri());
+    if let Some(etag) = etag {
+        request = request.header(header::IF_NONE_MATCH, etag);
+    }
     request.send().await.unwrap()
 }
 
@@ -37,11 +35,8 @@ async fn it_is_answered_as_logto_does() {
 async fn the_etag_is_logtos() {
     let (issuer, ..) = start().await;
     for name in ["jwks-gzip", "jwks-two-keys"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("tests/fixtures/logto-captures/jwks/{name}.http"));
-        let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
-        let (head, body) = text.split_once("\n\n").unwrap();
-        issuer.publish(body.trim());
+        let (head, body) = captured(&format!("jwks/{name}"));
+        issuer.publish(body);
         let response = get(&issuer, None).await;
         let etag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
         assert!(head.contains(&format!("ETag: {etag}\n")), "{name}: {etag}");
@@ -53,9 +48,8 @@ async fn the_etag_is_logtos() {
 #[tokio::test]
 async fn discovery_follows_the_host_and_the_issuer_does_not() {
     let (issuer, ..) = start().await;
-    let client = Client::builder().no_proxy().build().unwrap();
     let url = format!("{}/.well-known/openid-configuration", issuer.issuer());
-    let request = client.get(url).header(header::HOST, "logto:3001");
+    let request = client().get(url).header(header::HOST, "logto:3001");
     let metadata: Value = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(metadata["issuer"], issuer.issuer().as_str());
     assert_eq!(metadata["jwks_uri"], "http://logto:3001/oidc/jwks");

@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 use super::{Fault, ManualClock, SigningKey, TestApp, TestIssuer, TokenBuilder};
 use crate::{Algorithm, AuthErrorKind, InvalidToken, TokenKind, TrustedIssuer, Validator};
 
-const SHOPPING: &str = "https://shopping.api";
-const SCOPES: [&str; 2] = ["read:products", "write:products"];
-
 async fn start() -> (TestIssuer, Validator, ManualClock) {
     let clock = ManualClock::default();
     let issuer = TestIssuer::builder().clock(clock.clone()).start().await.unwrap();
@@ -36,3 +33,19 @@ async fn is_unavailable(validator: &Validator, token: &str) -> bool {
     let verdict = validator.validate(token).await;
     verdict.is_err_and(|error| matches!(error.kind(), AuthErrorKind::KeysUnavailable(_)))
 }
+
+/// Status line and headers, and the body, of a captured answer.
+fn captured(name: &str) -> (String, String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logto-captures");
+    let path = folder.join(name).with_extension("http");
+    let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+    let (head, body) = text.split_once("\n\n").unwrap();
+    (head.into(), body.trim().into())
+}
+
+fn client() -> Client {
+    Client::builder().no_proxy().build().unwrap()
+}
+
+const SHOPPING: &str = "https://shopping.api";
+const SCOPES: [&str; 2] = ["read:products", "write:products"];

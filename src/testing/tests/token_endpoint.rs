@@ -26,7 +26,7 @@ impl Logto {
             .start()
             .await
             .unwrap();
-        Self { issuer, client: Client::builder().no_proxy().build().unwrap() }
+        Self { issuer, client: client() }
     }
 
     fn post(&self, form: &[(&str, &str)]) -> RequestBuilder {
@@ -53,20 +53,15 @@ impl Logto {
 }
 
 /// Status, challenge and body of a captured answer.
-fn captured(name: &str) -> (u16, Option<String>, String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/logto-captures/token-endpoint")
-        .join(name)
-        .with_extension("http");
-    let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
-    let (head, body) = text.split_once("\n\n").unwrap();
+fn answer(name: &str) -> (u16, Option<String>, String) {
+    let (head, body) = captured(&format!("token-endpoint/{name}"));
     let status = head.lines().find_map(|line| line.strip_prefix("HTTP/1.1 ")).unwrap();
     let challenge = head.lines().find_map(|line| line.strip_prefix("WWW-Authenticate: "));
-    (status[..3].parse().unwrap(), challenge.map(str::to_owned), body.trim().into())
+    (status[..3].parse().unwrap(), challenge.map(str::to_owned), body)
 }
 
 async fn assert_as_captured(name: &str, logto: &Logto, request: RequestBuilder) {
-    let (status, challenge, body) = captured(name);
+    let (status, challenge, body) = answer(name);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), status, "{name}");
     let content_type = response.headers()[header::CONTENT_TYPE].to_str().unwrap();
@@ -105,7 +100,7 @@ async fn errors_are_the_captured_ones() {
     }
     logto.issuer.go_down();
     assert_as_captured("db-down-1", &logto, logto.post(&[id, app, resource])).await;
-    let (status, _, body) = captured("custom-claims-deny");
+    let (status, _, body) = answer("custom-claims-deny");
     logto.issuer.fault_token(Fault::Status(status, body.clone()));
     let response = logto.post(&[id, app, resource]).send().await.unwrap();
     assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (status, body));
@@ -127,7 +122,7 @@ async fn answers_have_the_captured_shape() {
         ("scope-only-ungranted", "read", vec![("resource", SHOPPING), ("scope", "write:products")]),
         ("ok-e-org-noscope", "both", vec![("organization_id", ORG)]),
     ] {
-        let (status, _, body) = captured(name);
+        let (status, _, body) = answer(name);
         assert_eq!(status, 200);
         let captured: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(shape(logto.ask(app, &form).await), shape(captured), "{name}");
@@ -208,7 +203,7 @@ async fn the_life_of_tokens_can_be_set() {
         .start()
         .await
         .unwrap();
-    let logto = Logto { issuer, client: Client::builder().no_proxy().build().unwrap() };
+    let logto = Logto { issuer, client: client() };
     let answer = logto.ask("app", &[("resource", SHOPPING)]).await;
     assert_eq!(answer["expires_in"], 60);
     let claims = logto.claims(SHOPPING, &answer).await;
