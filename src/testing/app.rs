@@ -17,9 +17,9 @@ use std::fmt;
 /// ```
 #[derive(Clone)]
 pub struct TestApp {
-    id: String,
-    secret: String,
-    expired: bool,
+    pub(super) id: String,
+    pub(super) secret: String,
+    pub(super) expired: bool,
     grants: Vec<Grant>,
 }
 
@@ -77,18 +77,6 @@ impl TestApp {
     pub const fn expired_secret(mut self) -> Self {
         self.expired = true;
         self
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) fn has_secret(&self, secret: &str) -> bool {
-        self.secret == secret
-    }
-
-    pub(super) const fn is_expired(&self) -> bool {
-        self.expired
     }
 
     pub(super) fn is_member_of(&self, organization: &str) -> bool {

@@ -14,7 +14,7 @@ use http::{
 use serde_json::Value;
 
 use super::{
-    TestApp,
+    TestApp, TokenBuilder,
     form::{self, Form},
     issuer::State,
     json::Members,
@@ -51,7 +51,7 @@ pub(super) fn grant(state: &State, headers: &HeaderMap, body: &[u8]) -> Result<M
         return Err(Refusal::not_a_member());
     }
     let resource = resource(state, &form)?;
-    let token = state.mint().client_id(app.id());
+    let token = TokenBuilder::new(state).client_id(&app.id);
     let token = match (resource, organization) {
         (Some(resource), None) => token.audience(resource),
         (Some(resource), Some(id)) => token.audience(resource).organization_id(id),
@@ -139,13 +139,13 @@ fn authenticate<'a>(
     let Some(id) = id else {
         return Err(Refusal::request("no client authentication mechanism provided"));
     };
-    let Some(app) = state.apps.iter().find(|app| app.id() == id) else {
+    let Some(app) = state.apps.iter().find(|app| app.id == id) else {
         return Err(Refusal::client(format!("invalid client {id}")));
     };
-    if !secret.is_some_and(|secret| app.has_secret(secret)) {
+    if secret != Some(app.secret.as_str()) {
         return Err(Refusal::wrong_secret(basic.is_some()));
     }
-    if app.is_expired() {
+    if app.expired {
         return Err(Refusal::request("client secret has expired"));
     }
     Ok(app)

@@ -118,12 +118,12 @@ impl TestIssuer {
     /// An access token to fill in: for `https://shopping.api`, of a machine, without scopes, good
     /// for the next hour.
     pub fn token(&self) -> TokenBuilder {
-        self.state().mint()
+        TokenBuilder::new(self.state())
     }
 
     /// An ID token of a user, signed with the same key: never to be taken for an access token.
     pub fn id_token(&self) -> TokenBuilder {
-        self.state().mint().into_id_token()
+        TokenBuilder::new(self.state()).into_id_token()
     }
 
     /// What Logto gives a user's application that asked for no `resource`: 43 characters, no JWT.
@@ -149,11 +149,6 @@ impl TestIssuer {
 impl State {
     pub(super) fn keys(&self) -> MutexGuard<'_, KeyRing> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn mint(&self) -> TokenBuilder {
-        let key = self.keys().current.clone();
-        TokenBuilder::new(self.issuer.as_str(), key, Arc::clone(&self.clock), self.token_ttl)
     }
 }
 

@@ -44,8 +44,8 @@ fn page(state: &State, query: &str) -> Response {
     let shown = shown.map(|app| {
         Members::from_iter([
             ("tenantId", "default"),
-            ("id", app.id()),
-            ("name", app.id()),
+            ("id", &app.id),
+            ("name", &app.id),
             ("type", "MachineToMachine"),
         ])
     });

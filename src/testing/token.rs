@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     SigningKey, TestIssuer,
+    issuer::State,
     json::{Members, base64url},
 };
 use crate::{Clock, issuer::ORGANIZATION_AUDIENCE};
@@ -62,23 +63,18 @@ enum Signature {
 }
 
 impl TokenBuilder {
-    pub(super) fn new(
-        issuer: &str,
-        key: SigningKey,
-        clock: Arc<dyn Clock>,
-        lifetime: Duration,
-    ) -> Self {
+    pub(super) fn new(state: &State) -> Self {
         Self {
-            issuer: issuer.into(),
-            key,
-            clock,
+            issuer: state.issuer.as_str().into(),
+            key: state.keys().current.clone(),
+            clock: Arc::clone(&state.clock),
             is_id_token: false,
             audience: "https://shopping.api".into(),
             organization_id: None,
             scope: None,
             client_id: "test-application".into(),
             subject: None,
-            lifetime,
+            lifetime: state.token_ttl,
             expired: false,
             header: Vec::new(),
             claims: Vec::new(),
