@@ -40,6 +40,7 @@ fn page(state: &State, query: &str) -> Response {
     else {
         return error(StatusCode::BAD_REQUEST, "guard.invalid_pagination", "Invalid pagination.");
     };
+    let total = state.apps.len();
     let shown = state.apps.iter().skip((page - 1).saturating_mul(page_size)).take(page_size);
     let shown = shown.map(|app| {
         Members::from_iter([
@@ -50,11 +51,13 @@ fn page(state: &State, query: &str) -> Response {
         ])
     });
     let body = serde_json::to_string(&shown.collect::<Vec<_>>()).expect("strings are JSON");
-    // As in Logto, the address in `Link` lacks `/api`.
-    let next = format!("{}/applications?page={}&page_size={page_size}", state.endpoint, page + 1);
-    let link = format!("<{next}>; rel=\"next\"");
-    let headers = [(LINK.as_str(), link), ("total-number", state.apps.len().to_string())];
-    ([(CONTENT_TYPE, JSON)], headers, body).into_response()
+    let next = (page.saturating_mul(page_size) < total).then(|| {
+        // As in Logto, the address lacks `/api`.
+        let url =
+            format!("{}/applications?page={}&page_size={page_size}", state.endpoint, page + 1);
+        [(LINK, format!("<{url}>; rel=\"next\""))]
+    });
+    ([(CONTENT_TYPE, JSON)], [("total-number", total.to_string())], next, body).into_response()
 }
 
 /// Logto's own errors instead of an empty body.

@@ -244,12 +244,17 @@ impl TokenBuilder {
     fn payload_json(&self) -> String {
         let now = self.clock.unix_time().as_secs();
         let lifetime = self.lifetime.as_secs();
-        let issued = if self.expired { now.saturating_sub(lifetime + HOUR) } else { now };
+        let (issued, expires) = if self.expired {
+            let expired = now.saturating_sub(HOUR);
+            (expired.saturating_sub(lifetime), expired)
+        } else {
+            (now, now.saturating_add(lifetime))
+        };
         let subject = self.subject.as_ref().unwrap_or(&self.client_id);
         let mut claims = if self.is_id_token {
-            self.id_claims(subject, issued, issued + lifetime)
+            self.id_claims(subject, issued, expires)
         } else {
-            self.access_claims(subject, issued, issued + lifetime)
+            self.access_claims(subject, issued, expires)
         };
         for (name, value) in &self.claims {
             claims.edit(name, value.clone());

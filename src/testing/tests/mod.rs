@@ -2,6 +2,7 @@
 
 mod faults;
 mod key_set;
+mod management;
 mod token_endpoint;
 mod tokens;
 

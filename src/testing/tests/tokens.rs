@@ -99,6 +99,7 @@ async fn each_wrong_token_is_refused_for_its_reason() {
     refused!(token().without_header("typ"), InvalidToken::Type(None));
     refused!(issuer.id_token(), InvalidToken::Type(Some(_)));
     refused!(token().expired(), InvalidToken::Expired { .. });
+    refused!(token().lifetime(Duration::MAX).expired(), InvalidToken::Expired { .. });
     refused!(token().claim("nbf", 1_795_342_900), InvalidToken::NotYetValid { .. });
     refused!(token().audience("https://other.api"), InvalidToken::Audience { .. });
     refused!(token().management_api(), InvalidToken::Audience { .. });
