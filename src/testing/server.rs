@@ -22,7 +22,7 @@ pub(super) struct Server {
 
 enum Port {
     Open(#[expect(dead_code, reason = "held for its Drop")] Serving),
-    /// Bound and not listening: connections are refused, and nobody else gets the port.
+    /// Bound and not listening: connections are refused, and who binds any free port gets another.
     Closed(TcpSocket),
     Lost,
 }
@@ -98,13 +98,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 
 fn serve(socket: TcpSocket, router: Router) -> io::Result<Serving> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let context = runtime.enter();
-    let listener = socket.listen(BACKLOG);
-    drop(context);
-    let listener = match listener {
+    let listening = {
+        let _context = runtime.enter();
+        socket.listen(BACKLOG)
+    };
+    let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            // In a test's own runtime this one must not be dropped as usual: that would wait.
+            // To drop it as usual would wait, and panic inside a test's own runtime.
             runtime.shutdown_background();
             return Err(error);
         }
