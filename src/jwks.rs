@@ -362,7 +362,10 @@ impl Errand for Refresh {
     type News = ();
 
     async fn fetch(&self) -> Result<Fetched, KeysError> {
-        let shared = &self.shared;
+        let Self { shared, number } = self;
+        if !shared.lock().flights.is_latest(*number) {
+            return Err(KeysError::new("the fetch came too late: another has taken its place"));
+        }
         let Some(remote) = &shared.source else { return Err(KeysError::new("a static key set")) };
         let held = shared.snapshot.load_full();
         let etag = held.as_ref().and_then(|held| held.etag.as_ref());

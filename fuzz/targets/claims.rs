@@ -3,10 +3,11 @@
 
 #![no_main]
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json, value::RawValue};
 use tower_logto::{
     AccessToken, Algorithm, AuthErrorKind, InvalidToken, Issuer, TokenKind, TrustedIssuer,
@@ -36,26 +37,57 @@ fuzz_target!(|payload: &[u8]| {
     let token = format!("{signed}.{}", base64(&key.sign(signed.as_bytes())));
     let reading = Reading::of(payload);
     match validator.try_validate(&token).expect("the keys are static") {
-        Ok(token) => reading.expect("a JSON object").agrees_with(&token),
+        Ok(token) => reading.expect("a JSON object, each member once").agrees_with(&token),
         Err(error) => {
             let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
             let good = reading.is_some_and(|reading| reading.is_good());
-            // A map forgets that a member stood there twice.
+            // More than 64 members, or 16 KiB.
             let stricter = matches!(reason, InvalidToken::Members | InvalidToken::Oversized);
             assert!(!good || stricter, "refused, but good: {reason}");
         }
     }
 });
 
-/// The claims, each read by itself; the last one where there are several of a name.
+/// The members of an object, in their order.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// The claims, each read by itself.
 struct Reading(HashMap<String, Value>);
 
 impl Reading {
+    /// `None` where it is no object, or a member stands there twice.
     fn of(payload: &[u8]) -> Option<Self> {
-        let members = serde_json::from_slice::<HashMap<String, &RawValue>>(payload).ok()?;
+        let Members(members) = serde_json::from_slice(payload).ok()?;
+        let count = members.len();
         // A claim that `Value` cannot hold (1e400, half a surrogate pair) is there, but no value.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
-        Some(Self(members.iter().map(|(name, raw)| (name.clone(), value(raw))).collect()))
+        let claims: HashMap<_, _> =
+            members.into_iter().map(|(name, raw)| (name, value(raw))).collect();
+        (claims.len() == count).then_some(Self(claims))
     }
 
     fn text(&self, claim: &str) -> Option<&str> {
