@@ -28,6 +28,9 @@ use crate::{
 /// added after `.route_layer(…)`, and a fallback, are not covered by it; an extractor in the
 /// handler's signature then answers 500 instead of letting the request in.
 ///
+/// Keys are fetched on the tokio runtime of the request that needs them, which wants its I/O and its
+/// timer on; everything else asks for no runtime.
+///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
 /// use tower_logto::{AccessToken, AuthLayer, Issuer, Validator};
