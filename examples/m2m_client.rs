@@ -1,8 +1,8 @@
 //! A service that calls others: `cargo run --example m2m_client`.
 //!
 //! Without `LOGTO_ENDPOINT` it brings its own Logto and its own shop, in-process. With it,
-//! `LOGTO_APP_ID`, `LOGTO_APP_SECRET` and `LOGTO_RESOURCE` it gets tokens from that tenant, and
-//! calls the shop at `SHOPPING_API_URL` (such as the example `shopping_api`, run with the same
+//! `LOGTO_APP_ID` and `LOGTO_APP_SECRET` it gets tokens from that tenant, for `LOGTO_RESOURCE` or
+//! `https://shopping.api`, and calls the shop at `SHOPPING_API_URL` (such as the example `shopping_api`, run with the same
 //! `LOGTO_ENDPOINT`). `LOGTO_ORGANIZATION_ID` names an organization that the app is a member of.
 
 #[path = "shopping_api/api.rs"]
@@ -135,7 +135,8 @@ impl World {
         })
     }
 
-    /// A tenant of Logto Cloud has a Management API of its own name, a self-hosted Logto has not.
+    /// A tenant of Logto Cloud has a Management API of its own name, a self-hosted Logto has not; at
+    /// a domain of its own it would be `TokenRequest::management_api` with the tenant's id.
     fn management_api(&self) -> TokenRequest {
         let host = self.endpoint.strip_prefix("https://").unwrap_or_default();
         match host.trim_end_matches('/').strip_suffix(".logto.app") {

@@ -241,8 +241,9 @@ impl fmt::Display for AuthError {
             AuthErrorKind::InvalidToken(reason) => reason.fmt(f),
             AuthErrorKind::InsufficientScope(required) => write!(
                 f,
-                "the token lacks scope: {required} demanded; assign the permission to a role of \
-                 the user or app, and ask for it in the token request"
+                "the token lacks scope: {} {required} demanded; assign the permission to a role \
+                 of the user or app, and ask for it in the token request",
+                required.demand()
             ),
             AuthErrorKind::WrongOrganization => f.write_str(
                 "the token is for no organization or for another one than the request's: ask Logto \
@@ -253,8 +254,9 @@ impl fmt::Display for AuthError {
             }
             AuthErrorKind::WrongKind(kind @ TokenKind::OrganizationResource) => write!(
                 f,
-                "{kind} does not open this route: a RequireOrganization guard outside this one (or \
-                 `token.in_organization(id)?`) would let it in, `.any_kind()` would skip the check"
+                "{kind} does not open this route: unless the guard names another kind with \
+                 `.kind()`, a RequireOrganization guard outside this one (or \
+                 `token.in_organization(id)?`) would let it in; `.any_kind()` would skip the check"
             ),
             AuthErrorKind::WrongKind(kind @ TokenKind::OrganizationPermissions) => write!(
                 f,

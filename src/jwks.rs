@@ -404,7 +404,9 @@ impl State {
                 retry_after: failure.retry_at.saturating_sub(now),
                 cause: failure.cause.clone(),
             },
-            None => KeysUnavailable::at_once(KeysError::new("the keys were not fetched in time")),
+            None => {
+                KeysUnavailable::at_once(KeysError::timeout("the keys were not fetched in time"))
+            }
         }
     }
 }

@@ -74,7 +74,7 @@ impl AuthLayer {
     ///
     /// Needed only where a CORS layer stands inside this one; outside, it answers them itself. Every
     /// stranger can send such a request, so nothing but that CORS layer may answer it: a handler
-    /// that serves OPTIONS (`any(…)`, a proxy) would run without a token. Extractors refuse still.
+    /// that serves OPTIONS (`any(…)`, a proxy) would run without a token. Extractors refuse still, their `Option` forms do not.
     #[must_use]
     pub const fn allow_preflight(mut self) -> Self {
         self.allow_preflight = true;

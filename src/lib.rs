@@ -23,14 +23,16 @@
 //! | | status | challenge |
 //! |---|---|---|
 //! | no token | 401 | `Bearer`, without an error code |
-//! | two `Authorization` headers, malformed credentials | 400 | `invalid_request` |
+//! | two `Authorization` headers, malformed credentials, not exactly one organization header | 400 | `invalid_request` |
 //! | a token that is not to be trusted here | 401 | `invalid_token` |
 //! | a good token without the scopes, of the wrong kind or organization | 403 | `insufficient_scope` |
 //! | the issuer's keys cannot be had | 503 | none; `Retry-After` |
-//! | a guard without a layer around it | 500 | none; logged as an error |
+//! | a guard without a layer around it, a path parameter that the route does not have | 500 | none; logged as an error |
 //!
-//! A gRPC caller gets the `grpc-status` that belongs to it. The reason, and what to do about it,
-//! stands in the log at debug (`RUST_LOG=tower_logto=debug`); the caller never reads it.
+//! A gRPC caller that the layer or a guard on the route refuses gets the `grpc-status` that belongs
+//! to it; handlers and their extractors answer HTTP, and [`AuthError::grpc_status`] is for a
+//! `tonic::Status` there. The reason, and what to do about it, stands in the log at debug
+//! (`RUST_LOG=tower_logto=debug`); the caller never reads it.
 //!
 //! # Calling other services
 //! A [`TokenClient`] gets the tokens of a machine-to-machine application, [`BearerLayer`] attaches

@@ -50,7 +50,8 @@ pub enum InvalidToken {
     NotAJwt,
     /// The named part is not what RFC 7515 and RFC 7519 ask for.
     Malformed(&'static str),
-    /// An object of the token has the same member twice, or more than 64 of them.
+    /// The header or the payload has the same member twice, or more than 64 of them; objects inside
+    /// them are not looked at.
     Members,
     /// `alg` is not in the issuer's allow-list.
     Algorithm(Excerpt),
@@ -80,12 +81,12 @@ pub enum InvalidToken {
     MalformedClaim(&'static str),
     /// `exp` has passed, the clock tolerance included.
     Expired {
-        /// How long ago.
+        /// How long since `exp` itself.
         ago: Duration,
     },
     /// `nbf` has not come yet, the clock tolerance included.
     NotYetValid {
-        /// How long until it does.
+        /// How long until `nbf` itself.
         wait: Duration,
     },
     /// A `cnf` claim: the token is bound to a key, and not for use as a plain bearer token.
@@ -177,13 +178,14 @@ impl fmt::Display for InvalidToken {
             Self::MalformedClaim(claim) => write!(f, "the claim {claim} has the wrong form"),
             Self::Expired { ago } => write!(
                 f,
-                "expired {} s ago (exp plus clock tolerance): ask Logto for a new one; if it is \
+                "exp was {} s ago, more than the clock tolerance: ask Logto for a new one; if it is \
                  fresh, compare this machine's clock with Logto's",
                 ago.as_secs()
             ),
             Self::NotYetValid { wait } => write!(
                 f,
-                "not valid for another {} s (nbf): compare this machine's clock with Logto's",
+                "nbf is in {} s, more than the clock tolerance: compare this machine's clock with \
+                 Logto's",
                 wait.as_secs()
             ),
             Self::SenderConstrained => f.write_str(
@@ -202,7 +204,16 @@ impl fmt::Display for InvalidToken {
             Self::CustomClaims(missed) => {
                 write!(f, "the claims lack the shape the handler asks for: {missed}")
             }
-            Self::Oversized | Self::Critical | Self::Signature => f.write_str(self.for_caller()),
+            Self::Oversized => f.write_str(
+                "the token is larger than ValidatorBuilder::max_token_size, 16 KiB by default",
+            ),
+            Self::Critical => {
+                f.write_str("a crit header (RFC 7515 §4.1.11): no extension is understood here")
+            }
+            Self::Signature => f.write_str(
+                "the signature does not verify with the issuer's key: the token was changed, or \
+                 signed with another key under this kid",
+            ),
         }
     }
 }

@@ -95,8 +95,8 @@ impl fmt::Debug for ScopeSet<'_> {
 /// [`RequireOrganization`](crate::RequireOrganization) (or
 /// [`AccessToken::in_organization`](crate::AccessToken::in_organization)) has tied to the
 /// request's organization: a scope that an organization's role gave must not open a route for
-/// everybody. An organization permission token is let in only where it is named by
-/// [`kind`](Self::kind).
+/// everybody. An organization permission token is let in only where [`kind`](Self::kind) or
+/// [`any_kind`](Self::any_kind) names it.
 ///
 /// ```
 /// use tower_logto::{RequiredScopes, ScopeSet, TokenKind};
@@ -204,6 +204,14 @@ impl RequiredScopes {
             return Some("");
         }
         self.iter().find(|scope| !is_scope_token(scope))
+    }
+
+    /// For the operator, in front of the scopes.
+    pub(crate) const fn demand(&self) -> &'static str {
+        match self.rule {
+            Rule::All => "all of",
+            Rule::Any => "one of",
+        }
     }
 
     fn new<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>, rule: Rule) -> Self {

@@ -77,7 +77,7 @@ pub(crate) enum Audiences {
     Several(Box<[Span]>),
 }
 
-/// A range of bytes of a text that begins with `{`, so that none ends at 0; an absent one costs no
+/// A range of bytes of a text that begins with `{` or white space, so that none ends at 0; an absent one costs no
 /// further byte in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {

@@ -110,7 +110,7 @@ impl Validator {
         verdict.map_err(|kind| self.refuse(kind))
     }
 
-    /// Fetches the keys of every issuer now, so that the first request need not wait.
+    /// Fetches the keys of every issuer now, on a tokio runtime: the first request need not wait.
     ///
     /// # Errors
     /// What the first failing fetch met. The validator works all the same, and will try again.

@@ -22,7 +22,7 @@ use crate::{
 /// The tokens of one application.
 pub(crate) struct TokenCache {
     pub(crate) endpoint: TokenEndpoint,
-    /// How long before expiry a token is refreshed; `None`: see [`margin`].
+    /// How long before expiry a token is refreshed; `None`: see [`TokenCache::margin`].
     refresh_margin: Option<Duration>,
     pub(crate) clock: Arc<dyn Clock>,
     entries: Cache<Arc<TokenRequest>, Arc<Entry>>,

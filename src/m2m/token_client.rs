@@ -188,7 +188,8 @@ impl TokenClientBuilder {
         self
     }
 
-    /// How long a token request may take in all; 10 s by default.
+    /// How long a token request, and each attempt of a [`ManagementApi`](crate::ManagementApi) call
+    /// with these tokens, may take in all; 10 s by default, 100 ms to 5 min.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -207,7 +208,7 @@ impl TokenClientBuilder {
     }
 
     /// How many kinds of token are kept, the least recently used ones giving way; 1,000 by
-    /// default. With tokens per organization, as many as there are organizations in use.
+    /// default, at least 1. With tokens per organization, as many as there are organizations in use.
     #[must_use]
     pub const fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;

@@ -78,7 +78,7 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
             "compare this machine's clock with Logto's",
         ),
         (text(token().organization_id("acme")), "RequireOrganization guard"),
-        (text(token().scopes(["b"])), "lacks scope: a demanded"),
+        (text(token().scopes(["b"])), "lacks scope: all of a demanded"),
         (text(token().kid("nobody's")), "no usable key with kid"),
     ] {
         log.take();
