@@ -33,8 +33,8 @@ pub(crate) struct Flights<News> {
 #[derive(Debug)]
 pub(crate) struct Flight<News> {
     pub(crate) number: u64,
-    /// From then on it counts for nothing: a runtime that stands still neither ends its task nor
-    /// drops it.
+    /// From then on another may start, and this one then counts for nothing: a runtime that stands
+    /// still neither ends its task nor drops it.
     lost_at: Duration,
     pub(crate) landed: Arrival<News>,
 }

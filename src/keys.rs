@@ -61,7 +61,7 @@ impl KeySet {
         let document = serde_json::from_slice::<Document<'_>>(json).ok().filter(|_| is_object);
         let Some(Document { keys: entries }) = document else {
             return Err(KeysError::new(
-                "the answer is not a JWK Set (RFC 7517 §5): does jwks_uri point at Logto's /oidc/jwks?",
+                "not a JWK Set (RFC 7517 §5): is it what Logto answers at /oidc/jwks?",
             ));
         };
         if entries.len() > MAX_KEYS {

@@ -331,12 +331,7 @@ impl World {
     }
 
     async fn landed(&self) {
-        let keys = self.validator.keys();
-        let now = keys.0.clock.monotonic();
-        let flight = keys.0.lock().flights.current(now).map(|flight| flight.landed.clone());
-        if let Some(mut landed) = flight {
-            let _ = landed.wait_for(Option::is_some).await;
-        }
+        self.validator.keys().landed().await;
     }
 
     /// No task is left behind, and no more is remembered than there is room for.

@@ -10,6 +10,17 @@ const SHOP: &str = "https://shopping.api";
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
+impl KeyStore {
+    /// Waits until no refresh is under way.
+    pub(super) async fn landed(&self) {
+        let now = self.0.clock.monotonic();
+        let flight = self.0.lock().flights.current(now).map(|flight| flight.landed.clone());
+        if let Some(mut landed) = flight {
+            let _ = landed.wait_for(Option::is_some).await;
+        }
+    }
+}
+
 struct Stage {
     logto: TestIssuer,
     clock: ManualClock,
@@ -31,14 +42,8 @@ impl Stage {
         verdict.map_or_else(|error| error.status().as_u16(), |_| 200)
     }
 
-    /// Waits until no refresh is under way.
     async fn landed(&self) {
-        let keys = self.validator.keys();
-        let now = keys.0.clock.monotonic();
-        let flight = keys.0.lock().flights.current(now).map(|flight| flight.landed.clone());
-        if let Some(mut landed) = flight {
-            let _ = landed.wait_for(Option::is_some).await;
-        }
+        self.validator.keys().landed().await;
     }
 }
 
