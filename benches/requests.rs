@@ -14,7 +14,7 @@ use std::hint::black_box;
 use axum::{Router, extract::Request, routing::get};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tower::ServiceExt as _;
-use tower_logto::{AccessToken, Algorithm, AuthLayer, KeySet, Validator};
+use tower_logto::{AccessToken, Algorithm, AuthLayer, Validator, testing::KeySet};
 
 use crate::stage::{ES384, FOREIGN, ISSUED, JWKS, OTHER_JWKS, RS256, fixture};
 

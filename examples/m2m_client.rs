@@ -14,7 +14,8 @@ use std::{env, error::Error, process::ExitCode, time::Duration};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_logto::{
-    Issuer, ManagementApi, TokenClient, TokenRequest,
+    Issuer,
+    m2m::{ManagementApi, TokenClient, TokenRequest},
     testing::{TestApp, TestIssuer},
 };
 

@@ -10,9 +10,9 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    access_token::AccessToken,
     error::{AuthError, AuthErrorKind},
     scope::Requirement,
-    token::AccessToken,
 };
 
 /// The token of the request; 401 without one. `Option<AccessToken>` is `None` where
@@ -76,7 +76,7 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
 /// The guard is in the handler's signature, so no route can be added without it:
 ///
 /// ```
-/// use tower_logto::{Scoped, scopes};
+/// use tower_logto::{scopes, Scoped};
 ///
 /// scopes! {
 ///     /// Read the catalogue.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     algorithm::Algorithm,
     error::ConfigError,
-    fetch::{self, Transport},
+    url::{self, Transport},
 };
 
 /// An issuer identifier, the exact string of the `iss` claim (RFC 8414 §2, RFC 9068 §2.2).
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// let issuer = Issuer::logto("https://tenant.logto.app")?;
 /// assert_eq!(issuer.as_str(), "https://tenant.logto.app/oidc");
-/// # Ok::<(), tower_logto::ConfigError>(())
+/// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Issuer(Arc<str>);
@@ -28,7 +28,7 @@ impl Issuer {
     /// `endpoint`, when it is not an `http` or `https` URL without query, fragment and user, or
     /// already ends in `/oidc`.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
-        fetch::parse_url("endpoint", endpoint)?;
+        url::parse_url("endpoint", endpoint)?;
         let endpoint = endpoint.trim_end_matches('/');
         if endpoint.ends_with("/oidc") {
             return Err(ConfigError::new(
@@ -44,7 +44,7 @@ impl Issuer {
     /// # Errors
     /// `issuer`, when it is not an `http` or `https` URL without query, fragment and user.
     pub fn new(issuer: &str) -> Result<Self, ConfigError> {
-        fetch::parse_url("issuer", issuer)?;
+        url::parse_url("issuer", issuer)?;
         Ok(Self(issuer.into()))
     }
 
@@ -89,9 +89,9 @@ impl fmt::Debug for Issuer {
 ///     .audience("https://shopping.api")
 ///     .organizations()
 ///     .jwks_uri("http://logto:3001/oidc/jwks")
-///     .dangerously_allow_http(true);
-/// let validator = Validator::builder().issuer(trusted).build()?;
-/// # Ok::<(), tower_logto::ConfigError>(())
+///     .dangerously_allow_http();
+/// let validator = Validator::builder().trust(trusted).build()?;
+/// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct TrustedIssuer {
@@ -180,8 +180,8 @@ impl TrustedIssuer {
     /// Whoever can change that traffic can sign tokens: only inside a network you trust. The
     /// environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
     #[must_use]
-    pub const fn dangerously_allow_http(mut self, allow: bool) -> Self {
-        self.transport = if allow { Transport::AllowHttp } else { Transport::HttpsOrLoopback };
+    pub const fn dangerously_allow_http(mut self) -> Self {
+        self.transport = Transport::AllowHttp;
         self
     }
 
@@ -276,12 +276,12 @@ mod tests {
     fn settings_that_cannot_work_are_named() {
         let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
         let good = || TrustedIssuer::new(&issuer).audience("https://shopping.api");
-        let build = |trusted| crate::Validator::builder().issuer(trusted).build();
+        let build = |trusted| crate::Validator::builder().trust(trusted).build();
         build(good()).unwrap();
         build(TrustedIssuer::new(&issuer).organizations()).unwrap();
         build(good().jwks_uri("http://127.0.0.1:3001/jwks")).unwrap();
         build(good().jwks_uri("http://[::1]:3001/jwks")).unwrap();
-        build(good().jwks_uri("http://logto/jwks").dangerously_allow_http(true)).unwrap();
+        build(good().jwks_uri("http://logto/jwks").dangerously_allow_http()).unwrap();
         for (trusted, setting) in [
             (TrustedIssuer::new(&issuer), "audience"),
             (good().audience(""), "audience"),

@@ -7,7 +7,7 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::reason::InvalidToken;
+use crate::error::InvalidToken;
 
 /// An object's members, one by one.
 pub(crate) trait Members<'de> {
@@ -51,7 +51,7 @@ pub(crate) fn read_object<'de>(
     let outcome = deserializer.deserialize_map(object).and_then(|()| deserializer.end());
     match outcome {
         Ok(()) => Ok(()),
-        Err(_) if twice => Err(InvalidToken::Members),
+        Err(_) if twice => Err(InvalidToken::DuplicateMember),
         Err(_) => Err(InvalidToken::Malformed(complaint)),
     }
 }

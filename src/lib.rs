@@ -56,66 +56,45 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod access_token;
 mod algorithm;
 mod bearer;
-mod claims;
 mod clock;
-#[doc = include_str!("defaults.md")]
+#[doc = include_str!("docs/defaults.md")]
 pub mod defaults {}
-mod error;
+pub mod error;
+mod escape;
 #[cfg(feature = "axum")]
 mod extract;
-mod fetch;
-mod flight;
+mod http_client;
 mod issuer;
 mod json;
 mod jwks;
-mod jws;
-mod keys;
-mod layer;
+pub mod layer;
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod m2m;
-mod metadata;
-mod reason;
-mod require;
-mod response;
+mod resource_metadata;
 mod scope;
+mod single_flight;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-#[doc = include_str!("threat_model.md")]
+#[doc = include_str!("docs/threat_model.md")]
 pub mod threat_model {}
-mod token;
+mod url;
 mod validator;
-mod verified;
 
+pub use access_token::{AccessToken, Anonymous};
 pub use algorithm::Algorithm;
 pub use clock::Clock;
-pub use error::{AuthError, AuthErrorKind, ConfigError, KeysError, KeysUnavailable};
+pub use error::AuthError;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
-pub use keys::KeySet;
-pub use layer::{AuthLayer, AuthService};
-#[cfg(feature = "client")]
-#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
-pub use m2m::{
-    bearer_layer::{BearerLayer, BearerService},
-    issued_token::IssuedToken,
-    management::ManagementApi,
-    management_error::{ManagementError, ManagementErrorKind},
-    pages::Pages,
-    token_client::{TokenClient, TokenClientBuilder},
-    token_endpoint::ClientAuthentication,
-    token_error::{TokenRequestError, TokenRequestErrorKind},
-    token_request::TokenRequest,
-};
-pub use metadata::ProtectedResourceMetadata;
-pub use reason::{Excerpt, InvalidRequest, InvalidToken};
-pub use require::{Guarded, RequireOrganization, RequireScopes};
-pub use response::ResponseFuture;
+pub use layer::AuthLayer;
+pub use layer::{RequireOrganization, RequireScopes};
+pub use resource_metadata::ProtectedResourceMetadata;
 pub use scope::{RequiredScopes, Requirement, ScopeSet, TokenKind, is_scope_token};
-pub use token::{AccessToken, Anonymous};
 pub use validator::{Validator, ValidatorBuilder};

@@ -245,7 +245,7 @@ pub trait Requirement {
 /// or `for` a [`TokenKind`] says which tokens may bring them (see [`RequiredScopes`]).
 ///
 /// ```
-/// use tower_logto::{Requirement, scopes};
+/// use tower_logto::{scopes, Requirement};
 ///
 /// scopes! {
 ///     /// Read the catalogue.
@@ -303,7 +303,7 @@ macro_rules! scopes {
 /// Whether this is one scope-token: printable ASCII without space, `"` and `\` (RFC 6749 §3.3).
 ///
 /// ```
-/// use tower_logto::is_scope_token;
+/// use tower_logto::testing::is_scope_token;
 ///
 /// assert!(is_scope_token("read:products"));
 /// assert!(!is_scope_token("read products"));

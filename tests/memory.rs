@@ -91,7 +91,7 @@ async fn memory_is_bounded_whatever_the_key_server_says() {
     for (name, behaviour) in behaviours() {
         let hostile = Hostile::start();
         let trusted = logto.trusted(SHOP).jwks_uri(hostile.url());
-        let validator = Validator::builder().issuer(trusted).clock(clock.clone()).build().unwrap();
+        let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
         // The client and its certificates are there before anything is measured.
         hostile.answer(response("500 No", ""));
         validator.warm_up().await.unwrap_err();

@@ -52,7 +52,7 @@ impl Config {
             trusted = trusted.clock_tolerance(tolerance);
         }
         let mut builder = Validator::builder()
-            .issuer(trusted)
+            .trust(trusted)
             .realm("shopping")
             .resource_metadata(format!("{url}{}", self.metadata_path()));
         if let Some(cooldown) = self.cooldown {

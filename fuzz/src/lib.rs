@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use tower_logto::{Issuer, TrustedIssuer, Validator, ValidatorBuilder, testing::ManualClock};
+use tower_logto::{testing::ManualClock, Issuer, TrustedIssuer, Validator, ValidatorBuilder};
 
 macro_rules! fixture {
     ($path:literal) => {
@@ -43,7 +43,7 @@ pub const GENUINE: [&str; 16] = [
 pub fn validator(builder: ValidatorBuilder) -> Validator {
     let issuer = Issuer::new(ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(JWKS);
-    builder.issuer(trusted).clock(ManualClock::at(NOW)).build().unwrap()
+    builder.trust(trusted).clock(ManualClock::at(NOW)).build().unwrap()
 }
 
 /// Whether Logto signed this: an ECDSA signature has a second valid form, so it is not compared.

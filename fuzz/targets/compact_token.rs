@@ -10,7 +10,7 @@ use tower_logto_fuzz::{is_genuine, validator};
 
 static CACHED: LazyLock<Validator> = LazyLock::new(|| validator(Validator::builder()));
 static UNCACHED: LazyLock<Validator> =
-    LazyLock::new(|| validator(Validator::builder().verified_tokens(0)));
+    LazyLock::new(|| validator(Validator::builder().token_cache_capacity(0)));
 
 fuzz_target!(|token: &str| {
     let verdict = |validator: &Validator| {

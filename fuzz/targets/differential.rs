@@ -13,7 +13,7 @@ use jsonwebtoken::{
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use tower_logto::{Algorithm, KeySet};
+use tower_logto::{testing::KeySet, Algorithm};
 use tower_logto_fuzz::JWKS;
 
 const ALGORITHMS: [Algorithm; 4] =

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use tower_logto::{Algorithm, InvalidToken, KeySet};
+use tower_logto::{error::InvalidToken, testing::KeySet, Algorithm};
 
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::ES256,
@@ -36,9 +36,9 @@ fuzz_target!(|bytes: &[u8]| {
                 assert!(
                     matches!(
                         reason,
-                        InvalidToken::Signature
+                        InvalidToken::BadSignature
                             | InvalidToken::UnknownKey(_)
-                            | InvalidToken::KeyAlgorithm(_)
+                            | InvalidToken::KeyAlgorithmMismatch(_)
                             | InvalidToken::AmbiguousKey
                     ),
                     "{reason:?}"
@@ -58,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
     }));
     let with_good = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS).unwrap();
     let found = with_good.verify(Some(GOOD), Algorithm::ES384, b"", b"");
-    assert_eq!(found, Err(InvalidToken::Signature));
+    assert_eq!(found, Err(InvalidToken::BadSignature));
     assert_eq!(with_good.len(), without_good.map_or(0, |keys| keys.len()) + 1);
 });
 

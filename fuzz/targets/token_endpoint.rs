@@ -15,10 +15,7 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
-use tower_logto::{
-    IssuedToken, TokenClient, TokenRequest, TokenRequestError, TokenRequestErrorKind,
-    testing::{Fault, ManualClock, TestIssuer},
-};
+use tower_logto::{m2m::{IssuedToken, TokenClient, TokenRequest, TokenRequestError, TokenRequestErrorKind}, testing::{Fault, ManualClock, TestIssuer}};
 use tower_logto_fuzz::NOW;
 
 const SECRET: &str = "mXn2K9rT4vQ8wY6zB1cD3fG5hJ7";
@@ -33,10 +30,10 @@ struct Stage {
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let logto = runtime.block_on(TestIssuer::start());
+    let logto = runtime.block_on(TestIssuer::start()).unwrap();
     let tokens = TokenClient::builder(&logto.issuer(), "app", SECRET)
         .clock(ManualClock::at(NOW))
-        .max_entries(10)
+        .token_cache_capacity(10)
         .build()
         .unwrap();
     Stage { runtime, logto, tokens }

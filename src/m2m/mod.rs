@@ -1,12 +1,12 @@
 //! Machine-to-machine: access tokens for services that call others. How it works, and why so.
 //!
 //! # A token
-//! A [`TokenClient`](crate::TokenClient) knows one machine-to-machine application of Logto. What a
+//! A [`TokenClient`](crate::m2m::TokenClient) knows one machine-to-machine application of Logto. What a
 //! token is for, its scopes and its organization stand in a
-//! [`TokenRequest`](crate::TokenRequest):
+//! [`TokenRequest`](crate::m2m::TokenRequest):
 //!
 //! ```no_run
-//! use tower_logto::{Issuer, TokenClient, TokenRequest};
+//! use tower_logto::{m2m::{TokenClient, TokenRequest}, Issuer};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let issuer = Issuer::logto("https://tenant.logto.app")?;
@@ -22,8 +22,8 @@
 //! # }
 //! ```
 //!
-//! Under a tower HTTP client (hyper-util, tonic), [`BearerLayer`](crate::BearerLayer) does it for
-//! every request. [`ManagementApi`](crate::ManagementApi) is Logto's own API, for your types.
+//! Under a tower HTTP client (hyper-util, tonic), [`BearerLayer`](crate::m2m::BearerLayer) does it for
+//! every request. [`ManagementApi`](crate::m2m::ManagementApi) is Logto's own API, for your types.
 //!
 //! # What it costs
 //! Logto Cloud bills tokens, so they are shared: one entry per kind of request, whatever the order
@@ -37,10 +37,10 @@
 //! endpoint is asked after 250 ms, doubling to 30 s, or when its `Retry-After` says. What only a
 //! person can put right (`invalid_client`, `invalid_target`, `access_denied`, a missing role) is
 //! asked again after 10 s, doubling to 5 min: whoever puts it right need not restart the service.
-//! A caller that has to wait does so for the [timeout](crate::TokenClientBuilder::timeout), 10 s.
+//! A caller that has to wait does so for the [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::TokenClient::invalidate) drops that very token, not its successor. If the
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) drops that very token, not its successor. If the
 //! successor is refused as well, another one would not help: it is kept for 10 s, doubling to
 //! 10 min, however many answers of 401 come. A service that refuses everything, for a wrong
 //! audience say, costs a dozen tokens an hour instead of one per request.
@@ -49,7 +49,7 @@
 //! Logto answers 200 and leaves them out. The token would be refused later, by another service,
 //! whose 403 says nothing about roles in Logto; so it is an error here, which names the scopes and
 //! what to do. Asking is requiring: that is the default. Where less will do, there is
-//! [`optional_scopes`](crate::TokenRequest::optional_scopes). A refresh that brings fewer scopes
+//! [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes). A refresh that brings fewer scopes
 //! than are required is a failed one: the old token serves as long as it lives.
 //!
 //! # Connections
@@ -63,14 +63,20 @@
 //! # Not supported
 //! Other grants, `private_key_jwt`, DPoP, discovery, generated types of the Management API.
 
-mod answer;
-pub(crate) mod bearer_layer;
-pub(crate) mod issued_token;
-pub(crate) mod management;
-pub(crate) mod management_error;
-pub(crate) mod pages;
-mod token_cache;
-pub(crate) mod token_client;
-pub(crate) mod token_endpoint;
-pub(crate) mod token_error;
-pub(crate) mod token_request;
+mod cache;
+mod client;
+mod endpoint;
+mod error;
+mod headers;
+mod layer;
+mod management;
+mod request;
+mod token;
+
+pub use client::{TokenClient, TokenClientBuilder};
+pub use endpoint::ClientAuthentication;
+pub use error::{TokenRequestError, TokenRequestErrorKind};
+pub use layer::{BearerLayer, BearerService};
+pub use management::{ManagementApi, ManagementError, ManagementErrorKind, Pages};
+pub use request::TokenRequest;
+pub use token::IssuedToken;

@@ -11,7 +11,7 @@ use crate::Clock;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_logto::{Clock, testing::ManualClock};
+/// use tower_logto::{testing::ManualClock, Clock};
 ///
 /// let clock = ManualClock::at(1_795_342_800);
 /// clock.advance(Duration::from_secs(60));

@@ -109,7 +109,7 @@ impl TestIssuer {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let issuer = TestIssuer::start().await;
+    /// let issuer = TestIssuer::start().await?;
     /// let validator = issuer.validator("https://shopping.api")?;
     /// issuer.fault_jwks(Fault::Status(404, "no such tenant".into()));
     /// let refusal = validator.validate(&issuer.token().build()).await.unwrap_err();

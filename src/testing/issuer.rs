@@ -7,11 +7,18 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    SigningKey, TestApp, TokenBuilder, endpoint, faults::Endpoint, grant::ORGANIZATIONS_RESOURCE,
-    rotation::KeyRing, server::Server, token::opaque,
+use crate::{
+    Algorithm, Clock, Issuer, TrustedIssuer, Validator,
+    clock::SystemClock,
+    error::ConfigError,
+    testing::{
+        SigningKey, TestApp, TokenBuilder,
+        faults::Endpoint,
+        rotation::KeyRing,
+        server::{Server, endpoints, grant::ORGANIZATIONS_RESOURCE},
+        token::opaque,
+    },
 };
-use crate::{Algorithm, Clock, ConfigError, Issuer, TrustedIssuer, Validator, clock::SystemClock};
 
 /// A Logto on a port of 127.0.0.1: discovery, key set, token endpoint, and tokens without HTTP.
 ///
@@ -23,7 +30,7 @@ use crate::{Algorithm, Clock, ConfigError, Issuer, TrustedIssuer, Validator, clo
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let issuer = TestIssuer::start().await;
+/// let issuer = TestIssuer::start().await?;
 /// let validator = issuer.validator("https://shopping.api")?;
 ///
 /// let token = issuer.token().audience("https://shopping.api").scopes(["read:products"]).build();
@@ -64,10 +71,10 @@ impl TestIssuer {
 
     /// Starts on any free port, with an ES384 key and the system's clock.
     ///
-    /// # Panics
-    /// When it cannot be started: a test that needs it has failed.
-    pub async fn start() -> Self {
-        Self::builder().start().await.expect("a test issuer starts on 127.0.0.1")
+    /// # Errors
+    /// If no port of 127.0.0.1 can be opened.
+    pub async fn start() -> io::Result<Self> {
+        Self::builder().start().await
     }
 
     /// For a port, a clock, applications.
@@ -112,7 +119,7 @@ impl TestIssuer {
     /// When the audience is none that a validator takes.
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.state().clock));
-        Validator::builder().issuer(self.trusted(audience)).clock(clock).build()
+        Validator::builder().trust(self.trusted(audience)).clock(clock).build()
     }
 
     /// An access token to fill in: for `https://shopping.api`, of a machine, without scopes, good
@@ -142,7 +149,7 @@ impl TestIssuer {
 
     pub(super) fn open(&self) -> io::Result<()> {
         let management = self.validator(Self::MANAGEMENT_API).expect("the kit's own settings work");
-        self.0.server.open(endpoint::router(&self.0.state, management))
+        self.0.server.open(endpoints::router(&self.0.state, management))
     }
 }
 

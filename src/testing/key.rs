@@ -10,13 +10,12 @@ use aws_lc_rs::{
 };
 use serde_json::Value;
 
-use super::json::base64url;
-use crate::Algorithm;
+use crate::{Algorithm, testing::server::json::base64url};
 
 /// A key pair that signs tokens with one algorithm; a clone is the same key.
 ///
 /// ```
-/// use tower_logto::{Algorithm, testing::SigningKey};
+/// use tower_logto::{testing::SigningKey, Algorithm};
 ///
 /// let key = SigningKey::generate(Algorithm::ES256);
 /// assert_eq!(key.jwk()["crv"], "P-256");
@@ -157,7 +156,7 @@ fn rsa_encoding(algorithm: Algorithm) -> &'static dyn RsaEncoding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::KeySet;
+    use crate::jwks::key_set::KeySet;
 
     #[test]
     fn every_algorithm_signs_what_its_jwk_verifies() {

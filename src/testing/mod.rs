@@ -14,11 +14,11 @@
 //! [`TestApp`]s you name.
 //!
 //! ```
-//! use tower_logto::{AuthErrorKind, InvalidToken, testing::TestIssuer};
+//! use tower_logto::{error::{AuthErrorKind, InvalidToken}, testing::TestIssuer};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let issuer = TestIssuer::start().await;
+//! let issuer = TestIssuer::start().await?;
 //! let validator = issuer.validator("https://shopping.api")?; // your service's, in your test
 //!
 //! let good = issuer.token().scopes(["read:products"]).build();
@@ -26,7 +26,7 @@
 //!
 //! let forged = issuer.token().bad_signature().build();
 //! let refusal = validator.validate(&forged).await.unwrap_err();
-//! assert!(matches!(refusal.kind(), AuthErrorKind::InvalidToken(InvalidToken::Signature)));
+//! assert!(matches!(refusal.kind(), AuthErrorKind::InvalidToken(InvalidToken::BadSignature)));
 //! # Ok(())
 //! # }
 //! ```
@@ -34,8 +34,8 @@
 //! | token of Logto's | here |
 //! |---|---|
 //! | global API resource | `issuer.token().audience("https://shopping.api")` |
-//! | organization-level API resource | `.audience("https://shopping.api").organization_id("acme")` |
-//! | organization permissions | `.for_organization("acme")` |
+//! | organization-level API resource | `.audience("https://shopping.api").organization_resource("acme")` |
+//! | organization permissions | `.organization_permissions("acme")` |
 //! | Management API | `.management_api()` |
 //! | a user's, of any of these | `.subject("alice")` |
 //! | not access tokens | `issuer.id_token()`, `issuer.opaque_token()` |
@@ -83,20 +83,17 @@
 
 mod app;
 mod clock;
-mod endpoint;
 mod faults;
-mod form;
-mod grant;
 mod issuer;
-mod json;
 mod key;
-mod management;
 mod rotation;
 mod server;
 #[cfg(test)]
 mod tests;
 mod token;
 
+#[doc(hidden)]
+pub use crate::{escape::Excerpt, jwks::key_set::KeySet, scope::is_scope_token};
 pub use app::TestApp;
 pub use clock::ManualClock;
 pub use faults::Fault;

@@ -40,7 +40,7 @@ impl KeyRing {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let issuer = TestIssuer::start().await;
+/// let issuer = TestIssuer::start().await?;
 /// let validator = issuer.validator("https://shopping.api")?;
 /// let old = issuer.token().build();
 /// validator.validate(&old).await?;

@@ -4,12 +4,15 @@ use std::{iter, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use super::{
-    SigningKey, TestIssuer,
-    issuer::State,
-    json::{Members, base64url},
+use crate::{
+    Clock,
+    issuer::ORGANIZATION_AUDIENCE,
+    testing::{
+        SigningKey, TestIssuer,
+        issuer::State,
+        server::json::{Members, base64url},
+    },
 };
-use crate::{Clock, issuer::ORGANIZATION_AUDIENCE};
 
 /// A token to fill in, and then to [`build`](Self::build); from
 /// [`TestIssuer::token`](super::TestIssuer::token).
@@ -22,7 +25,7 @@ use crate::{Clock, issuer::ORGANIZATION_AUDIENCE};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let issuer = TestIssuer::start().await;
+/// let issuer = TestIssuer::start().await?;
 /// let validator = issuer.validator("https://shopping.api")?;
 ///
 /// let users = issuer.token().subject("alice").claim("roles", serde_json::json!(["admin"])).build();
@@ -97,14 +100,14 @@ impl TokenBuilder {
     }
 
     /// For an organization-level API resource: the claim `organization_id` beside the audience.
-    pub fn organization_id(mut self, id: impl Into<String>) -> Self {
+    pub fn organization_resource(mut self, id: impl Into<String>) -> Self {
         self.organization_id = Some(id.into());
         self
     }
 
     /// With an organization's own permissions: `aud` is `urn:logto:organization:ID`, there is no
     /// `organization_id`, and without scopes `scope` is empty.
-    pub fn for_organization(mut self, id: impl AsRef<str>) -> Self {
+    pub fn organization_permissions(mut self, id: impl AsRef<str>) -> Self {
         self.audience = format!("{ORGANIZATION_AUDIENCE}{}", id.as_ref());
         self.organization_id = None;
         self

@@ -9,7 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use tokio::{sync::RwLock, task::JoinSet};
-use tower_logto::{IssuedToken, TokenClient, TokenRequest};
+use tower_logto::m2m::{IssuedToken, TokenClient, TokenRequest};
 
 use crate::{
     logto::{Logto, say},

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tower_logto::{Issuer, TokenClient};
+use tower_logto::{Issuer, m2m::TokenClient};
 
 /// oidc-provider of one major version, set up as Logto sets it up (`server.mjs`). What a real
 /// Logto keeps in its database, its port and its keys, survives the process.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
-use tower_logto::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind};
+use tower_logto::m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind};
 
 use crate::{
     load::{Load, kid_of},

@@ -37,7 +37,7 @@ impl Shop {
     ) -> Self {
         let trusted =
             TrustedIssuer::new(&logto.issuer()).audience(SHOP).audience(BRIEF).organizations();
-        let validator = settings(Validator::builder().issuer(trusted)).build().unwrap();
+        let validator = settings(Validator::builder().trust(trusted)).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = router().route_layer(AuthLayer::new(validator));
@@ -87,7 +87,7 @@ async fn whoami(token: AccessToken) -> Json<Value> {
         "sub": token.subject(),
         "client_id": token.client_id(),
         "is_machine": token.is_machine(),
-        "aud": token.audience().collect::<Vec<_>>(),
+        "aud": token.audiences().collect::<Vec<_>>(),
         "organization_id": token.organization_id(),
         "kind": format!("{:?}", token.kind()),
         "scopes": token.scopes().iter().collect::<Vec<_>>(),

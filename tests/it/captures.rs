@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 use tower_logto::{
-    AccessToken, AuthError, AuthErrorKind, InvalidToken, Issuer, TokenKind, TrustedIssuer,
-    Validator, testing::ManualClock,
+    AccessToken, AuthError, Issuer, TokenKind, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
+    testing::ManualClock,
 };
 
 use crate::support::fixture;
@@ -46,7 +47,7 @@ fn trusted(manifest: &Manifest) -> TrustedIssuer {
 
 fn validate(trusted: TrustedIssuer, at: u64, token: &str) -> Result<AccessToken, AuthError> {
     let clock = ManualClock::at(at);
-    let validator = Validator::builder().issuer(trusted).clock(clock).build().unwrap();
+    let validator = Validator::builder().trust(trusted).clock(clock).build().unwrap();
     let first = validator.try_validate(token).expect("the keys are static");
     let second = validator.try_validate(token).expect("the keys are static");
     assert_eq!(first.is_ok(), second.is_ok(), "the cache changed the verdict");
@@ -69,9 +70,9 @@ fn every_captured_token_gets_its_verdict() {
         };
         match (captured.verdict.as_str(), reason) {
             ("accept", None)
-            | ("wrong audience", Some(InvalidToken::Audience { .. }))
-            | ("unknown issuer", Some(InvalidToken::Issuer { .. }))
-            | ("not an access token", Some(InvalidToken::Type(_)))
+            | ("wrong audience", Some(InvalidToken::WrongAudience { .. }))
+            | ("unknown issuer", Some(InvalidToken::UntrustedIssuer { .. }))
+            | ("not an access token", Some(InvalidToken::WrongType(_)))
             | ("not a JWT", Some(InvalidToken::NotAJwt)) => {}
             (verdict, reason) => panic!("{file}: {verdict} is owed, found {reason:?}"),
         }
@@ -86,7 +87,7 @@ fn every_captured_token_gets_its_verdict() {
         assert_eq!(token.scopes().as_str(), text("scope").unwrap_or_default(), "{file}");
         assert_eq!(token.is_machine(), text("sub") == text("client_id"), "{file}");
         assert_eq!(token.actor().as_deref(), claims["act"]["sub"].as_str(), "{file}");
-        assert_eq!(token.audience().collect::<Vec<_>>(), ["https://shopping.api"], "{file}");
+        assert_eq!(token.audiences().collect::<Vec<_>>(), ["https://shopping.api"], "{file}");
         assert_eq!(&token.claims::<serde_json::Value>().unwrap(), claims, "{file}");
         match captured.header.as_ref().unwrap()["alg"].as_str() {
             Some("ES384") => es384 += 1,

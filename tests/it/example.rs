@@ -45,7 +45,7 @@ async fn every_route_with_every_kind_of_token() {
         .await
         .unwrap();
     let trusted = logto.trusted(SHOP).organizations();
-    let validator = tower_logto::Validator::builder().issuer(trusted).build().unwrap();
+    let validator = tower_logto::Validator::builder().trust(trusted).build().unwrap();
     let metadata = api::metadata(SHOP, &logto.issuer());
     let server = Server::start(api::router(validator).merge(metadata.router())).await;
     let issuer = logto.issuer().to_string();

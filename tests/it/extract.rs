@@ -71,7 +71,7 @@ async fn every_extractor_with_every_kind_of_caller() {
     let token = || stage.logto.token().audience(SHOP).subject("alice").scopes(["read:products"]);
     let good = token().claim("tier", "gold").build();
     let bad = token().bad_signature().build();
-    let organization = token().organization_id("acme").build();
+    let organization = token().organization_resource("acme").build();
     let callers = [None, Some(&good), Some(&bad), Some(&organization)];
     for (path, expected) in [
         ("/token", [(401, ""), (200, "alice"), (401, ""), (200, "alice")]),

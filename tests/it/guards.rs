@@ -3,8 +3,8 @@
 use axum::{Router, routing::get};
 use http::{HeaderName, StatusCode};
 use tower_logto::{
-    AccessToken, AuthError, AuthErrorKind, AuthLayer, RequireOrganization, RequireScopes,
-    TokenKind, testing::TokenBuilder,
+    AccessToken, AuthError, AuthLayer, RequireOrganization, RequireScopes, TokenKind,
+    error::AuthErrorKind, testing::TokenBuilder,
 };
 
 use crate::support::{SHOP, Server, Stage};
@@ -45,10 +45,10 @@ async fn a_token_opens_only_routes_for_its_kind() {
     let token = || stage.logto.token().scopes(["a"]);
     let tokens: [(&str, TokenBuilder); 5] = [
         ("global", token().audience(SHOP)),
-        ("acme resource", token().audience(SHOP).organization_id("acme")),
-        ("acme permissions", token().for_organization("acme")),
-        ("evil resource", token().audience(SHOP).organization_id("evil")),
-        ("evil permissions", token().for_organization("evil")),
+        ("acme resource", token().audience(SHOP).organization_resource("acme")),
+        ("acme permissions", token().organization_permissions("acme")),
+        ("evil resource", token().audience(SHOP).organization_resource("evil")),
+        ("evil permissions", token().organization_permissions("evil")),
     ];
     for (path, opened_by) in [
         ("/global", &["global"][..]),
@@ -80,7 +80,8 @@ async fn guards_in_the_wrong_order_fail_closed() {
         .route_layer(RequireScopes::all(["a"]))
         .route_layer(AuthLayer::new(stage.validator()));
     let server = Server::start(router).await;
-    let token = stage.logto.token().audience(SHOP).organization_id("acme").scopes(["a"]).build();
+    let token =
+        stage.logto.token().audience(SHOP).organization_resource("acme").scopes(["a"]).build();
     assert_eq!(server.get("/acme", &token).await.status(), 403);
 }
 
@@ -96,7 +97,7 @@ async fn the_organization_comes_from_the_path_decoded_nested_and_repeated() {
     let on_the_handler = Router::new().route("/e/{org}", open().layer(guard()));
     let router = layered.merge(nested).merge(repeated).merge(on_the_handler);
     let server = Server::start(router.route_layer(AuthLayer::new(stage.validator()))).await;
-    let token = |id: &str| stage.logto.token().audience(SHOP).organization_id(id).build();
+    let token = |id: &str| stage.logto.token().audience(SHOP).organization_resource(id).build();
     for (id, path, status) in [
         ("acme", "/a/acme", 200),
         ("acme", "/a/%61cme", 200),
@@ -128,7 +129,8 @@ async fn the_organization_comes_from_exactly_one_header() {
         .route_layer(RequireOrganization::header(name))
         .route_layer(AuthLayer::new(stage.validator()));
     let server = Server::start(router).await;
-    let token = stage.logto.token().audience(SHOP).organization_id("acme").scopes(["a"]).build();
+    let token =
+        stage.logto.token().audience(SHOP).organization_resource("acme").scopes(["a"]).build();
     for (values, status) in [
         (&[&b"acme"[..]][..], 200),
         (&[b"evil"], 403),
@@ -159,11 +161,11 @@ async fn the_checks_stand_in_a_handlers_body_too() {
     let server = Server::start(router.route_layer(AuthLayer::new(stage.validator()))).await;
     let token = || stage.logto.token().audience(SHOP);
     for (token, status) in [
-        (token().organization_id("acme").scopes(["a"]), 202),
-        (token().organization_id("acme").scopes(["c"]), 403),
-        (token().organization_id("evil").scopes(["a"]), 403),
+        (token().organization_resource("acme").scopes(["a"]), 202),
+        (token().organization_resource("acme").scopes(["c"]), 403),
+        (token().organization_resource("evil").scopes(["a"]), 403),
         (token().scopes(["a"]), 403),
-        (stage.logto.token().for_organization("acme").scopes(["a"]), 403),
+        (stage.logto.token().organization_permissions("acme").scopes(["a"]), 403),
     ] {
         assert_eq!(server.get("/", &token.build()).await.status(), status);
     }
@@ -178,10 +180,10 @@ async fn the_refusal_says_which_guard_would_let_it_in() {
         token.require_scopes(["a"]).unwrap_err()
     };
     let token = || stage.logto.token().scopes(["a"]);
-    let resource = refusal(token().audience(SHOP).organization_id("acme")).await;
+    let resource = refusal(token().audience(SHOP).organization_resource("acme")).await;
     assert!(matches!(resource.kind(), AuthErrorKind::WrongKind(TokenKind::OrganizationResource)));
     assert!(resource.to_string().contains("RequireOrganization"), "{resource}");
-    let permissions = refusal(token().for_organization("acme")).await;
+    let permissions = refusal(token().organization_permissions("acme")).await;
     assert!(permissions.to_string().contains(".kind(TokenKind::OrganizationPermissions)"));
 }
 

@@ -43,7 +43,7 @@ impl Scene {
         let trusted = self.logto.trusted(SHOP).jwks_uri(self.hostile.url());
         // No certificates to read, for each of some 400 clients.
         let client = || reqwest::Client::builder().tls_certs_only([]);
-        Validator::builder().issuer(trusted).clock(self.clock.clone()).http_client(client)
+        Validator::builder().trust(trusted).clock(self.clock.clone()).http_client_builder(client)
     }
 
     fn token(&self) -> TokenBuilder {
@@ -547,7 +547,7 @@ async fn a_client_that_could_not_be_built_is_built_again() {
         let agent = if broken.swap(false, Ordering::Relaxed) { "\n" } else { "agent" };
         reqwest::Client::builder().user_agent(agent)
     };
-    let validator = scene.builder().http_client(make).build().unwrap();
+    let validator = scene.builder().http_client_builder(make).build().unwrap();
     let token = scene.token().build();
     assert_eq!(scene.status(&validator, &token).await, 503);
     scene.clock.advance(SECOND);

@@ -9,7 +9,8 @@ use std::{
 };
 
 use tower_logto::{
-    AccessToken, AuthError, AuthErrorKind, InvalidToken, Issuer, TrustedIssuer, Validator,
+    AccessToken, AuthError, Issuer, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
     testing::{Fault, ManualClock, TestIssuer},
 };
 
@@ -65,11 +66,11 @@ struct Captured {
 impl Captured {
     async fn at(unix_seconds: u64) -> Self {
         let clock = ManualClock::at(unix_seconds);
-        let logto = TestIssuer::start().await;
+        let logto = TestIssuer::start().await.unwrap();
         let trusted = TrustedIssuer::new(&Issuer::new("http://localhost:3001/oidc").unwrap())
             .audience(SHOP)
             .jwks_uri(logto.jwks_uri());
-        let validator = Validator::builder().issuer(trusted).clock(clock.clone()).build().unwrap();
+        let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
         Self { logto, clock, validator }
     }
 
@@ -136,7 +137,7 @@ async fn rotations_between_ec_and_rsa_refuse_no_live_token() {
 async fn a_deleted_key_takes_its_tokens_with_it_the_cached_ones_too() {
     for verified_tokens in [0, 100] {
         let stage = Stage::set().await;
-        let validator = stage.builder().verified_tokens(verified_tokens).build().unwrap();
+        let validator = stage.builder().token_cache_capacity(verified_tokens).build().unwrap();
         let token = stage.logto.token().lifetime(2 * HOUR).build();
         validator.validate(&token).await.unwrap();
         stage.logto.rotate();
@@ -329,8 +330,8 @@ async fn a_failing_refresh_is_503_for_unknown_kids_and_nothing_for_known_ones() 
 async fn two_issuers_keep_their_keys_apart() {
     let (one, other) = (Stage::set().await, Stage::set().await);
     let validator = Validator::builder()
-        .issuer(one.logto.trusted(SHOP))
-        .issuer(other.logto.trusted("https://other.api"))
+        .trust(one.logto.trusted(SHOP))
+        .trust(other.logto.trusted("https://other.api"))
         .clock(one.clock.clone())
         .build()
         .unwrap();
@@ -459,7 +460,7 @@ fn without_a_runtime_it_is_503_and_no_panic() {
     let clock = ManualClock::default();
     let issuer = Issuer::new("http://127.0.0.1:9/oidc").unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(SHOP);
-    let validator = Validator::builder().issuer(trusted).clock(clock).build().unwrap();
+    let validator = Validator::builder().trust(trusted).clock(clock).build().unwrap();
     let token = {
         use base64::Engine as _;
         let part = |json: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json);
@@ -515,8 +516,8 @@ fn a_refresh_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
 async fn warm_up_goes_on_to_the_next_issuer() {
     let (down, up) = (Stage::set().await, Stage::set().await);
     let validator = tower_logto::Validator::builder()
-        .issuer(down.logto.trusted(SHOP))
-        .issuer(up.logto.trusted(SHOP))
+        .trust(down.logto.trusted(SHOP))
+        .trust(up.logto.trusted(SHOP))
         .clock(up.clock.clone())
         .build()
         .unwrap();
@@ -553,7 +554,7 @@ async fn keys_do_not_die_before_their_refresh_is_due() {
     for _ in 0..20 {
         let stage = Stage::set().await;
         let builder = stage.builder().keys_fresh_for(10 * MINUTE);
-        let validator = builder.keep_last_good_keys_for(10 * MINUTE).build().unwrap();
+        let validator = builder.serve_stale_keys_for(10 * MINUTE).build().unwrap();
         let token = stage.logto.token().build();
         validator.validate(&token).await.unwrap();
         stage.clock.advance(9 * MINUTE);

@@ -77,7 +77,7 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
             text(token().claim("nbf", 9_999_999_999_u64)),
             "compare this machine's clock with Logto's",
         ),
-        (text(token().organization_id("acme")), "RequireOrganization guard"),
+        (text(token().organization_resource("acme")), "RequireOrganization guard"),
         (text(token().scopes(["b"])), "lacks scope: all of a demanded"),
         (text(token().kid("nobody's")), "no usable key with kid"),
     ] {
@@ -155,8 +155,8 @@ async fn a_plain_http_address_is_warned_about_once() {
     let trusted = TrustedIssuer::new(&issuer)
         .audience(SHOP)
         .jwks_uri("http://logto:3001/oidc/jwks")
-        .dangerously_allow_http(true);
-    Validator::builder().issuer(trusted).build().unwrap();
+        .dangerously_allow_http();
+    Validator::builder().trust(trusted).build().unwrap();
     let logged = log.take();
     assert_eq!(logged.matches("plain http").count(), 1, "{logged}");
 }

@@ -65,7 +65,7 @@ async fn every_row_of_the_table() {
     let bad_request = |description: &str| {
         challenge(&format!(r#"error="invalid_request", error_description="{description}""#))
     };
-    let organization = |id: &str| token().organization_id(id).scopes(["a", "b"]);
+    let organization = |id: &str| token().organization_resource(id).scopes(["a", "b"]);
     let missing_scope = "the access token lacks a required scope";
     let rows = [
         ("/", bearer(token()), 200, String::new()),
@@ -203,7 +203,7 @@ async fn head_is_answered_as_get_without_a_body() {
 
 #[tokio::test]
 async fn without_settings_the_challenge_is_bare() {
-    let logto = TestIssuer::start().await;
+    let logto = TestIssuer::start().await.unwrap();
     let validator = logto.validator(SHOP).unwrap();
     let router = Router::new().route("/", get(async || "")).route_layer(AuthLayer::new(validator));
     let server = Server::start(router).await;

@@ -14,7 +14,7 @@ fn validator() -> Validator {
     let trusted = TrustedIssuer::new(&issuer)
         .audience(SHOP)
         .static_jwks(fixture("logto-captures/jwks/all.json"));
-    Validator::builder().issuer(trusted).clock(ManualClock::default()).build().unwrap()
+    Validator::builder().trust(trusted).clock(ManualClock::default()).build().unwrap()
 }
 
 fn status(authorization: &[u8]) -> u16 {

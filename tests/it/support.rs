@@ -6,7 +6,8 @@ use axum::Router;
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tower_logto::{
-    AuthErrorKind, InvalidToken, Validator, ValidatorBuilder,
+    Validator, ValidatorBuilder,
+    error::{AuthErrorKind, InvalidToken},
     testing::{ManualClock, TestIssuer},
 };
 
@@ -34,7 +35,7 @@ impl Stage {
     /// For the shop's API and for organizations.
     pub(crate) fn builder(&self) -> ValidatorBuilder {
         let trusted = self.logto.trusted(SHOP).organizations();
-        Validator::builder().issuer(trusted).clock(self.clock.clone())
+        Validator::builder().trust(trusted).clock(self.clock.clone())
     }
 
     pub(crate) fn validator(&self) -> Validator {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 #[test]
 fn every_test_it_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("src/threat_model.md")).unwrap();
+    let text = fs::read_to_string(root.join("src/docs/threat_model.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with('|'));
     let proofs = rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit('|').next());
     let names = proofs.flat_map(|cell| cell.split('`').skip(1).step_by(2));

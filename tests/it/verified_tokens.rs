@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tower_logto::{AccessToken, AuthError, InvalidToken};
+use tower_logto::{AccessToken, AuthError, error::InvalidToken};
 
 use crate::support::{Stage, invalid};
 
@@ -23,8 +23,8 @@ fn found(outcome: &Result<AccessToken, AuthError>) -> Owed {
         Ok(_) => Owed::Good,
         Err(error) => match invalid(error.kind()) {
             InvalidToken::Expired { .. } => Owed::Expired,
-            InvalidToken::Signature => Owed::BadSignature,
-            InvalidToken::Audience { .. } => Owed::ForeignAudience,
+            InvalidToken::BadSignature => Owed::BadSignature,
+            InvalidToken::WrongAudience { .. } => Owed::ForeignAudience,
             other => panic!("{other:?}"),
         },
     }
@@ -35,7 +35,7 @@ fn found(outcome: &Result<AccessToken, AuthError>) -> Owed {
 async fn threads_and_an_eviction_storm_change_no_verdict() {
     for (threads, room) in [(2, 1000), (4, 1000), (4, 4), (8, 1)] {
         let stage = Stage::set().await;
-        let validator = stage.builder().verified_tokens(room).build().unwrap();
+        let validator = stage.builder().token_cache_capacity(room).build().unwrap();
         validator.warm_up().await.unwrap();
         let token = || stage.logto.token().lifetime(Duration::from_secs(60));
         let tokens: Vec<(String, Owed)> = (0..64)

@@ -34,8 +34,8 @@ pub(crate) fn fixture(path: &str) -> String {
 pub(crate) fn validator(jwks: String, at: u64, verified: usize) -> Validator {
     let issuer = Issuer::new("http://localhost:3001/oidc").unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience("https://shopping.api").static_jwks(jwks);
-    let builder = Validator::builder().issuer(trusted).clock(Stopped(at));
-    builder.verified_tokens(verified).build().unwrap()
+    let builder = Validator::builder().trust(trusted).clock(Stopped(at));
+    builder.token_cache_capacity(verified).build().unwrap()
 }
 
 #[derive(Debug)]

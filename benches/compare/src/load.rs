@@ -171,11 +171,11 @@ fn serve(scenario: &Scenario, script: &Path) {
         0 => ISSUER.to_owned(),
         _ => format!("http://localhost:{}/oidc", 3001 + number),
     };
-    let mut builder = Validator::builder().verified_tokens(scenario.remembers);
+    let mut builder = Validator::builder().token_cache_capacity(scenario.remembers);
     for number in 0..scenario.issuers {
         let issuer = Issuer::new(&name(number)).unwrap();
         let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(jwks.clone());
-        builder = builder.issuer(trusted);
+        builder = builder.trust(trusted);
     }
     let validator = builder.build().unwrap();
     let token = |number: usize| {

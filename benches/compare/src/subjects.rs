@@ -80,7 +80,7 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for NoOp<S> {
 pub fn validator(jwks: &str, verified: usize) -> Validator {
     let issuer = Issuer::new(ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(jwks);
-    Validator::builder().issuer(trusted).verified_tokens(verified).build().unwrap()
+    Validator::builder().trust(trusted).token_cache_capacity(verified).build().unwrap()
 }
 
 pub fn ours(validator: Validator) -> Router {

@@ -110,7 +110,7 @@ fn it_outlives_the_runtime_that_started_it() {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().start_paused(true).build().unwrap()
     };
-    let issuer = runtime().block_on(TestIssuer::start());
+    let issuer = runtime().block_on(TestIssuer::start()).unwrap();
     let validator = issuer.validator(SHOPPING).unwrap();
     let token = issuer.token().build();
     assert!(tokio::runtime::Runtime::new().unwrap().block_on(validator.validate(&token)).is_ok());

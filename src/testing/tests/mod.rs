@@ -12,13 +12,16 @@ use reqwest::{Client, RequestBuilder, Response, header};
 use serde_json::{Value, json};
 
 use super::{Fault, ManualClock, SigningKey, TestApp, TestIssuer, TokenBuilder};
-use crate::{Algorithm, AuthErrorKind, InvalidToken, TokenKind, TrustedIssuer, Validator};
+use crate::{
+    Algorithm, TokenKind, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
+};
 
 async fn start() -> (TestIssuer, Validator, ManualClock) {
     let clock = ManualClock::default();
     let issuer = TestIssuer::builder().clock(clock.clone()).start().await.unwrap();
     let trusted = issuer.trusted(SHOPPING).organizations();
-    let validator = Validator::builder().issuer(trusted).clock(clock.clone()).build().unwrap();
+    let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
     (issuer, validator, clock)
 }
 

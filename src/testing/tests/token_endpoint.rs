@@ -46,7 +46,7 @@ impl Logto {
 
     async fn claims(&self, audience: &str, answer: &Value) -> Value {
         let trusted = TrustedIssuer::new(&self.issuer.issuer()).audience(audience);
-        let validator = Validator::builder().issuer(trusted.organizations()).build().unwrap();
+        let validator = Validator::builder().trust(trusted.organizations()).build().unwrap();
         let token = answer["access_token"].as_str().unwrap();
         validator.validate(token).await.unwrap().claims().unwrap()
     }

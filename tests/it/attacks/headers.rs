@@ -16,8 +16,8 @@ use super::{
 use crate::support::Server;
 
 const UNKNOWN_KEY: &str = "InvalidToken(UnknownKey(";
-const CRITICAL: &str = "InvalidToken(Critical)";
-const TYPE: &str = "InvalidToken(Type(";
+const CRITICAL: &str = "InvalidToken(CriticalHeader)";
+const TYPE: &str = "InvalidToken(WrongType(";
 
 /// A server that nobody may ask for anything.
 struct Canary {
@@ -144,7 +144,7 @@ async fn keys_that_the_token_brings_or_points_at() {
     }
     let payload = target.payload_with("iss", url(""));
     let token = signed(&mallory, header_of(&mallory).to_string(), payload);
-    attacks.push(("iss at a server of mallory's".into(), token, "InvalidToken(Issuer"));
+    attacks.push(("iss at a server of mallory's".into(), token, "InvalidToken(UntrustedIssuer"));
     target.repel(attacks).await;
     canary.was_not_asked();
     let asked = target.stage.logto.jwks_requests();

@@ -22,10 +22,10 @@ use crate::support::{SHOP, Server, Stage};
 type Attack<N> = (N, String, &'static str);
 
 const LET_IN: &str = "";
-const SIGNATURE: &str = "InvalidToken(Signature)";
-const ALGORITHM: &str = "InvalidToken(Algorithm(";
+const SIGNATURE: &str = "InvalidToken(BadSignature)";
+const ALGORITHM: &str = "InvalidToken(AlgorithmNotAllowed(";
 const MALFORMED: &str = "InvalidToken(Malformed(";
-const MEMBERS: &str = "InvalidToken(Members)";
+const MEMBERS: &str = "InvalidToken(DuplicateMember)";
 const OVERSIZED: &str = "InvalidToken(Oversized)";
 
 /// A protected service and its Logto, whose keys it knows.

@@ -2,15 +2,17 @@
 
 use serde_json::json;
 use tower_logto::{
-    AuthErrorKind, InvalidToken, Issuer, TrustedIssuer, Validator, testing::SigningKey,
+    Issuer, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
+    testing::SigningKey,
 };
 
 use super::{LET_IN, Target};
 use crate::support::{SHOP, Stage};
 
-const AUDIENCE: &str = "InvalidToken(Audience";
+const AUDIENCE: &str = "InvalidToken(WrongAudience";
 const AMBIGUOUS: &str = "InvalidToken(AmbiguousAudience)";
-const ISSUER: &str = "InvalidToken(Issuer";
+const ISSUER: &str = "InvalidToken(UntrustedIssuer";
 
 #[tokio::test]
 async fn audiences_that_are_almost_ours() {
@@ -204,8 +206,8 @@ async fn a_key_of_one_issuer_under_the_name_of_another() {
     publish(&target.stage, &target.key());
     publish(&other, &other.logto.signing_key());
     let validator = Validator::builder()
-        .issuer(target.stage.logto.trusted(SHOP))
-        .issuer(other.logto.trusted("https://other.api"))
+        .trust(target.stage.logto.trusted(SHOP))
+        .trust(other.logto.trusted("https://other.api"))
         .clock(target.stage.clock.clone())
         .build()
         .unwrap();
@@ -214,8 +216,8 @@ async fn a_key_of_one_issuer_under_the_name_of_another() {
     validator.validate(&ours.clone().build()).await.unwrap();
     validator.validate(&theirs.clone().build()).await.unwrap();
     type Refusal = fn(&InvalidToken) -> bool;
-    let is_signature: Refusal = |reason| *reason == InvalidToken::Signature;
-    let is_audience: Refusal = |reason| matches!(reason, InvalidToken::Audience { .. });
+    let is_signature: Refusal = |reason| *reason == InvalidToken::BadSignature;
+    let is_audience: Refusal = |reason| matches!(reason, InvalidToken::WrongAudience { .. });
     let their_key = other.logto.signing_key();
     let our_key = target.key();
     for (name, token, expected) in [
@@ -249,7 +251,7 @@ fn settings_that_would_open_the_door() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let build = |audience: &str| {
         let trusted = TrustedIssuer::new(&issuer).audience(audience);
-        Validator::builder().issuer(trusted).build()
+        Validator::builder().trust(trusted).build()
     };
     build(SHOP).unwrap();
     for audience in

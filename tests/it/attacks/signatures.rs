@@ -10,7 +10,7 @@ use super::{
     with_signature,
 };
 
-const KEY_ALGORITHM: &str = "InvalidToken(KeyAlgorithm(";
+const KEY_ALGORITHM: &str = "InvalidToken(KeyAlgorithmMismatch(";
 
 /// The orders of P-256, P-384 and P-521, and the bytes of half a signature.
 const ORDERS: [(Algorithm, &str, usize); 3] = [

@@ -7,7 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 use tower_logto::{
-    AccessToken, Anonymous, AuthError, AuthErrorKind, AuthLayer, InvalidToken, RequireScopes,
+    AccessToken, Anonymous, AuthError, AuthLayer, RequireScopes,
+    error::{AuthErrorKind, InvalidToken},
 };
 
 use super::{LET_IN, OVERSIZED, Target, show_reason};
@@ -278,7 +279,7 @@ async fn an_inner_layer_does_not_take_the_outer_ones_word() {
     let theirs = outer.logto.token().audience(SHOP).build();
     let response = server.get("/strict", &theirs).await;
     assert_eq!(response.status(), 401);
-    assert!(header(response.headers(), "x-reason").starts_with("InvalidToken(Issuer"));
+    assert!(header(response.headers(), "x-reason").starts_with("InvalidToken(UntrustedIssuer"));
     let response = server.get("/optional", &theirs).await;
     assert_eq!(response.text().await.unwrap(), "nobody");
 }

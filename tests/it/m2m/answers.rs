@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use tower_logto::{TokenRequest, TokenRequestErrorKind::*};
+use tower_logto::m2m::{TokenRequest, TokenRequestErrorKind::*};
 
 use super::support::{SHOPPING, Server, answer, captured, json, read};
 

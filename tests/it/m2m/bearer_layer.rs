@@ -21,7 +21,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tower_logto::{AuthLayer, BearerLayer, TokenRequestError, testing::ManualClock};
+use tower_logto::{
+    AuthLayer,
+    m2m::{BearerLayer, TokenRequestError},
+    testing::ManualClock,
+};
 
 use super::support::{SHOPPING, client_of, logto, read, serve};
 

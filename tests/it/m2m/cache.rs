@@ -3,7 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use tower_logto::{
-    Clock as _, TokenClient, TokenRequest, TokenRequestErrorKind, testing::ManualClock,
+    Clock as _,
+    m2m::{TokenClient, TokenRequest, TokenRequestErrorKind},
+    testing::ManualClock,
 };
 
 use super::support::{
@@ -267,7 +269,7 @@ async fn the_number_of_kinds_is_bounded() {
         json("200 OK", &format!("{{\"access_token\":\"t{n}\",\"token_type\":\"bearer\"}}"))
     })
     .await;
-    let tokens = server.client().max_entries(10).build().unwrap();
+    let tokens = server.client().token_cache_capacity(10).build().unwrap();
     for n in 0..100 {
         tokens.token(&TokenRequest::organization(format!("o{n}"))).await.unwrap();
         // The newest ones stay, however full it is.

@@ -9,7 +9,8 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tower_logto::{
-    BearerLayer, ClientAuthentication, ManagementApi, TokenRequest, testing::ManualClock,
+    m2m::{BearerLayer, ClientAuthentication, ManagementApi, TokenRequest},
+    testing::ManualClock,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -143,7 +144,8 @@ async fn no_failure_leaks() {
         let server = Server::start(move |_, _| bytes.clone()).await;
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
             let verbose = || reqwest::Client::builder().connection_verbose(true);
-            let builder = server.client().authentication(authentication).http_client(verbose);
+            let builder =
+                server.client().authentication(authentication).http_client_builder(verbose);
             let builder = builder.clock(ManualClock::default());
             assert_no_leak(&format!("{builder:?}"));
             let tokens = builder.build().unwrap();
@@ -177,7 +179,7 @@ async fn no_success_leaks_either() {
     })
     .await;
     let verbose = || reqwest::Client::builder().connection_verbose(true);
-    let builder = server.client().http_client(verbose).clock(ManualClock::default());
+    let builder = server.client().http_client_builder(verbose).clock(ManualClock::default());
     let tokens = builder.build().unwrap();
     let token = tokens.token(&read()).await.unwrap();
     assert_eq!(token.secret(), TOKEN);

@@ -8,9 +8,7 @@ use std::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tower_logto::{
-    ManagementApi,
-    ManagementErrorKind::*,
-    TokenClient, TokenRequest,
+    m2m::{ManagementApi, ManagementErrorKind::*, TokenClient, TokenRequest},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_logto::{TokenRequestErrorKind, testing::ManualClock};
+use tower_logto::{m2m::TokenRequestErrorKind, testing::ManualClock};
 
 use crate::support::{ended_runtime, ends};
 
@@ -81,7 +81,7 @@ async fn a_closed_port_is_a_connection_error() {
 async fn a_hanging_endpoint_is_a_timeout() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
-    let tokens = tower_logto::TokenClient::builder(&issuer.issuer(), "app", "secret")
+    let tokens = tower_logto::m2m::TokenClient::builder(&issuer.issuer(), "app", "secret")
         .timeout(Duration::from_millis(100))
         .clock(clock.clone())
         .build()
@@ -142,7 +142,7 @@ fn a_flight_in_a_runtime_that_stands_still_keeps_nobody_from_a_token() {
 #[test]
 fn a_token_request_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
     let issuer = tower_logto::Issuer::new("http://127.0.0.1:9/oidc").unwrap();
-    let tokens = tower_logto::TokenClient::new(&issuer, "app", "app-secret").unwrap();
+    let tokens = tower_logto::m2m::TokenClient::new(&issuer, "app", "app-secret").unwrap();
     let request = read();
     let handle = ended_runtime();
     assert!(ends(move || {

@@ -1,7 +1,8 @@
 //! What is asked, how the application proves who it is, and what never leaves the machine.
 
 use tower_logto::{
-    ClientAuthentication, Issuer, TokenClient, TokenRequest, TokenRequestErrorKind,
+    Issuer,
+    m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
@@ -13,7 +14,7 @@ async fn each_kind_of_token_is_what_it_was_asked_for() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let validator = tower_logto::Validator::builder()
-        .issuer(issuer.trusted(SHOPPING).organizations().audience(TestIssuer::MANAGEMENT_API))
+        .trust(issuer.trusted(SHOPPING).organizations().audience(TestIssuer::MANAGEMENT_API))
         .clock(clock.clone())
         .build()
         .unwrap();
@@ -36,7 +37,7 @@ async fn each_kind_of_token_is_what_it_was_asked_for() {
         let token = tokens.token(&request).await.unwrap();
         assert_eq!(token.scopes().as_str(), scope);
         let token = validator.validate(token.secret()).await.unwrap();
-        assert_eq!(token.audience().collect::<Vec<_>>(), [audience]);
+        assert_eq!(token.audiences().collect::<Vec<_>>(), [audience]);
         assert_eq!(token.organization_id(), organization);
         assert_eq!(token.scopes().as_str(), scope);
         assert!(token.is_machine());
@@ -106,7 +107,7 @@ async fn a_redirect_does_not_carry_the_secret_elsewhere() {
         let server = Server::start(move |_, _| answer(status, &location, "")).await;
         // Even a client that was told to follow.
         let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
-        let tokens = server.client().http_client(follow).build().unwrap();
+        let tokens = server.client().http_client_builder(follow).build().unwrap();
         let error = tokens.token(&read()).await.unwrap_err();
         assert!(error.to_string().contains("redirects are not followed"), "{error}");
         assert!(!error.is_retryable());
@@ -119,14 +120,14 @@ fn settings_that_cannot_work_are_named() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let good = || TokenClient::builder(&issuer, "app", SECRET);
     good().build().unwrap();
-    good().token_endpoint("http://logto:3001/t").dangerously_allow_http(true).build().unwrap();
+    good().token_endpoint("http://logto:3001/t").dangerously_allow_http().build().unwrap();
     for (builder, setting) in [
         (TokenClient::builder(&issuer, "", SECRET), "app_id"),
         (TokenClient::builder(&issuer, "app", " "), "app_secret"),
         (good().token_endpoint("http://logto:3001/oidc/token"), "token_endpoint"),
         (good().token_endpoint("https://user:pass@logto/oidc/token"), "token_endpoint"),
         (good().timeout(std::time::Duration::ZERO), "timeout"),
-        (good().max_entries(0), "max_entries"),
+        (good().token_cache_capacity(0), "token_cache_capacity"),
     ] {
         let text = format!("{builder:?}");
         assert!(!text.contains(SECRET), "{text}");

@@ -13,7 +13,8 @@ use tokio::{
     runtime::Handle,
 };
 use tower_logto::{
-    Issuer, TokenClient, TokenClientBuilder, TokenRequest,
+    Issuer,
+    m2m::{TokenClient, TokenClientBuilder, TokenRequest},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 

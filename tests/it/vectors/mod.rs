@@ -10,7 +10,9 @@ use std::{collections::BTreeMap, fmt::Display};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tower_logto::{
-    Algorithm, AuthErrorKind, InvalidToken, Issuer, KeySet, TrustedIssuer, Validator,
+    Algorithm, Issuer, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
+    testing::KeySet,
 };
 
 use crate::support::fixture;
@@ -130,7 +132,7 @@ impl Tally {
                     Refusal::Unencoded => UnencodedPayload,
                     Refusal::Encoding => LenientBase64,
                     Refusal::Keys => UnknownKeyAlgorithm,
-                    Refusal::Token(InvalidToken::KeyAlgorithm(_)) => KeyForAnotherAlgorithm,
+                    Refusal::Token(InvalidToken::KeyAlgorithmMismatch(_)) => KeyForAnotherAlgorithm,
                     other => {
                         return self
                             .wrong
@@ -225,10 +227,10 @@ fn assert_no_access_token(text: &str, found: &Result<(), Refusal>) {
     let trusted = TrustedIssuer::new(&issuer)
         .audience("https://shopping.api")
         .static_jwks(fixture("logto-captures/jwks/all.json"));
-    let validator = Validator::builder().issuer(trusted).build().unwrap();
+    let validator = Validator::builder().trust(trusted).build().unwrap();
     let error = validator.try_validate(text).expect("the keys are static").unwrap_err();
     let right = match (found, error.kind()) {
-        (Err(Refusal::Unencoded), kind) => matches!(kind, Token(InvalidToken::Critical)),
+        (Err(Refusal::Unencoded), kind) => matches!(kind, Token(InvalidToken::CriticalHeader)),
         (Err(Refusal::Json), kind) => matches!(kind, InvalidRequest(_)),
         (Err(Refusal::Segments(_)), kind) => matches!(
             kind,

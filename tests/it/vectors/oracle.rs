@@ -7,7 +7,10 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk},
 };
 use serde_json::json;
-use tower_logto::{Algorithm, KeySet, testing::SigningKey};
+use tower_logto::{
+    Algorithm,
+    testing::{KeySet, SigningKey},
+};
 
 /// One public key, as each side holds it.
 struct Sides {

@@ -1,0 +1,117 @@
+//! Reads the `Authorization` header (RFC 6750 §2.1).
+
+use http::{HeaderMap, header::AUTHORIZATION};
+
+/// What the `Authorization` headers of a request hold (RFC 6750 §2.1).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Credentials<'a> {
+    /// None, or those of another scheme.
+    None,
+    /// The text behind `Bearer `, not yet looked at.
+    Bearer(&'a str),
+    /// `Bearer` without a token, or with bytes that are not text.
+    Malformed,
+    /// More than one header.
+    Several,
+}
+
+/// Reads the credentials, and marks every `Authorization` value sensitive so that no log prints it.
+pub(crate) fn read(headers: &mut HeaderMap) -> Credentials<'_> {
+    if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+        if let http::header::Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+        return Credentials::Several;
+    }
+    let Some(value) = headers.get_mut(AUTHORIZATION) else { return Credentials::None };
+    value.set_sensitive(true);
+    credentials(value.as_bytes())
+}
+
+fn credentials(value: &[u8]) -> Credentials<'_> {
+    const SCHEME: &[u8] = b"bearer";
+    let Some((scheme, rest)) = value.split_at_checked(SCHEME.len()) else {
+        return Credentials::None;
+    };
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Credentials::None;
+    }
+    match rest {
+        [] => Credentials::Malformed,
+        // RFC 9110 §11.4: one space or more between scheme and token.
+        [b' ', rest @ ..] => {
+            match std::str::from_utf8(rest).map(|rest| rest.trim_start_matches(' ')) {
+                Ok("") | Err(_) => Credentials::Malformed,
+                Ok(token) => Credentials::Bearer(token),
+            }
+        }
+        // `Bearerish`, another scheme.
+        _ => Credentials::None,
+    }
+}
+
+/// Whether this is a `b64token` of RFC 6750 §2.1.
+pub(crate) fn is_b64token(token: &str) -> bool {
+    let body = token.trim_end_matches('=');
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    !body.is_empty() && body.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(values: &[&[u8]]) -> HeaderMap {
+        values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_bytes(value).unwrap())).fold(
+            HeaderMap::new(),
+            |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            },
+        )
+    }
+
+    #[test]
+    fn rfc_6750_section_2_1_credentials() {
+        use Credentials::{Bearer, Malformed, None, Several};
+        for (values, expected) in [
+            (&[][..], None),
+            (&[&b"Bearer abc"[..]], Bearer("abc")),
+            (&[b"bEaReR abc"], Bearer("abc")),
+            (&[b"Bearer   abc"], Bearer("abc")),
+            (&[b"Bearer a b"], Bearer("a b")),
+            (&[b"Bearer \tabc"], Bearer("\tabc")),
+            (&[b"Bearer"], Malformed),
+            (&[b"Bearer "], Malformed),
+            (&[b"Bearer \xff"], Malformed),
+            (&[b"Bearer\tabc"], None),
+            (&[b"Bearerish abc"], None),
+            (&[b"Basic abc"], None),
+            (&[b""], None),
+            (&[b"Bearer a", b"Bearer a"], Several),
+            (&[b"Basic a", b"Bearer b"], Several),
+        ] {
+            let mut map = headers(values);
+            assert_eq!(read(&mut map), expected, "{values:?}");
+            assert!(map.get_all(AUTHORIZATION).iter().all(HeaderValue::is_sensitive));
+        }
+    }
+
+    #[test]
+    fn the_b64token_grammar() {
+        for (token, expected) in [
+            ("abcXYZ019-._~+/", true),
+            ("abc==", true),
+            ("a=b", false),
+            ("==", false),
+            ("", false),
+            ("a b", false),
+            ("a\"b", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_b64token(token), expected, "{token:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! HTTP to the identity server: which addresses may be asked, by which client, for how many bytes.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+#[cfg(feature = "client")]
+use reqwest::RequestBuilder;
+use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
+use url::Url;
+
+use crate::url::is_loopback;
+
+/// Makes the clients: from the user's `ClientBuilder`, if any, with what must hold set last.
+#[derive(Clone, Default)]
+pub(crate) struct HttpClients(Option<Arc<dyn Fn() -> ClientBuilder + Send + Sync>>);
+
+impl HttpClients {
+    pub(crate) fn from_fn(make: impl Fn() -> ClientBuilder + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(make)))
+    }
+
+    /// A client for this address that keeps no idle connections: keys and tokens are fetched so
+    /// rarely that Logto, which closes idle connections after 5 s, would have closed every one.
+    pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
+        self.builder(url, timeout).pool_max_idle_per_host(0).build()
+    }
+
+    /// The same for an address that is asked many times in a row; connections are given up before
+    /// Logto closes them.
+    #[cfg(feature = "client")]
+    pub(crate) fn build_pooling(
+        &self,
+        url: &Url,
+        timeout: Duration,
+    ) -> Result<Client, reqwest::Error> {
+        self.builder(url, timeout).pool_idle_timeout(BEFORE_LOGTO_CLOSES).build()
+    }
+
+    /// No redirects (a 307 would carry a secret to another host), a total timeout, no compression
+    /// (a small body could become a huge one), no proxy for loopback, no bytes of the connection
+    /// in the log.
+    fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
+        let builder = self.0.as_ref().map_or_else(Client::builder, |make| make());
+        let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
+        builder
+            .redirect(Policy::none())
+            .timeout(timeout)
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            .connection_verbose(false)
+            .https_only(url.scheme() == "https")
+    }
+}
+
+impl fmt::Debug for HttpClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "HttpClients(user's)" } else { "HttpClients" })
+    }
+}
+
+/// The client, built when it is first needed. One that cannot be built may be the next time, when
+/// there are files to open again: so no failure is kept.
+pub(crate) fn get_or_build(
+    cell: &OnceLock<Client>,
+    build: impl FnOnce() -> Result<Client, reqwest::Error>,
+) -> Result<&Client, reqwest::Error> {
+    if let Some(client) = cell.get() {
+        return Ok(client);
+    }
+    let client = build()?;
+    Ok(cell.get_or_init(|| client))
+}
+
+/// Sends; once more if the connection breaks before anything was answered. That could do a thing
+/// twice, so it has to be `repeatable`, unless there was no connection at all.
+#[cfg(feature = "client")]
+pub(crate) async fn send(
+    request: RequestBuilder,
+    repeatable: bool,
+) -> Result<Response, reqwest::Error> {
+    let again = request.try_clone();
+    match (request.send().await, again) {
+        (Err(error), Some(again))
+            if error.is_connect() || repeatable && error.is_request() && !error.is_timeout() =>
+        {
+            again.send().await
+        }
+        (sent, _) => sent,
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    TooLarge,
+    Broken(reqwest::Error),
+}
+
+/// Reads a body of at most `limit` bytes, counted as they come.
+pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Why a client cannot be built, nearly always.
+pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
+                                    installed (Debian's package ca-certificates)?";
+/// Logto closes a connection that was idle for 5 s; the rest is for the way there.
+#[cfg(feature = "client")]
+const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);

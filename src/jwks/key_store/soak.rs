@@ -1,0 +1,389 @@
+//! Simulated days: random outages, rotations, clock jumps and tokens, each step held against a
+//! model that knows nothing of the store's insides.
+//!
+//! `TOWER_LOGTO_SOAK_HOURS=1000` for a longer run than the usual one, `TOWER_LOGTO_SOAK_SEED` for
+//! the one that failed.
+
+use std::{collections::BTreeSet, fmt, ops::Range};
+
+use fastrand::Rng;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    Validator,
+    jwks::key_store::soak_model::Model,
+    testing::{Fault, ManualClock, SigningKey, TestIssuer},
+};
+
+const SHOP: &str = "https://shopping.api";
+const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const COOLDOWN: Duration = Duration::from_secs(10);
+const ROOM: usize = 20;
+
+#[derive(Clone)]
+struct Minted {
+    text: String,
+    kid: String,
+    /// From when, and until when.
+    times: Range<Duration>,
+    forged: bool,
+}
+
+impl Minted {
+    /// What the claims say about the time, with the tolerance.
+    fn is_untimely(&self, clock: &ManualClock) -> bool {
+        let (now, tolerance) = (clock.unix_time(), 30 * SECOND);
+        now + tolerance < self.times.start || now >= self.times.end + tolerance
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Fair,
+    Foul,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    steps: u64,
+    accepted: u64,
+    refused: u64,
+    unavailable: u64,
+    rotations: u64,
+    fetches: u64,
+}
+
+struct World {
+    seed: u64,
+    rng: Rng,
+    clock: ManualClock,
+    logto: TestIssuer,
+    validator: Validator,
+    weather: Weather,
+    /// Before that no weather gets better.
+    outage_until: Duration,
+    model: Model,
+    tokens: Vec<Minted>,
+    count: Count,
+}
+
+impl World {
+    async fn begin(seed: u64) -> Self {
+        let clock = ManualClock::default();
+        let logto = TestIssuer::builder().clock(clock.clone()).start().await.unwrap();
+        let builder = Validator::builder().trust(logto.trusted(SHOP)).clock(clock.clone());
+        let client = || reqwest::Client::builder().tls_certs_only([]);
+        // Every third one remembers nothing.
+        let room = if seed.is_multiple_of(3) { 0 } else { ROOM };
+        let validator =
+            builder.token_cache_capacity(room).http_client_builder(client).build().unwrap();
+        let model = Model::new();
+        // The jitter of freshness as well.
+        fastrand::seed(seed);
+        let rng = Rng::with_seed(seed);
+        let weather = Weather::Fair;
+        let (tokens, count, outage_until) = (Vec::new(), Count::default(), Duration::ZERO);
+        Self { seed, rng, clock, logto, validator, weather, outage_until, model, tokens, count }
+    }
+
+    async fn step(&mut self) {
+        self.count.steps += 1;
+        self.pass_time();
+        self.change_something();
+        self.mint();
+        match self.rng.u32(..20) {
+            0 => self.hang().await,
+            1 => self.flood().await,
+            _ => {
+                let newest = self.tokens.len() - 1;
+                let chosen = if self.rng.bool() { newest } else { self.rng.usize(..=newest) };
+                self.ask(chosen).await;
+            }
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let milliseconds = match self.rng.u32(..1000) {
+            0..300 => 1..1_000,
+            300..800 => 1_000..60_000,
+            800..996 => 60_000..15 * 60_000,
+            996..999 => 60 * 60_000..10 * 60 * 60_000,
+            _ => 10 * 60 * 60_000..50 * 60 * 60_000,
+        };
+        self.clock.advance(Duration::from_millis(self.rng.u64(milliseconds)));
+        let wall = self.clock.unix_time();
+        let leap = match self.rng.u32(..400) {
+            0 => SECOND,
+            1 => Duration::from_secs(self.rng.u64(..600)),
+            2 => Duration::from_secs(self.rng.u64(..200_000)),
+            _ => return,
+        };
+        self.clock.set_unix_time(if self.rng.bool() { wall + leap } else { wall - leap });
+    }
+
+    fn change_something(&mut self) {
+        match self.rng.u32(..60) {
+            0 => {
+                self.logto.rotate();
+                self.count.rotations += 1;
+            }
+            1 => self.logto.delete_previous(),
+            2 => self.logto.stage(Algorithm::ES384),
+            3 => {
+                self.logto.stage(Algorithm::ES256);
+                self.logto.promote();
+                self.count.rotations += 1;
+            }
+            // A replica that lags behind, until the weather changes.
+            4 => self.logto.publish(self.logto.jwks()),
+            5..8 => {
+                let fault = match self.rng.u32(..6) {
+                    0 => Fault::Status(404, "{}".into()),
+                    1 => Fault::Status(200, "<html>".into()),
+                    2 => Fault::Status(200, "{\"keys\":[]}".into()),
+                    3 => Fault::Status(503, self.logto.jwks()),
+                    4 => {
+                        self.logto.stop();
+                        Fault::None
+                    }
+                    _ => Fault::ServerError,
+                };
+                self.logto.fault_jwks(fault);
+                // Now and then it lasts for a day, give or take half of one.
+                let turned = std::mem::replace(&mut self.weather, Weather::Foul) == Weather::Fair;
+                if turned && self.rng.u32(..20) == 0 {
+                    let hours = self.rng.u32(12..36);
+                    self.outage_until = self.clock.monotonic() + hours * HOUR;
+                }
+            }
+            8..18 if self.clock.monotonic() >= self.outage_until => {
+                self.logto.start_again();
+                self.logto.recover();
+                self.weather = Weather::Fair;
+            }
+            _ => {}
+        }
+    }
+
+    fn mint(&mut self) {
+        let lifetime = [5 * MINUTE, HOUR, 12 * HOUR, 72 * HOUR][self.rng.usize(..4)];
+        let token = self.logto.token().lifetime(lifetime);
+        let current = self.logto.current_kid();
+        let now = Duration::from_secs(self.clock.unix_time().as_secs());
+        let times = Duration::ZERO..now + lifetime;
+        let (token, kid, times, forged) = match self.rng.u32(..20) {
+            0 => (token.bad_signature(), current, times, true),
+            1 => {
+                let mallory = SigningKey::generate(Algorithm::ES384);
+                (token.signed_by(&mallory).kid(&current), current, times, true)
+            }
+            2 => {
+                let kid = format!("random-{}", self.rng.u64(..));
+                (token.kid(&kid), kid, times, true)
+            }
+            3 => (token.expired(), current, Duration::ZERO..now - HOUR, false),
+            4..6 => {
+                let start = now + Duration::from_secs(self.rng.u64(..600));
+                (token.claim("nbf", start.as_secs()), current, start..times.end, false)
+            }
+            _ => (token, current, times, false),
+        };
+        self.tokens.push(Minted { text: token.build(), kid, times, forged });
+        if self.tokens.len() > 60 {
+            self.tokens.swap_remove(self.rng.usize(..60));
+        }
+    }
+
+    /// One token, by itself.
+    async fn ask(&mut self, chosen: usize) {
+        let now = self.clock.monotonic();
+        let (free, bucket) = self.model.budget(now);
+        let must = now >= self.model.due().end && self.model.known.is_some();
+        let before = self.logto.jwks_requests();
+        let token = self.tokens[chosen].clone();
+        let untimely = token.is_untimely(&self.clock);
+        let known = self.model.knows(&token.kid, now);
+
+        let at_once = self.validator.try_validate(&token.text).map(|verdict| status(&verdict));
+        self.landed().await;
+        let verdict = self.validator.validate(&token.text).await;
+        self.landed().await;
+
+        let fetches = self.fetches(before);
+        let published = self.published();
+        let success = fetches > 0 && published.is_some();
+        let now_known = published
+            .as_ref()
+            .filter(|_| success)
+            .map_or_else(|| known && !success, |kids| kids.contains(&token.kid));
+        let context = format!(
+            "{self}: {at_once:?} then {verdict:?}, {fetches} fetches of {free} and {bucket}, \
+             known {known}, then {now_known}, untimely {untimely}, forged {}",
+            token.forged,
+        );
+        // What was good at the first look.
+        match at_once {
+            _ if untimely => assert_eq!(at_once, Some(401), "{context}"),
+            Some(200) => assert!(known && !token.forged, "{context}"),
+            Some(_) => assert!(!known || token.forged, "{context}"),
+            None => assert!(!known, "{context}"),
+        }
+        // And at the second, when whatever it started has landed.
+        match status(&verdict) {
+            200 => assert!(now_known && !untimely && !token.forged, "{context}"),
+            401 => assert!(untimely || token.forged || !now_known, "{context}"),
+            503 => assert!(!untimely && !now_known, "{context}"),
+            other => panic!("{other}: {context}"),
+        }
+        // A key that is published is found, if anything at all may be asked.
+        let holds = self.model.known.as_ref().is_some_and(|(_, at)| now < *at + DAY);
+        let may_ask =
+            if holds { self.model.credit.start >= COOLDOWN } else { now >= self.model.due().end };
+        if let Some(kids) = &published
+            && may_ask
+            && kids.contains(&token.kid)
+            && !untimely
+            && !token.forged
+        {
+            assert_eq!(status(&verdict), 200, "{context}");
+        }
+        let counter = match status(&verdict) {
+            200 => &mut self.count.accepted,
+            401 => &mut self.count.refused,
+            _ => &mut self.count.unavailable,
+        };
+        *counter += 1;
+        let asks = !(untimely || known && now_known);
+        assert!(fetches <= free + if asks { bucket.min(1) } else { 0 }, "budget: {context}");
+        assert!(!must || untimely || fetches >= 1, "overdue: {context}");
+        self.model.fetched(fetches, published, now);
+    }
+
+    /// Many tokens of strangers at once.
+    async fn flood(&mut self) {
+        let now = self.clock.monotonic();
+        let (free, bucket) = self.model.budget(now);
+        let before = self.logto.jwks_requests();
+        let tasks = (0..self.rng.usize(1..30)).map(|n| {
+            let token = self.logto.token().kid(format!("flood-{n}")).build();
+            let validator = self.validator.clone();
+            tokio::spawn(async move { status(&validator.validate(&token).await) })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            let status = task.await.unwrap();
+            assert!(status == 401 || status == 503, "{self}: {status}");
+        }
+        self.landed().await;
+        let fetches = self.fetches(before);
+        assert!(fetches <= free + bucket, "{self}: {fetches} fetches of {free} and {bucket}");
+        self.model.fetched(fetches, self.published(), now);
+    }
+
+    /// The server takes the request and says nothing, and known keys go on working.
+    async fn hang(&mut self) {
+        if self.weather == Weather::Foul {
+            return;
+        }
+        let now = self.clock.monotonic();
+        let (free, _) = self.model.budget(now);
+        let before = self.logto.jwks_requests();
+        self.logto.fault_jwks(Fault::Hang);
+        for _ in 0..3 {
+            let token = &self.tokens[self.rng.usize(..self.tokens.len())];
+            let untimely = token.is_untimely(&self.clock);
+            if untimely || token.forged || !self.model.knows(&token.kid, now) {
+                continue;
+            }
+            let verdict = self.validator.try_validate(&token.text).map(|verdict| status(&verdict));
+            assert_eq!(verdict, Some(200), "{self}");
+        }
+        if self.validator.keys().0.lock().flights.current(now).is_some() {
+            self.logto.jwks_requested(before + 1).await;
+        }
+        self.logto.fault_jwks(Fault::None);
+        self.landed().await;
+        let fetches = self.fetches(before);
+        assert!(fetches <= free, "{self}: {fetches} fetches of {free}");
+        self.model.fetched(fetches, self.published(), now);
+    }
+
+    fn fetches(&mut self, before: u64) -> u64 {
+        // Who is refused at the port is not counted there.
+        let stopped = self.validator.keys().0.lock().flights.started();
+        let fetches = stopped - self.count.fetches;
+        self.count.fetches = stopped;
+        assert!(self.logto.jwks_requests() - before <= fetches, "{self}");
+        fetches
+    }
+
+    /// The key ids a fetch finds now; none if it fails.
+    fn published(&self) -> Option<BTreeSet<String>> {
+        let set: Value = serde_json::from_str(&self.logto.jwks()).unwrap();
+        let kid = |key: &Value| key["kid"].as_str().unwrap().to_owned();
+        let kids = set["keys"].as_array().unwrap().iter().map(kid).collect();
+        (self.weather == Weather::Fair).then_some(kids)
+    }
+
+    async fn landed(&self) {
+        self.validator.keys().landed().await;
+    }
+
+    /// No task is left behind, and no more is remembered than there is room for.
+    async fn is_tidy(&self) {
+        let metrics = Handle::current().metrics();
+        let idle = async {
+            while metrics.num_alive_tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), idle).await;
+        assert!(waited.is_ok(), "{self}: {} tasks", metrics.num_alive_tasks());
+        if let Some(verified) = self.validator.verified() {
+            assert!(verified.weight() <= ROOM as u64, "{self}: {verified:?}");
+        }
+        assert_eq!(self.validator.keys().0.waiting.load(Ordering::Relaxed), 0, "{self}");
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, weather, model, clock, count, .. } = self;
+        write!(f, "seed {seed}, step {}, {:?}, {weather:?}, {model:?}", count.steps, clock)
+    }
+}
+
+fn status(verdict: &Result<crate::AccessToken, crate::AuthError>) -> u16 {
+    verdict.as_ref().map_or_else(|error| error.status().as_u16(), |_| 200)
+}
+
+#[tokio::test]
+async fn days_of_outages_rotations_and_clock_jumps() {
+    let number = |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().unwrap());
+    let hours = number("TOWER_LOGTO_SOAK_HOURS");
+    let seed = number("TOWER_LOGTO_SOAK_SEED");
+    let seeds = seed.map_or(1..5, |seed| seed..seed + 1);
+    let hours = u32::try_from(hours.unwrap_or(240)).unwrap()
+        / u32::try_from(seeds.end - seeds.start).unwrap();
+    let mut unavailable = 0;
+    for seed in seeds {
+        let mut world = World::begin(seed).await;
+        while world.clock.monotonic() < HOUR * hours {
+            world.step().await;
+            if world.count.steps.is_multiple_of(100) {
+                world.is_tidy().await;
+            }
+        }
+        world.is_tidy().await;
+        let count = &world.count;
+        println!("seed {seed}, {hours} h: {count:?}");
+        assert!(count.accepted > count.steps / 20, "{world}: little was accepted");
+        assert!(count.refused > 0 && count.rotations > 0, "{world}");
+        unavailable += count.unavailable;
+    }
+    assert!(unavailable > 0, "no outage was felt");
+}

@@ -1,0 +1,282 @@
+//! What a token says: its payload read once, and one pure function that judges it.
+
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
+
+use serde::{
+    Deserialize,
+    de::{IgnoredAny, MapAccess},
+};
+
+use crate::{
+    access_token::{Audiences, Span, ValidClaims},
+    algorithm::Algorithm,
+    error::InvalidToken,
+    escape::Excerpt,
+    issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
+    json::{self, Members, Strings, Text},
+    scope::TokenKind,
+};
+
+/// The payload's members that are judged or kept.
+#[derive(Debug, Default)]
+pub(crate) struct Payload<'a> {
+    issuer: Option<Cow<'a, str>>,
+    subject: Option<Cow<'a, str>>,
+    audiences: Option<Strings<'a>>,
+    client_id: Option<Cow<'a, str>>,
+    organization_id: Option<Cow<'a, str>>,
+    scope: Option<Cow<'a, str>>,
+    jwt_id: Option<Cow<'a, str>>,
+    issued_at: Option<f64>,
+    not_before: Option<f64>,
+    expires_at: Option<f64>,
+    confirmation: bool,
+    /// The claim being read, for the reason when its type is wrong.
+    reading: Option<&'static str>,
+}
+
+impl<'a> Payload<'a> {
+    pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
+        let mut payload = Self::default();
+        let outcome = json::read_object(json, &mut payload, "the payload is not a JSON object");
+        match payload.reading {
+            Some(claim) if outcome.is_err() => Err(InvalidToken::MalformedClaim(claim)),
+            _ => outcome.map(|()| payload),
+        }
+    }
+
+    /// `iss`, still anybody's word.
+    pub(crate) fn issuer(&self) -> Result<&str, InvalidToken> {
+        self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
+    }
+
+    fn read<T: Deserialize<'a>, A: MapAccess<'a>>(
+        &mut self,
+        claim: &'static str,
+        value: &mut A,
+    ) -> Result<Option<T>, A::Error> {
+        self.reading = Some(claim);
+        let read = value.next_value()?;
+        self.reading = None;
+        Ok(Some(read))
+    }
+
+    fn text<A: MapAccess<'a>>(
+        &mut self,
+        claim: &'static str,
+        value: &mut A,
+    ) -> Result<Option<Cow<'a, str>>, A::Error> {
+        Ok(self.read::<Text<'a>, A>(claim, value)?.map(|text| text.0))
+    }
+}
+
+impl<'de> Members<'de> for Payload<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
+        match name {
+            "iss" => self.issuer = self.text("iss", value)?,
+            "sub" => self.subject = self.text("sub", value)?,
+            "aud" => self.audiences = self.read("aud", value)?,
+            "exp" => self.expires_at = self.read("exp", value)?,
+            "nbf" => self.not_before = self.read("nbf", value)?,
+            "iat" => self.issued_at = self.read("iat", value)?,
+            "jti" => self.jwt_id = self.text("jti", value)?,
+            "scope" => self.scope = self.text("scope", value)?,
+            "client_id" => self.client_id = self.text("client_id", value)?,
+            "organization_id" => self.organization_id = self.text("organization_id", value)?,
+            _ => {
+                self.confirmation |= name == "cnf";
+                value.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is accepted from one issuer.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) issuer: Box<str>,
+    pub(crate) audiences: Arc<[Box<str>]>,
+    pub(crate) organizations: bool,
+    pub(crate) algorithms: Box<[Algorithm]>,
+    pub(crate) clock_tolerance: Duration,
+}
+
+/// Acceptable claims; what has to be there is.
+#[derive(Debug)]
+pub(crate) struct Judged<'a> {
+    payload: &'a Payload<'a>,
+    issuer: &'a str,
+    subject: &'a str,
+    audiences: &'a Strings<'a>,
+    kind: TokenKind,
+    organization_id: Option<&'a str>,
+    issued_at: Option<u64>,
+    expires_at: u64,
+    accepted: Range<u64>,
+}
+
+/// Judges the claims of a token of this issuer (RFC 9068 §4): whom it is for, and when.
+pub(crate) fn judge<'a>(
+    payload: &'a Payload<'a>,
+    rules: &Rules,
+    now: Duration,
+) -> Result<Judged<'a>, InvalidToken> {
+    let issuer = payload.issuer()?;
+    let audiences = payload.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
+    let claim = payload.organization_id.as_deref();
+    let (kind, organization_id) = permission_model(audiences, claim, rules)?;
+    let subject = payload.subject.as_deref().filter(|subject| !subject.is_empty());
+    let subject = subject.ok_or(InvalidToken::MissingClaim("sub"))?;
+    if payload.confirmation {
+        return Err(InvalidToken::SenderConstrained);
+    }
+    let tolerance = rules.clock_tolerance.as_secs();
+    let now = now.as_secs();
+    // A fraction is cut off `exp` and `iat`, and counts in full for `nbf`.
+    let exp = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
+    let expires_at = numeric_date(exp.floor(), "exp")?;
+    let not_before = numeric_date(payload.not_before.map_or(0.0, f64::ceil), "nbf")?;
+    let accepted = not_before.saturating_sub(tolerance)..expires_at + tolerance;
+    if now >= accepted.end {
+        return Err(InvalidToken::Expired { ago: Duration::from_secs(now - expires_at) });
+    }
+    if now < accepted.start {
+        return Err(InvalidToken::NotYetValid { wait: Duration::from_secs(not_before - now) });
+    }
+    let issued_at = payload.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()?;
+    Ok(Judged {
+        payload,
+        issuer,
+        subject,
+        audiences,
+        kind,
+        organization_id,
+        issued_at,
+        expires_at,
+        accepted,
+    })
+}
+
+/// Finds the permission model of Logto's that the audiences and `organization_id` speak of, and
+/// the organization.
+fn permission_model<'a>(
+    audiences: &'a Strings<'a>,
+    claim: Option<&'a str>,
+    rules: &Rules,
+) -> Result<(TokenKind, Option<&'a str>), InvalidToken> {
+    if claim == Some("") {
+        return Err(InvalidToken::MalformedClaim("organization_id"));
+    }
+    let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
+    if audiences.iter().any(ours) {
+        // `urn:logto:` beside a resource: an organization, or the reserved resource that gives any
+        // app every organization scope.
+        return match claim {
+            _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
+                Err(InvalidToken::AmbiguousAudience)
+            }
+            Some(_) => Ok((TokenKind::OrganizationResource, claim)),
+            None => Ok((TokenKind::Global, None)),
+        };
+    }
+    let mut organizations = audiences.iter().map(organization_of_audience);
+    match organizations.next().flatten() {
+        Some(id) if rules.organizations => {
+            let agree = organizations.all(|other| other == Some(id));
+            if agree && claim.is_none_or(|claim| claim == id) {
+                Ok((TokenKind::OrganizationPermissions, Some(id)))
+            } else {
+                Err(InvalidToken::AmbiguousAudience)
+            }
+        }
+        _ => Err(InvalidToken::WrongAudience {
+            found: Excerpt::new(audiences.iter().next().unwrap_or_default()),
+            expected: Arc::clone(&rules.audiences),
+        }),
+    }
+}
+
+/// The organization of an organization permission token's `aud`.
+fn organization_of_audience(audience: &str) -> Option<&str> {
+    audience.strip_prefix(ORGANIZATION_AUDIENCE).filter(|id| !id.is_empty())
+}
+
+/// Whole seconds since the epoch; absurd values are refused, not converted.
+fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> {
+    if !(0.0..=MAX_NUMERIC_DATE).contains(&seconds) {
+        return Err(InvalidToken::MalformedClaim(claim));
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the line above leaves whole numbers that fit"
+    )]
+    Ok(seconds as u64)
+}
+
+impl Judged<'_> {
+    /// The payload's text, and where each claim stands in it.
+    pub(crate) fn keep(&self, json: &str) -> ValidClaims {
+        let mut keeper = Keeper { json, unescaped: String::new() };
+        let issuer = keeper.span(self.issuer);
+        let subject = keeper.span(self.subject);
+        let audiences = match self.audiences {
+            Strings::One(one) => Audiences::One(keeper.span(one)),
+            Strings::Several(several) => {
+                Audiences::Several(several.iter().map(|one| keeper.span(one)).collect())
+            }
+        };
+        let Payload { client_id, scope, jwt_id, .. } = self.payload;
+        let mut optional = |claim: Option<&str>| claim.map(|text| keeper.span(text));
+        ValidClaims {
+            payload: Span::new(0..json.len()),
+            issuer,
+            subject,
+            audiences,
+            client_id: optional(client_id.as_deref()),
+            organization_id: optional(self.organization_id),
+            scope: optional(scope.as_deref()),
+            jwt_id: optional(jwt_id.as_deref()),
+            kind: self.kind,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            accepted: self.accepted.clone(),
+            text: keeper.into_text(),
+        }
+    }
+}
+
+/// Finds texts in the JSON they were borrowed from; those that were not (escapes) it appends.
+struct Keeper<'a> {
+    json: &'a str,
+    unescaped: String,
+}
+
+impl Keeper<'_> {
+    fn span(&mut self, text: &str) -> Span {
+        let distance = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
+        let borrowed = self.json.get(distance..distance.wrapping_add(text.len()));
+        let start = if borrowed == Some(text) {
+            distance
+        } else {
+            self.unescaped.push_str(text);
+            self.json.len() + self.unescaped.len() - text.len()
+        };
+        Span::new(start..start + text.len())
+    }
+
+    fn into_text(self) -> Box<str> {
+        if self.unescaped.is_empty() {
+            self.json.into()
+        } else {
+            (self.json.to_owned() + &self.unescaped).into()
+        }
+    }
+}
+
+/// The last second of the year 9999.
+const MAX_NUMERIC_DATE: f64 = 253_402_300_799.0;
+
+#[cfg(test)]
+mod tests;

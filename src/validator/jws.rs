@@ -1,0 +1,213 @@
+//! A token's outside: the compact serialization, base64url, the JOSE header (RFC 7515).
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::de::{IgnoredAny, MapAccess};
+
+use crate::{
+    algorithm::Algorithm,
+    error::InvalidToken,
+    escape::Excerpt,
+    json::{self, Members, Text},
+};
+
+/// A JWS in compact serialization, cut at its two dots (RFC 7515 §7.1).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Compact<'a> {
+    pub(crate) header: &'a str,
+    pub(crate) payload: &'a str,
+    pub(crate) signature: &'a str,
+    /// Header, dot and payload as they were received: what is signed.
+    pub(crate) signed: &'a str,
+}
+
+impl<'a> Compact<'a> {
+    pub(crate) fn parse(token: &'a str) -> Result<Self, InvalidToken> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::NotAJwt)?;
+        let (header, payload) = signed.split_once('.').ok_or(InvalidToken::NotAJwt)?;
+        if payload.contains('.') {
+            return Err(InvalidToken::NotAJwt);
+        }
+        if header.is_empty() || payload.is_empty() || signature.is_empty() {
+            return Err(InvalidToken::Malformed("an empty segment"));
+        }
+        Ok(Self { header, payload, signature, signed })
+    }
+}
+
+/// Strict base64url (RFC 7515 §2): no padding, no other characters, canonical trailing bits.
+pub(crate) fn decode(segment: &str, part: &'static str) -> Result<Vec<u8>, InvalidToken> {
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| InvalidToken::Malformed(part))
+}
+
+/// The same, into text.
+pub(crate) fn decode_text(segment: &str, part: &'static str) -> Result<String, InvalidToken> {
+    String::from_utf8(decode(segment, part)?).map_err(|_| InvalidToken::Malformed(part))
+}
+
+/// The JOSE header's members that matter here; `jku`, `jwk`, `x5u` and `x5c` are never looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Header<'a> {
+    algorithm: Option<Cow<'a, str>>,
+    typ: Option<Cow<'a, str>>,
+    pub(crate) kid: Option<Cow<'a, str>>,
+    critical: bool,
+}
+
+impl<'a> Header<'a> {
+    pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
+        let mut header = Self::default();
+        json::read_object(
+            json,
+            &mut header,
+            "the header is not a JSON object with string members",
+        )?;
+        Ok(header)
+    }
+
+    /// Refuses what is no access token (RFC 9068 §4), or asks for extensions (RFC 7515 §4.1.11).
+    pub(crate) fn check(&self) -> Result<(), InvalidToken> {
+        if self.critical {
+            return Err(InvalidToken::CriticalHeader);
+        }
+        let is_access_token = |typ: &str| {
+            typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+        };
+        match self.typ.as_deref() {
+            Some(typ) if is_access_token(typ) => Ok(()),
+            typ => Err(InvalidToken::WrongType(typ.map(Excerpt::new))),
+        }
+    }
+
+    /// The algorithm, if it is on the list (RFC 8725 §3.1); the token's word alone selects nothing.
+    pub(crate) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, InvalidToken> {
+        let name = self.algorithm.as_deref().unwrap_or_default();
+        Algorithm::from_name(name)
+            .filter(|algorithm| allowed.contains(algorithm))
+            .ok_or_else(|| InvalidToken::AlgorithmNotAllowed(Excerpt::new(name)))
+    }
+}
+
+impl<'de> Members<'de> for Header<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
+        match name {
+            "alg" => self.algorithm = Some(value.next_value::<Text<'de>>()?.0),
+            "typ" => self.typ = Some(value.next_value::<Text<'de>>()?.0),
+            "kid" => self.kid = Some(value.next_value::<Text<'de>>()?.0),
+            "crit" => {
+                value.next_value::<IgnoredAny>()?;
+                self.critical = true;
+            }
+            _ => drop(value.next_value::<IgnoredAny>()?),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_compact_token_has_three_segments() {
+        for (token, refusal) in [
+            ("a.b.c", None),
+            ("", Some(InvalidToken::NotAJwt)),
+            ("abc", Some(InvalidToken::NotAJwt)),
+            ("a.b", Some(InvalidToken::NotAJwt)),
+            ("a.b.c.d", Some(InvalidToken::NotAJwt)),
+            ("a.b.c.d.e", Some(InvalidToken::NotAJwt)),
+            (".b.c", Some(InvalidToken::Malformed("an empty segment"))),
+            ("a..c", Some(InvalidToken::Malformed("an empty segment"))),
+            ("a.b.", Some(InvalidToken::Malformed("an empty segment"))),
+        ] {
+            assert_eq!(Compact::parse(token).err(), refusal, "{token}");
+        }
+        let compact = Compact::parse("a.bc.d").unwrap();
+        assert_eq!((compact.signed, compact.signature), ("a.bc", "d"));
+    }
+
+    #[test]
+    fn base64url_is_strict() {
+        for (segment, good) in [
+            ("YQ", true),
+            ("YQ==", false),
+            ("YR", false), // trailing bits set
+            ("Y", false),
+            ("+/+/", false),
+            ("-_-_", true),
+            ("YQ\n", false),
+            (" YQ", false),
+        ] {
+            assert_eq!(decode(segment, "part").is_ok(), good, "{segment:?}");
+        }
+        assert!(decode_text("_w", "part").is_err(), "not UTF-8");
+    }
+
+    #[test]
+    fn headers_are_judged_by_rfc_9068_and_rfc_7515() {
+        let check = |json: &str| {
+            let header = Header::parse(json)?;
+            header.check()?;
+            header.algorithm(&[Algorithm::ES384, Algorithm::RS256])
+        };
+        for json in [
+            r#"{"alg":"ES384","typ":"at+jwt","kid":"k"}"#,
+            r#"{"alg":"ES384","typ":"AT+JWT"}"#,
+            r#"{"alg":"ES384","typ":"application/at+jwt","jku":"https://evil","x":[[{}]]}"#,
+            r#"{"\u0061lg":"ES384","typ":"at\u002bjwt"}"#,
+        ] {
+            assert_eq!(check(json), Ok(Algorithm::ES384), "{json}");
+        }
+        type Expected = fn(&InvalidToken) -> bool;
+        let cases: &[(&str, Expected)] = &[
+            (r#"{"alg":"none","typ":"at+jwt"}"#, |r| {
+                matches!(r, InvalidToken::AlgorithmNotAllowed(_))
+            }),
+            (r#"{"alg":"ES256","typ":"at+jwt"}"#, |r| {
+                matches!(r, InvalidToken::AlgorithmNotAllowed(_))
+            }),
+            (r#"{"alg":"HS384","typ":"at+jwt"}"#, |r| {
+                matches!(r, InvalidToken::AlgorithmNotAllowed(_))
+            }),
+            (r#"{"typ":"at+jwt"}"#, |r| matches!(r, InvalidToken::AlgorithmNotAllowed(_))),
+            (r#"{"alg":"ES384"}"#, |r| matches!(r, InvalidToken::WrongType(None))),
+            (r#"{"alg":"ES384","typ":"JWT"}"#, |r| matches!(r, InvalidToken::WrongType(Some(_)))),
+            (r#"{"alg":"ES384","typ":"at+jwt "}"#, |r| {
+                matches!(r, InvalidToken::WrongType(Some(_)))
+            }),
+            (r#"{"alg":"ES384","typ":"at+jwt","crit":null}"#, |r| {
+                *r == InvalidToken::CriticalHeader
+            }),
+            (r#"{"alg":"ES384","typ":"at+jwt","crit":[]}"#, |r| *r == InvalidToken::CriticalHeader),
+            (r#"{"alg":"ES384","typ":"at+jwt","alg":"none"}"#, |r| {
+                *r == InvalidToken::DuplicateMember
+            }),
+            (r#"{"alg":"ES384","typ":"at+jwt","x":1,"x":1}"#, |r| {
+                *r == InvalidToken::DuplicateMember
+            }),
+            (r#"{"alg":"ES384","\u0061lg":"ES384"}"#, |r| *r == InvalidToken::DuplicateMember),
+            (r#"{"\u0078":1,"\u0078":1}"#, |r| *r == InvalidToken::DuplicateMember),
+            (r#"{"alg":["ES384"],"typ":"at+jwt"}"#, |r| matches!(r, InvalidToken::Malformed(_))),
+            (r#"{"alg":null}"#, |r| matches!(r, InvalidToken::Malformed(_))),
+            (r#"{"kid":7}"#, |r| matches!(r, InvalidToken::Malformed(_))),
+            (r#"["ES384","at+jwt"]"#, |r| matches!(r, InvalidToken::Malformed(_))),
+            (r#"{"alg":"ES384"} x"#, |r| matches!(r, InvalidToken::Malformed(_))),
+            ("", |r| matches!(r, InvalidToken::Malformed(_))),
+        ];
+        for (json, expected) in cases {
+            let reason = check(json).unwrap_err();
+            assert!(expected(&reason), "{json}: {reason:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics(json in ".*") {
+            let _ = Header::parse(&json);
+        }
+    }
+}
