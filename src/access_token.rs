@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    num::NonZeroU32,
     ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +14,7 @@ use crate::{
     bearer::challenge::ChallengeSettings,
     error::{AuthError, AuthErrorKind, InvalidToken},
     json,
-    jwks::key_set::VerifyingKey,
+    jwks::{key_set::VerifyingKey, key_store::KeyStore},
     scope::{RequiredScopes, ScopeSet, TokenKind},
 };
 
@@ -34,24 +33,24 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct AccessToken {
-    pub(crate) verified: Arc<Verified>,
+    pub(crate) verified: Arc<VerifiedToken>,
     tied: bool,
 }
 
-/// What passed, and what must still hold when the token is seen again.
+/// What validation found, and what is checked again on every cache hit.
 #[derive(Debug)]
-pub(crate) struct Verified {
-    pub(crate) claims: ValidClaims,
+pub(crate) struct VerifiedToken {
+    pub(crate) claims: TokenClaims,
     pub(crate) challenge: Arc<ChallengeSettings>,
     pub(crate) key: Arc<VerifyingKey>,
-    /// The position of its issuer among the trusted ones.
-    pub(crate) issuer: usize,
+    /// The keys of its issuer.
+    pub(crate) keys: Arc<KeyStore>,
 }
 
-/// The claims of a token that passed: the payload once, and ranges into it.
+/// The claims of a verified token: the payload once, and spans in it.
 #[derive(Debug)]
-pub(crate) struct ValidClaims {
-    /// The payload's JSON, and behind it the claims that had to be unescaped.
+pub(crate) struct TokenClaims {
+    /// The payload's JSON, followed by the claims that had to be unescaped.
     pub(crate) text: Box<str>,
     pub(crate) payload: Span,
     pub(crate) issuer: Span,
@@ -62,49 +61,68 @@ pub(crate) struct ValidClaims {
     pub(crate) scope: Option<Span>,
     pub(crate) jwt_id: Option<Span>,
     pub(crate) kind: TokenKind,
-    /// Seconds since the epoch.
+    /// Seconds since the Unix epoch.
     pub(crate) issued_at: Option<u64>,
-    pub(crate) expires_at: u64,
-    /// `nbf` and `exp`, widened by the issuer's clock tolerance.
-    pub(crate) accepted: Range<u64>,
+    pub(crate) lifetime: Lifetime,
 }
 
-/// `aud` is one string in every token of Logto, and may be several (RFC 7519 §4.1.3).
+/// `nbf`, `exp` and the issuer's clock tolerance, in seconds since the Unix epoch and seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetime {
+    pub(crate) not_before: u64,
+    pub(crate) expires_at: u64,
+    pub(crate) tolerance: u64,
+}
+
+impl Lifetime {
+    /// Checks `exp` and `nbf` (RFC 7519 §4.1.4, §4.1.5) against the time since the Unix epoch.
+    pub(crate) fn check(self, now: Duration) -> Result<(), InvalidToken> {
+        let now = now.as_secs();
+        if now >= self.expires_at + self.tolerance {
+            return Err(InvalidToken::Expired { ago: Duration::from_secs(now - self.expires_at) });
+        }
+        if now < self.not_before.saturating_sub(self.tolerance) {
+            let wait = Duration::from_secs(self.not_before - now);
+            return Err(InvalidToken::NotYetValid { wait });
+        }
+        Ok(())
+    }
+}
+
+/// `aud`: one string in every token of Logto, but RFC 7519 §4.1.3 allows several.
 #[derive(Debug)]
 pub(crate) enum Audiences {
     One(Span),
     Several(Box<[Span]>),
 }
 
-/// A range of bytes of a text that begins with `{` or white space, so that none ends at 0; an absent one costs no
-/// further byte in the cache.
+/// A byte range in the text of [`TokenClaims`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
-    end: NonZeroU32,
+    end: u32,
 }
 
 impl Span {
-    /// Tokens are far shorter than 4 GiB; in a longer one the range would be empty.
+    /// Tokens are far shorter than 4 GiB. In a longer one the span would be empty.
     pub(crate) fn new(range: Range<usize>) -> Self {
         let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
-        let end = NonZeroU32::new(offset(range.end)).unwrap_or(NonZeroU32::MIN);
-        Self { start: offset(range.start), end }
+        Self { start: offset(range.start), end: offset(range.end) }
     }
 
     const fn range(self) -> Range<usize> {
-        self.start as usize..self.end.get() as usize
+        self.start as usize..self.end as usize
     }
 }
 
-impl ValidClaims {
+impl TokenClaims {
     fn get(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or_default()
     }
 }
 
 impl AccessToken {
-    pub(crate) fn new(verified: Verified) -> Self {
+    pub(crate) fn new(verified: VerifiedToken) -> Self {
         Self { verified: Arc::new(verified), tied: false }
     }
 
@@ -166,7 +184,7 @@ impl AccessToken {
     /// `exp` (RFC 7519 §4.1.4), in whole seconds, without the clock tolerance.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        system_time(self.verified.claims.expires_at)
+        system_time(self.verified.claims.lifetime.expires_at)
     }
 
     /// `jti`: the token's own id (RFC 7519 §4.1.7).
@@ -281,19 +299,14 @@ impl AccessToken {
         })
     }
 
-    /// Whether this is a time between `nbf` and `exp`, give or take the clock tolerance.
-    pub(crate) fn is_current(&self, now: Duration) -> bool {
-        self.verified.claims.accepted.contains(&now.as_secs())
-    }
-
-    /// The bytes it holds on the heap, for the bound of the cache.
-    pub(crate) fn size(&self) -> usize {
-        let ValidClaims { text, audiences, .. } = &self.verified.claims;
+    /// The bytes that the token holds on the heap, for the bound of the cache.
+    pub(crate) fn heap_size(&self) -> usize {
+        let TokenClaims { text, audiences, .. } = &self.verified.claims;
         let spans = match audiences {
             Audiences::One(_) => 0,
             Audiences::Several(spans) => size_of_val::<[Span]>(spans),
         };
-        size_of::<Verified>() + text.len() + spans
+        size_of::<VerifiedToken>() + text.len() + spans
     }
 
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
@@ -309,7 +322,7 @@ impl fmt::Debug for AccessToken {
             .field("client_id", &self.client_id())
             .field("organization_id", &self.organization_id())
             .field("scopes", &self.scopes())
-            .field("expires_at", &self.verified.claims.expires_at)
+            .field("expires_at", &self.verified.claims.lifetime.expires_at)
             .finish_non_exhaustive()
     }
 }
@@ -318,18 +331,10 @@ impl fmt::Debug for AccessToken {
 /// credentials came, or for a CORS preflight.
 #[derive(Debug, Clone)]
 pub struct Anonymous {
-    pub(crate) preflight: bool,
     pub(crate) challenge: Arc<ChallengeSettings>,
 }
 
 impl Anonymous {
-    /// Whether this is a CORS preflight that
-    /// [`AuthLayer::allow_preflight`](crate::AuthLayer::allow_preflight) let in.
-    #[must_use]
-    pub const fn is_preflight(&self) -> bool {
-        self.preflight
-    }
-
     fn refuse(&self) -> AuthError {
         AuthError::new(AuthErrorKind::MissingToken, Some(Arc::clone(&self.challenge)))
     }

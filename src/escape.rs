@@ -4,15 +4,15 @@ use std::{error::Error, fmt, ops::BitAnd};
 
 /// A stranger's text, safe to print: escaped, and cut after 80 characters (a cause after 200).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Excerpt(pub(crate) Box<str>);
+pub struct Escaped(pub(crate) Box<str>);
 
-impl Excerpt {
+impl Escaped {
     pub(crate) fn new(text: &str) -> Self {
         Self::cut(text, 80)
     }
 
     /// What is at the bottom of an error: the refused connection, the certificate that is wrong.
-    pub(crate) fn of_cause(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> Self {
         let mut bottom = error;
         while let Some(source) = bottom.source() {
             bottom = source;
@@ -40,13 +40,13 @@ impl Excerpt {
     }
 }
 
-impl fmt::Display for Excerpt {
+impl fmt::Display for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
     }
 }
 
-impl fmt::Debug for Excerpt {
+impl fmt::Debug for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -100,13 +100,13 @@ pub struct TrustedIssuer {
     pub(crate) organizations: bool,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) clock_tolerance: Duration,
-    pub(crate) jwks: Jwks,
+    pub(crate) jwks: JwksSource,
     pub(crate) transport: Transport,
 }
 
 /// Where an issuer's keys come from.
 #[derive(Debug, Clone)]
-pub(crate) enum Jwks {
+pub(crate) enum JwksSource {
     Uri(String),
     Static(String),
 }
@@ -121,7 +121,7 @@ impl TrustedIssuer {
             organizations: false,
             algorithms: Algorithm::LOGTO.to_vec(),
             clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
-            jwks: Jwks::Uri(issuer.jwks_uri()),
+            jwks: JwksSource::Uri(issuer.jwks_uri()),
             transport: Transport::HttpsOrLoopback,
         }
     }
@@ -164,14 +164,14 @@ impl TrustedIssuer {
     /// the tokens say.
     #[must_use]
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
-        self.jwks = Jwks::Uri(uri.into());
+        self.jwks = JwksSource::Uri(uri.into());
         self
     }
 
     /// Uses this key set (the JSON of RFC 7517 §5) for ever, and never fetches.
     #[must_use]
     pub fn static_jwks(mut self, json: impl Into<String>) -> Self {
-        self.jwks = Jwks::Static(json.into());
+        self.jwks = JwksSource::Static(json.into());
         self
     }
 

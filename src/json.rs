@@ -1,4 +1,4 @@
-//! JSON objects of strangers: every member once, strings borrowed where they can be.
+//! JSON from untrusted sources: objects only, no duplicate members, borrowed strings.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,23 +9,27 @@ use serde::{
 
 use crate::error::InvalidToken;
 
-/// An object's members, one by one.
-pub(crate) trait Members<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error>;
+/// Receives an object's members one by one.
+pub(crate) trait MemberVisitor<'de> {
+    /// Reads the value of one member.
+    fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads exactly one JSON object (serde's derive would also take an array), every member once.
-pub(crate) fn read_object<'de>(
+/// Reads exactly one JSON object without duplicate members.
+///
+/// serde's derive is not enough: it accepts an array in place of an object, and it notices
+/// duplicates of known members only.
+pub(crate) fn read_unique_members<'de>(
     json: &'de str,
-    members: &mut impl Members<'de>,
-    complaint: &'static str,
+    members: &mut impl MemberVisitor<'de>,
+    malformed: &'static str,
 ) -> Result<(), InvalidToken> {
-    struct Object<'m, M> {
+    struct ObjectVisitor<'m, M> {
         members: &'m mut M,
-        twice: &'m mut bool,
+        found_duplicate: &'m mut bool,
     }
 
-    impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
+    impl<'de, M: MemberVisitor<'de>> Visitor<'de> for ObjectVisitor<'_, M> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,57 +37,56 @@ pub(crate) fn read_object<'de>(
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            let mut seen = Seen::new();
+            let mut names = MemberNames::new();
             while let Some(name) = map.next_key()? {
-                if !seen.is_new(&name) {
-                    *self.twice = true;
-                    return Err(de::Error::custom("a member twice"));
+                if !names.insert(&name) {
+                    *self.found_duplicate = true;
+                    return Err(de::Error::custom("duplicate member"));
                 }
-                self.members.member(&name.0, &mut map)?;
+                self.members.visit(&name.0, &mut map)?;
             }
             Ok(())
         }
     }
 
-    let mut twice = false;
+    let mut found_duplicate = false;
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let object = Object { members, twice: &mut twice };
-    let outcome = deserializer.deserialize_map(object).and_then(|()| deserializer.end());
-    match outcome {
+    let visitor = ObjectVisitor { members, found_duplicate: &mut found_duplicate };
+    match deserializer.deserialize_map(visitor).and_then(|()| deserializer.end()) {
         Ok(()) => Ok(()),
-        Err(_) if twice => Err(InvalidToken::DuplicateMember),
-        Err(_) => Err(InvalidToken::Malformed(complaint)),
+        Err(_) if found_duplicate => Err(InvalidToken::DuplicateMember),
+        Err(_) => Err(InvalidToken::Malformed(malformed)),
     }
 }
 
-/// The names of an object so far: a bounded list that allocates only for names with escapes.
-struct Seen<'de> {
-    names: [&'de str; MAX_MEMBERS],
+/// The member names of one object: a bounded set that allocates only for names with escapes.
+struct MemberNames<'de> {
+    borrowed: [&'de str; MAX_MEMBERS],
+    borrowed_count: usize,
     escaped: Vec<String>,
-    count: usize,
 }
 
-impl<'de> Seen<'de> {
+impl<'de> MemberNames<'de> {
     const fn new() -> Self {
-        Self { names: [""; MAX_MEMBERS], escaped: Vec::new(), count: 0 }
+        Self { borrowed: [""; MAX_MEMBERS], borrowed_count: 0, escaped: Vec::new() }
     }
 
-    /// Remembers a name; false if it was there, or the list is full.
-    fn is_new(&mut self, Text(name): &Text<'de>) -> bool {
-        let (names, free) = self.names.split_at_mut(self.count);
-        // The first byte settles most comparisons without a call.
+    /// Returns false if the name is a duplicate or the set is full.
+    fn insert(&mut self, Text(name): &Text<'de>) -> bool {
+        let (borrowed, free) = self.borrowed.split_at_mut(self.borrowed_count);
+        // The first byte decides most comparisons without a call.
         let is_name = |known: &&str| {
             known.as_bytes().first() == name.as_bytes().first() && *known == name.as_ref()
         };
-        if names.iter().any(is_name) || self.escaped.iter().any(|known| known == name) {
+        if borrowed.iter().any(is_name) || self.escaped.iter().any(|known| known == name) {
             return false;
         }
-        let is_full = self.count + self.escaped.len() == MAX_MEMBERS;
+        let is_full = self.borrowed_count + self.escaped.len() == MAX_MEMBERS;
         let Some(slot) = free.first_mut().filter(|_| !is_full) else { return false };
         match name {
             Cow::Borrowed(name) => {
                 *slot = name;
-                self.count += 1;
+                self.borrowed_count += 1;
             }
             Cow::Owned(name) => self.escaped.push(name.clone()),
         }
@@ -92,95 +95,174 @@ impl<'de> Seen<'de> {
 }
 
 /// A JSON string, borrowed unless it holds escapes.
-pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-/// What serde met, without the values that it likes to quote: they may be secrets.
-pub(crate) fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "it breaks off".to_owned(),
-        serde_json::error::Category::Syntax => "it is no JSON".to_owned(),
-        _ => {
-            let message = error.to_string();
-            let field =
-                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-            field
-                .map_or("a value of another type".to_owned(), |field| format!("no field {field:?}"))
-        }
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
-}
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 /// One string, or an array of strings.
 #[derive(Debug)]
-pub(crate) enum Strings<'a> {
+pub(crate) enum OneOrMany<'a> {
     One(Cow<'a, str>),
-    Several(Vec<Cow<'a, str>>),
+    Many(Vec<Cow<'a, str>>),
 }
 
-impl Strings<'_> {
+impl OneOrMany<'_> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         let texts = match self {
             Self::One(one) => std::slice::from_ref(one),
-            Self::Several(several) => several,
+            Self::Many(many) => many,
         };
         texts.iter().map(AsRef::as_ref)
     }
 }
 
-impl<'de> Deserialize<'de> for Strings<'de> {
+impl<'de> Deserialize<'de> for OneOrMany<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct StringsVisitor;
+        struct OneOrManyVisitor;
 
-        impl<'de> Visitor<'de> for StringsVisitor {
-            type Value = Strings<'de>;
+        impl<'de> Visitor<'de> for OneOrManyVisitor {
+            type Value = OneOrMany<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or an array of strings")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Strings<'de>, E> {
-                Ok(Strings::One(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<OneOrMany<'de>, E> {
+                Ok(OneOrMany::One(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Strings<'de>, E> {
-                Ok(Strings::One(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<OneOrMany<'de>, E> {
+                Ok(OneOrMany::One(Cow::Owned(text.to_owned())))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Strings<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<OneOrMany<'de>, A::Error> {
                 let mut texts = Vec::new();
                 while let Some(Text(text)) = seq.next_element()? {
                     texts.push(text);
                 }
-                Ok(Strings::Several(texts))
+                Ok(OneOrMany::Many(texts))
             }
         }
 
-        deserializer.deserialize_any(StringsVisitor)
+        deserializer.deserialize_any(OneOrManyVisitor)
     }
 }
 
+/// Deserializes one JSON object. serde's derive alone would also accept an array of its values.
+pub(crate) fn object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
+    if json.trim_ascii_start().starts_with(b"[") {
+        return Err(de::Error::custom("expected an object, found an array"));
+    }
+    serde_json::from_slice(json)
+}
+
+/// Describes an error without the values that serde quotes: they may be secrets.
+pub(crate) fn describe(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "the JSON is truncated".to_owned(),
+        serde_json::error::Category::Syntax => "not valid JSON".to_owned(),
+        _ => {
+            let message = error.to_string();
+            let field =
+                message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+            field.map_or("a value has the wrong type".to_owned(), |field| {
+                format!("the field {field:?} is missing")
+            })
+        }
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
 const MAX_MEMBERS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Names(Vec<String>);
+
+    impl<'de> MemberVisitor<'de> for Names {
+        fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
+            self.0.push(name.to_owned());
+            value.next_value::<IgnoredAny>().map(drop)
+        }
+    }
+
+    fn names(json: &str) -> Result<Vec<String>, InvalidToken> {
+        let mut names = Names::default();
+        read_unique_members(json, &mut names, "part").map(|()| names.0)
+    }
+
+    #[test]
+    fn an_object_is_read_member_by_member() {
+        assert_eq!(names(r#"{"a":1,"\u0062":[{"a":2}]}"#).unwrap(), ["a", "b"]);
+        assert_eq!(names("{}").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn duplicates_are_refused_however_they_are_written() {
+        for json in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":1}"#,
+            r#"{"\u0061":1,"a":1}"#,
+            r#"{"\u0061":1,"\u0061":1}"#,
+            r#"{"":1,"":1}"#,
+        ] {
+            assert_eq!(names(json), Err(InvalidToken::DuplicateMember), "{json}");
+        }
+    }
+
+    #[test]
+    fn sixty_four_members_are_the_limit_escaped_or_not() {
+        for form in ["n", "\\u006e"] {
+            let object = |count: usize| {
+                let members: Vec<_> = (0..count).map(|i| format!("\"{form}{i}\":0")).collect();
+                format!("{{{}}}", members.join(","))
+            };
+            assert_eq!(names(&object(64)).unwrap().len(), 64);
+            assert_eq!(names(&object(65)), Err(InvalidToken::DuplicateMember));
+        }
+    }
+
+    #[test]
+    fn anything_but_one_object_is_malformed() {
+        for json in
+            ["", "[]", "[\"a\"]", "1", "\"a\"", "null", "{} {}", "{} x", "{", "{\"a\"}", "{a:1}"]
+        {
+            assert_eq!(names(json), Err(InvalidToken::Malformed("part")), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_not_an_object() {
+        #[derive(Debug, Deserialize)]
+        struct Pair {
+            #[serde(rename = "a")]
+            _a: u8,
+        }
+        assert!(object::<Pair>(b" {\"a\":1}").is_ok());
+        assert!(object::<Pair>(b" [1]").is_err());
+        assert!(object::<Pair>(b"1").is_err());
+    }
+
+    #[test]
+    fn descriptions_quote_no_values() {
+        #[derive(Debug, Deserialize)]
+        struct Application {
+            #[serde(rename = "secret")]
+            _secret: u64,
+        }
+        for (json, description) in [
+            ("{\"secret\":\"hidden\"}", "a value has the wrong type (line 1, column 18)"),
+            ("{}", "the field \"secret\" is missing (line 1, column 2)"),
+            ("{\"secret\":", "the JSON is truncated (line 1, column 10)"),
+            ("hidden", "not valid JSON (line 1, column 1)"),
+        ] {
+            let error = serde_json::from_str::<Application>(json).unwrap_err();
+            assert_eq!(describe(&error), description);
+        }
+    }
+}

@@ -1,139 +1,275 @@
-//! A fetch that many wait for: a task that always lands, the places to wait, the time to the next.
+//! Single flight: one background task per key, shared by all callers; also the waiter limit and the
+//! retry backoff.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+use std::time::Duration;
+
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
 };
 
-use tokio::{runtime::Handle, sync::watch};
-
-/// What is fetched, and where it goes.
-pub(crate) trait Errand: Send + 'static {
-    type Fetched: Send;
-    /// What those who wait are told.
-    type News: Send + Sync;
-
-    fn fetch(&self) -> impl Future<Output = Self::Fetched> + Send;
-
-    /// Takes in what was fetched; `None` where the fetch was interrupted.
-    fn land(&self, fetched: Option<Self::Fetched>) -> Self::News;
-}
-
-/// The news of a flight, once it has landed.
-pub(crate) type Arrival<News> = watch::Receiver<Option<News>>;
-
-/// The flights to one place, one at a time.
+/// The background task of one key. Its owner keeps it behind a lock.
+///
+/// The owner sets its retry time before it starts a task, and overwrites it when the task completes.
+/// A task that panics, or whose runtime is dropped, then needs no one to record its failure.
 #[derive(Debug)]
-pub(crate) struct Flights<News> {
+pub(crate) struct SingleFlight<T> {
     started: u64,
-    current: Option<Flight<News>>,
+    current: Option<InFlight<T>>,
 }
 
-/// A flight under way.
-#[derive(Debug)]
-pub(crate) struct Flight<News> {
+/// A task that was started and has not completed.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight<T> {
+    /// The task's number, from 1.
     pub(crate) number: u64,
-    /// From then on another may start, and this one then counts for nothing: a runtime that stands
-    /// still neither ends its task nor drops it.
-    lost_at: Duration,
-    pub(crate) landed: Arrival<News>,
+    /// The time of the monotonic clock after which a new task may start and this one's result is
+    /// ignored. A blocked runtime neither runs nor drops its tasks.
+    deadline: Duration,
+    outcome: watch::Receiver<Option<T>>,
 }
 
-impl<News> Default for Flights<News> {
+/// Why a caller did not receive an outcome.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WaitError {
+    TooManyWaiters,
+    /// The task panicked, or its runtime was shut down.
+    TaskLost,
+}
+
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self { started: 0, current: None }
     }
 }
 
-impl<News> Flights<News> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
+    /// The number of tasks started so far, and the number of the latest one.
     pub(crate) const fn started(&self) -> u64 {
         self.started
     }
 
-    /// The one that may be waited for.
-    pub(crate) fn current(&self, now: Duration) -> Option<&Flight<News>> {
-        self.current.as_ref().filter(|flight| now < flight.lost_at)
+    /// The task that callers may wait for.
+    pub(crate) fn in_flight(&self, now: Duration) -> Option<InFlight<T>> {
+        self.current.as_ref().filter(|task| now < task.deadline && task.is_running()).cloned()
     }
 
-    /// Prepares the next one, which knows its number; `None` outside a tokio runtime.
-    pub(crate) fn prepare<E: Errand<News = News>>(
+    /// Spawns a task, which no caller can cancel. `None` outside a tokio runtime.
+    pub(crate) fn start<F>(
         &mut self,
-        lost_at: Duration,
-        errand: impl FnOnce(u64) -> E,
-    ) -> Option<(Departure<E>, Arrival<News>)> {
+        deadline: Duration,
+        task: impl FnOnce(u64) -> F,
+    ) -> Option<InFlight<T>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
         let runtime = Handle::try_current().ok()?;
         self.started += 1;
-        let number = self.started;
-        let (sender, landed) = watch::channel(None);
-        self.current = Some(Flight { number, lost_at, landed: landed.clone() });
-        let landing = Landing { errand: errand(number), fetched: None, sender };
-        Some((Departure { runtime, landing }, landed))
+        let (sender, outcome) = watch::channel(None);
+        let in_flight = InFlight { number: self.started, deadline, outcome };
+        self.current = Some(in_flight.clone());
+        let task = task(self.started);
+        runtime.spawn(async move {
+            // A blocked runtime may reach this line long after the deadline. If a newer task has
+            // replaced this one and no caller waits for it, its request is not worth sending.
+            if !sender.is_closed() {
+                let outcome = task.await;
+                sender.send_replace(Some(outcome));
+            }
+        });
+        Some(in_flight)
     }
 
-    /// Whether no other one has started since this.
-    pub(crate) const fn is_latest(&self, number: u64) -> bool {
-        self.started == number
-    }
-
-    /// Ends this one; false if it was lost, and another one has started since.
-    pub(crate) fn end(&mut self, number: u64) -> bool {
-        self.current.take_if(|flight| flight.number == number).is_some()
-    }
-}
-
-/// A flight about to start. Outside the lock: a runtime that shuts down drops the task, and so lands
-/// it, at once.
-pub(crate) struct Departure<E: Errand> {
-    runtime: Handle,
-    landing: Landing<E>,
-}
-
-impl<E: Errand> Departure<E> {
-    /// In a task of its own, which a caller that goes away does not cancel.
-    pub(crate) fn depart(self) {
-        self.runtime.spawn(self.landing.fly());
+    /// Ends a task, from within it. Returns false if a newer task has replaced it: its result must
+    /// be ignored.
+    pub(crate) fn finish(&mut self, number: u64) -> bool {
+        self.current.take_if(|task| task.number == number).is_some()
     }
 }
 
-/// Lands a flight when its task ends, also when it panics or its runtime is shut down.
-struct Landing<E: Errand> {
-    errand: E,
-    fetched: Option<E::Fetched>,
-    sender: watch::Sender<Option<E::News>>,
-}
-
-impl<E: Errand> Landing<E> {
-    async fn fly(mut self) {
-        let fetched = self.errand.fetch().await;
-        self.fetched = Some(fetched);
+impl<T: Clone> InFlight<T> {
+    /// Waits for the outcome, as one of the waiters that the semaphore has permits for.
+    pub(crate) async fn outcome(mut self, waiters: &Semaphore) -> Result<T, WaitError> {
+        let _permit = waiters.try_acquire().map_err(|_| WaitError::TooManyWaiters)?;
+        let outcome = self.outcome.wait_for(Option::is_some).await;
+        outcome.ok().and_then(|outcome| outcome.clone()).ok_or(WaitError::TaskLost)
     }
 }
 
-impl<E: Errand> Drop for Landing<E> {
-    fn drop(&mut self) {
-        let news = self.errand.land(self.fetched.take());
-        self.sender.send_replace(Some(news));
+impl<T> InFlight<T> {
+    /// Whether the task can still send an outcome.
+    fn is_running(&self) -> bool {
+        self.outcome.has_changed().is_ok()
     }
 }
 
-/// One of the places to wait.
-pub(crate) struct Seat<'a>(&'a AtomicUsize);
-
-impl<'a> Seat<'a> {
-    /// `None` when so many are taken.
-    pub(crate) fn take(taken: &'a AtomicUsize, places: usize) -> Option<Self> {
-        let seat = Self(taken);
-        (taken.fetch_add(1, Ordering::Relaxed) < places).then_some(seat)
-    }
+/// The wait after a number of failures in a row: `first`, doubled each time, up to `last`.
+pub(crate) fn backoff(first: Duration, last: Duration, failures_in_a_row: u32) -> Duration {
+    first.saturating_mul(1 << failures_in_a_row.saturating_sub(1).min(16)).min(last)
 }
 
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
+        thread,
+    };
 
-/// The wait after so many failures in a row: the first, doubled each time, up to the last.
-pub(crate) fn doubled(first: Duration, last: Duration, in_a_row: u32) -> Duration {
-    first.saturating_mul(1 << in_a_row.saturating_sub(1).min(16)).min(last)
+    use tokio::{
+        runtime::{Builder, Runtime},
+        sync::{Notify, oneshot},
+    };
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+    const DEADLINE: Duration = Duration::from_secs(110);
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_callers_share_one_task_and_its_outcome() {
+        let mut flight = SingleFlight::default();
+        let release = Arc::new(Notify::new());
+        let released = Arc::clone(&release);
+        let first = flight.start(DEADLINE, |number| async move {
+            released.notified().await;
+            number
+        });
+        let second = flight.in_flight(NOW).unwrap();
+        assert_eq!((flight.started(), second.number), (1, 1));
+        release.notify_one();
+        let waiters = Semaphore::new(2);
+        let outcomes = tokio::join!(first.unwrap().outcome(&waiters), second.outcome(&waiters));
+        assert_eq!(outcomes, (Ok(1), Ok(1)));
+        assert!(flight.finish(1));
+        assert!(flight.in_flight(NOW).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_caller_does_not_cancel_the_task() {
+        let mut flight = SingleFlight::default();
+        let (done, completed) = oneshot::channel();
+        let caller = flight.start(DEADLINE, |_| async move { done.send(()).unwrap() });
+        drop(caller.unwrap().outcome(&Semaphore::new(1)));
+        completed.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panicking_task_is_lost_and_may_be_started_again() {
+        let mut flight = SingleFlight::<u32>::default();
+        let lost = flight.start(DEADLINE, |_| async { panic!("on purpose") }).unwrap();
+        assert_eq!(lost.outcome(&Semaphore::new(1)).await, Err(WaitError::TaskLost));
+        assert!(flight.in_flight(NOW).is_none());
+        let next = flight.start(DEADLINE, |_| async { 7 }).unwrap();
+        assert_eq!(next.outcome(&Semaphore::new(1)).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_runtime_loses_its_task() {
+        let mut flight = SingleFlight::<u32>::default();
+        let other = runtime();
+        let task = {
+            let _context = other.enter();
+            flight.start(DEADLINE, |_| std::future::pending()).unwrap()
+        };
+        assert!(flight.in_flight(NOW).is_some());
+        other.shutdown_background();
+        assert_eq!(task.outcome(&Semaphore::new(1)).await, Err(WaitError::TaskLost));
+        assert!(flight.in_flight(NOW).is_none());
+    }
+
+    #[test]
+    fn outside_a_runtime_no_task_starts() {
+        let mut flight = SingleFlight::default();
+        assert!(flight.start(DEADLINE, |_| async {}).is_none());
+        assert_eq!(flight.started(), 0);
+    }
+
+    #[test]
+    fn a_task_of_a_blocked_runtime_is_replaced_after_its_deadline_and_then_does_nothing() {
+        let ran = Arc::new(AtomicU32::new(0));
+        let task = |_| {
+            let ran = Arc::clone(&ran);
+            async move { ran.fetch_add(1, Ordering::Relaxed) }
+        };
+        let mut flight = SingleFlight::default();
+        let (blocked, healthy) = (runtime(), runtime());
+        {
+            let _context = blocked.enter();
+            flight.start(DEADLINE, task);
+        }
+        assert!(flight.in_flight(DEADLINE - Duration::from_millis(1)).is_some());
+        assert!(flight.in_flight(DEADLINE).is_none());
+        let waiters = Semaphore::new(1);
+        let outcome = healthy
+            .block_on(async { flight.start(2 * DEADLINE, task).unwrap().outcome(&waiters).await });
+        assert_eq!(outcome, Ok(0));
+        blocked.block_on(tokio::task::yield_now());
+        assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task did nothing");
+        assert!(!flight.finish(1), "and its result would be ignored");
+        assert!(flight.finish(2));
+    }
+
+    #[tokio::test]
+    async fn one_caller_more_than_there_are_permits_is_refused() {
+        let mut flight = SingleFlight::<u32>::default();
+        let task = flight.start(DEADLINE, |_| std::future::pending()).unwrap();
+        let waiters = Semaphore::new(1);
+        let mut first = Box::pin(task.clone().outcome(&waiters));
+        assert!(poll_once(&mut first).is_none());
+        assert_eq!(task.clone().outcome(&waiters).await, Err(WaitError::TooManyWaiters));
+        // A caller that goes away returns its permit.
+        drop(first);
+        assert!(poll_once(&mut Box::pin(task.outcome(&waiters))).is_none());
+    }
+
+    fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        use std::{pin::Pin, task::Waker};
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        match Pin::new(future).poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn an_outcome_reaches_a_caller_on_another_runtime() {
+        let mut flight = SingleFlight::default();
+        let (sender, receiver) = oneshot::channel::<u32>();
+        let owner = runtime();
+        let task = {
+            let _context = owner.enter();
+            flight.start(DEADLINE, |_| async { receiver.await.unwrap() }).unwrap()
+        };
+        let caller = thread::spawn(move || runtime().block_on(task.outcome(&Semaphore::new(1))));
+        sender.send(5).unwrap();
+        owner.block_on(async {
+            while flight.in_flight(NOW).is_some_and(|task| !task.is_done()) {
+                tokio::task::yield_now().await
+            }
+        });
+        assert_eq!(caller.join().unwrap(), Ok(5));
+    }
+
+    impl<T: Clone> InFlight<T> {
+        fn is_done(&self) -> bool {
+            self.outcome.borrow().is_some()
+        }
+    }
+
+    #[test]
+    fn the_backoff_doubles_up_to_its_limit() {
+        let (first, last) = (Duration::from_secs(5), Duration::from_secs(60));
+        for (failures, seconds) in
+            [(0, 5), (1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (u32::MAX, 60)]
+        {
+            assert_eq!(backoff(first, last, failures).as_secs(), seconds, "{failures}");
+        }
+    }
 }

@@ -6,20 +6,20 @@ use http::HeaderValue;
 
 use crate::escape::is_quotable;
 
-/// What every challenge of one resource server says about itself (RFC 6750 §3, RFC 9728 §5.1).
+/// The parameters that all challenges of a resource server have (RFC 6750 §3, RFC 9728 §5.1).
 #[derive(Debug, Default)]
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
-    /// Challenges that were written before: there are no more than descriptions.
-    written: [OnceLock<(Description, HeaderValue)>; DESCRIPTIONS],
+    /// Cache of rendered challenges, keyed by error and description.
+    rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
 }
 
-type Description = (Option<&'static str>, Option<&'static str>);
+type ErrorAndDescription = (Option<&'static str>, Option<&'static str>);
 
-/// The part of a challenge that depends on the refusal.
+/// The parameters of a challenge that depend on the refusal.
 #[derive(Default, Clone, Copy)]
-pub(crate) struct Refusal<'a> {
+pub(crate) struct ChallengeError<'a> {
     pub(crate) error: Option<&'static str>,
     pub(crate) description: Option<&'static str>,
     pub(crate) scope: Option<&'a dyn std::fmt::Display>,
@@ -27,23 +27,24 @@ pub(crate) struct Refusal<'a> {
 
 impl ChallengeSettings {
     /// The value of `WWW-Authenticate`.
-    pub(crate) fn header(&self, refusal: Refusal<'_>) -> HeaderValue {
-        let wanted = (refusal.error, refusal.description);
-        let slots = if refusal.scope.is_none() { self.written.as_slice() } else { &[] };
-        let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (wanted, self.write(refusal))));
-        let written = slots.find(|(description, _)| *description == wanted);
-        written.map_or_else(|| self.write(refusal), |(_, header)| header.clone())
+    pub(crate) fn header(&self, error: ChallengeError<'_>) -> HeaderValue {
+        let key = (error.error, error.description);
+        let slots = if error.scope.is_none() { self.rendered.as_slice() } else { &[] };
+        // The first free slot takes the challenge if no slot before has it.
+        let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, self.render(error))));
+        let rendered = slots.find(|(rendered_key, _)| *rendered_key == key);
+        rendered.map_or_else(|| self.render(error), |(_, header)| header.clone())
     }
 
-    fn write(&self, refusal: Refusal<'_>) -> HeaderValue {
-        if self.realm.is_none() && self.resource_metadata.is_none() && refusal.error.is_none() {
+    fn render(&self, error: ChallengeError<'_>) -> HeaderValue {
+        if self.realm.is_none() && self.resource_metadata.is_none() && error.error.is_none() {
             return HeaderValue::from_static("Bearer");
         }
-        let scope = refusal.scope.map(ToString::to_string);
+        let scope = error.scope.map(ToString::to_string);
         let parameters = [
             ("realm", self.realm.as_deref()),
-            ("error", refusal.error),
-            ("error_description", refusal.description),
+            ("error", error.error),
+            ("error_description", error.description),
             ("scope", scope.as_deref()),
             ("resource_metadata", self.resource_metadata.as_deref()),
         ];
@@ -60,19 +61,19 @@ impl ChallengeSettings {
     }
 }
 
-/// More than there are: each refusal has one, and no other.
-const DESCRIPTIONS: usize = 32;
+/// Upper bound on the number of distinct descriptions: each kind of refusal has one.
+const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn challenges_are_written_in_rfc_6750_section_3_syntax() {
+    fn challenges_have_the_syntax_of_rfc_6750_section_3() {
         let bare = ChallengeSettings::default();
-        assert_eq!(bare.header(Refusal::default()), "Bearer");
+        assert_eq!(bare.header(ChallengeError::default()), "Bearer");
         let scope = "read:products write:products";
-        let refusal = Refusal {
+        let refusal = ChallengeError {
             error: Some("insufficient_scope"),
             description: Some("a scope is missing"),
             scope: Some(&scope),
@@ -92,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_breaks_out_of_a_quoted_string() {
+    fn no_character_ends_a_quoted_string() {
         let scope = "a\"\r\nSet-Cookie: x=\u{1}\\é";
-        let header = ChallengeSettings::default().header(Refusal {
+        let header = ChallengeSettings::default().header(ChallengeError {
             error: Some("insufficient_scope"),
             description: None,
             scope: Some(&scope),

@@ -5,17 +5,17 @@ use http::{HeaderMap, header::AUTHORIZATION};
 /// What the `Authorization` headers of a request hold (RFC 6750 §2.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
-    /// None, or those of another scheme.
+    /// No credentials, or those of another scheme.
     None,
-    /// The text behind `Bearer `, not yet looked at.
+    /// The text after `Bearer `, unchecked.
     Bearer(&'a str),
-    /// `Bearer` without a token, or with bytes that are not text.
+    /// `Bearer` without a token, or with bytes that are not UTF-8.
     Malformed,
-    /// More than one header.
+    /// More than one `Authorization` header.
     Several,
 }
 
-/// Reads the credentials, and marks every `Authorization` value sensitive so that no log prints it.
+/// Reads the credentials. Marks every `Authorization` value as sensitive, so that no log prints it.
 pub(crate) fn read(headers: &mut HeaderMap) -> Credentials<'_> {
     if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         if let http::header::Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
@@ -38,19 +38,19 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     }
     match rest {
         [] => Credentials::Malformed,
-        // RFC 9110 §11.4: one space or more between scheme and token.
+        // RFC 9110 §11.4: one or more spaces separate scheme and token.
         [b' ', rest @ ..] => {
             match std::str::from_utf8(rest).map(|rest| rest.trim_start_matches(' ')) {
                 Ok("") | Err(_) => Credentials::Malformed,
                 Ok(token) => Credentials::Bearer(token),
             }
         }
-        // `Bearerish`, another scheme.
+        // Another scheme, such as `Bearerish`.
         _ => Credentials::None,
     }
 }
 
-/// Whether this is a `b64token` of RFC 6750 §2.1.
+/// Whether the text is a `b64token` (RFC 6750 §2.1).
 pub(crate) fn is_b64token(token: &str) -> bool {
     let body = token.trim_end_matches('=');
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);

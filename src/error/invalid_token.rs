@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{algorithm::Algorithm, escape::Excerpt};
+use crate::{algorithm::Algorithm, escape::Escaped};
 
 /// Why a token is not one to trust here.
 ///
@@ -21,22 +21,22 @@ pub enum InvalidToken {
     /// them are not looked at.
     DuplicateMember,
     /// `alg` is not in the issuer's allow-list.
-    AlgorithmNotAllowed(Excerpt),
+    AlgorithmNotAllowed(Escaped),
     /// `typ` is not `at+jwt` (RFC 9068 §4).
-    WrongType(Option<Excerpt>),
+    WrongType(Option<Escaped>),
     /// A `crit` header (RFC 7515 §4.1.11): no extension is understood here.
     CriticalHeader,
     /// `iss` is none of the trusted issuers.
     UntrustedIssuer {
         /// What the token says.
-        found: Excerpt,
+        found: Escaped,
         /// The trusted issuers.
         trusted: Arc<[Box<str>]>,
     },
     /// `aud` holds none of the issuer's audiences.
     WrongAudience {
         /// What the token says; the first of several.
-        found: Excerpt,
+        found: Escaped,
         /// The audiences that are accepted.
         expected: Arc<[Box<str>]>,
     },
@@ -59,7 +59,7 @@ pub enum InvalidToken {
     /// A `cnf` claim: the token is bound to a key, and not for use as a plain bearer token.
     SenderConstrained,
     /// No key of the issuer has this `kid`.
-    UnknownKey(Option<Excerpt>),
+    UnknownKey(Option<Escaped>),
     /// More than one key fits a token that names none.
     AmbiguousKey,
     /// The key is there, but not for this algorithm.
@@ -72,6 +72,14 @@ pub enum InvalidToken {
 }
 
 impl InvalidToken {
+    pub(crate) fn unknown_key(kid: Option<&str>) -> Self {
+        Self::UnknownKey(kid.map(Escaped::new))
+    }
+
+    pub(crate) fn untrusted_issuer(found: &str, trusted: &Arc<[Box<str>]>) -> Self {
+        Self::UntrustedIssuer { found: Escaped::new(found), trusted: Arc::clone(trusted) }
+    }
+
     /// For the caller: what kind of fault, nothing of the token and nothing of the settings.
     pub(crate) const fn for_caller(&self) -> &'static str {
         match self {
@@ -191,7 +199,7 @@ impl fmt::Display for InvalidToken {
 
 fn hint_at_slash(
     f: &mut fmt::Formatter<'_>,
-    found: &Excerpt,
+    found: &Escaped,
     expected: &[Box<str>],
 ) -> fmt::Result {
     let bare = found.0.trim_end_matches('/');
@@ -221,7 +229,7 @@ mod tests {
     #[test]
     fn an_excerpt_is_escaped_and_short() {
         let text = format!("a\"b\r\n\u{1b}[31m\u{202e}é{}", "x".repeat(1000));
-        let excerpt = Excerpt::new(&text).to_string();
+        let excerpt = Escaped::new(&text).to_string();
         assert!(excerpt.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '…'), "{excerpt}");
         assert!(excerpt.starts_with("\"a\\\"b\\r\\n\\u{1b}[31m\\u{202e}\\u{e9}xxx"), "{excerpt}");
         assert!(excerpt.len() < 200);
@@ -234,40 +242,40 @@ mod tests {
             (InvalidToken::NotAJwt, "ask Logto for a `resource`"),
             (
                 InvalidToken::WrongAudience {
-                    found: Excerpt::new("https://shopping.api/"),
+                    found: Escaped::new("https://shopping.api/"),
                     expected: expected.clone(),
                 },
                 "mind the trailing slash",
             ),
             (
                 InvalidToken::WrongAudience {
-                    found: Excerpt::new("urn:logto:organization:acme"),
+                    found: Escaped::new("urn:logto:organization:acme"),
                     expected: expected.clone(),
                 },
                 "TrustedIssuer::organizations",
             ),
             (
                 InvalidToken::UntrustedIssuer {
-                    found: Excerpt::new("https://t.logto.app/oidc/"),
+                    found: Escaped::new("https://t.logto.app/oidc/"),
                     trusted: Arc::from(["https://t.logto.app/oidc".into()]),
                 },
                 "mind the trailing slash",
             ),
             (
                 InvalidToken::WrongAudience {
-                    found: Excerpt::new("https://shopping.api"),
+                    found: Escaped::new("https://shopping.api"),
                     expected: Arc::from([]),
                 },
                 "expected \"urn:logto:organization:<id>\"",
             ),
-            (InvalidToken::WrongType(Some(Excerpt::new("JWT"))), "ID token"),
+            (InvalidToken::WrongType(Some(Escaped::new("JWT"))), "ID token"),
             (InvalidToken::WrongType(None), "ID token"),
             (InvalidToken::Expired { ago: Duration::from_secs(3) }, "clock"),
             (InvalidToken::NotYetValid { wait: Duration::from_secs(3) }, "clock"),
         ] {
             assert!(reason.to_string().contains(advice), "{reason}");
         }
-        let other = InvalidToken::WrongAudience { found: Excerpt::new("https://x"), expected };
+        let other = InvalidToken::WrongAudience { found: Escaped::new("https://x"), expected };
         assert!(!other.to_string().contains("slash"));
     }
 }

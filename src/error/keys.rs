@@ -2,66 +2,67 @@
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-/// The issuer's keys cannot be had at the moment.
-#[derive(Debug, Clone)]
+/// The issuer's signing keys are unavailable.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
-    /// How long to wait before the next attempt; at least a second when sent as `Retry-After`.
+    /// The time until the next attempt. As a `Retry-After` header it is at least 1 s.
     pub retry_after: Duration,
-    /// What the last attempt met.
+    /// Why the last attempt failed.
     pub cause: KeysError,
 }
 
 impl KeysUnavailable {
-    /// The next attempt may be made at once.
-    pub(crate) const fn at_once(cause: KeysError) -> Self {
+    /// Unavailable, but the next attempt may be made immediately.
+    pub(crate) const fn retry_now(cause: KeysError) -> Self {
         Self { retry_after: Duration::ZERO, cause }
     }
 }
 
 /// Why an issuer's keys could not be fetched.
 ///
-/// [`Display`](fmt::Display) says what was met, [`source`](Error::source) the HTTP client's cause.
+/// [`Display`](fmt::Display) names the cause, [`source`](Error::source) is the HTTP client's error.
+/// Two errors are equal if their messages are.
 #[derive(Debug, Clone)]
 pub struct KeysError {
-    met: Cow<'static, str>,
-    timeout: bool,
+    message: Cow<'static, str>,
+    is_timeout: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl KeysError {
-    pub(crate) fn new(met: impl Into<Cow<'static, str>>) -> Self {
-        Self { met: met.into(), timeout: false, source: None }
+    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), is_timeout: false, source: None }
     }
 
-    pub(crate) fn timeout(met: impl Into<Cow<'static, str>>) -> Self {
-        Self { timeout: true, ..Self::new(met) }
-    }
-
-    /// Logs it as well: the service is wired wrongly.
-    pub(crate) fn without_runtime() -> Self {
-        let met = "keys cannot be fetched outside a tokio runtime";
-        tracing::error!(met);
-        Self::new(met)
+    pub(crate) fn timeout(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { is_timeout: true, ..Self::new(message) }
     }
 
     pub(crate) fn caused_by(
-        met: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
         source: Arc<dyn Error + Send + Sync>,
     ) -> Self {
-        Self { source: Some(source), ..Self::new(met) }
+        Self { source: Some(source), ..Self::new(message) }
     }
 
-    /// Whether the JWKS endpoint was too slow, rather than wrong.
-    #[must_use]
+    /// Whether the JWKS endpoint did not answer in time.
     pub const fn is_timeout(&self) -> bool {
-        self.timeout
+        self.is_timeout
     }
 }
 
+impl PartialEq for KeysError {
+    fn eq(&self, other: &Self) -> bool {
+        self.message == other.message && self.is_timeout == other.is_timeout
+    }
+}
+
+impl Eq for KeysError {}
+
 impl fmt::Display for KeysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.met)
+        f.write_str(&self.message)
     }
 }
 

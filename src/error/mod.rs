@@ -18,7 +18,7 @@ use http::{
 };
 
 use crate::{
-    bearer::challenge::{ChallengeSettings, Refusal},
+    bearer::challenge::{ChallengeError, ChallengeSettings},
     scope::{RequiredScopes, TokenKind},
 };
 
@@ -68,6 +68,18 @@ pub enum AuthErrorKind {
     MissingLayer,
     /// `RequireOrganization::path` names a parameter that the route does not have: 500.
     UnknownPathParameter(Cow<'static, str>),
+}
+
+impl From<InvalidToken> for AuthErrorKind {
+    fn from(reason: InvalidToken) -> Self {
+        Self::InvalidToken(reason)
+    }
+}
+
+impl From<KeysUnavailable> for AuthErrorKind {
+    fn from(unavailable: KeysUnavailable) -> Self {
+        Self::KeysUnavailable(unavailable)
+    }
 }
 
 impl From<InvalidRequest> for AuthErrorKind {
@@ -160,10 +172,10 @@ impl AuthError {
             AuthErrorKind::InsufficientScope(required) => Some(required as &dyn fmt::Display),
             _ => None,
         };
-        let refusal = Refusal { error: self.code(), description: self.description(), scope };
+        let error = ChallengeError { error: self.code(), description: self.description(), scope };
         Some(match &self.challenge {
-            Some(settings) => settings.header(refusal),
-            None => ChallengeSettings::default().header(refusal),
+            Some(settings) => settings.header(error),
+            None => ChallengeSettings::default().header(error),
         })
     }
 

@@ -1,59 +1,64 @@
-//! A key set over HTTP: one conditional request, bounded in time and size.
+//! Fetches a JWKS over HTTP: one conditional request, bounded in time and size.
 
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use http::{HeaderValue, StatusCode, header};
-use reqwest::{Client, Url};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::Client;
+use url::Url;
 
 use crate::{
     algorithm::Algorithm,
     error::KeysError,
-    escape::Excerpt,
+    escape::Escaped,
     http_client::{self, BodyError, HttpClients},
     jwks::key_set::KeySet,
 };
 
-/// Where keys are fetched; the client is built at the first fetch.
+/// An issuer's JWKS endpoint. The HTTP client is built at the first fetch.
 #[derive(Debug)]
-pub(super) struct Remote {
+pub(super) struct JwksEndpoint {
     url: Url,
     clients: HttpClients,
     client: OnceLock<Client>,
 }
 
-/// What a fetch brought.
-pub(super) enum Fetched {
-    Keys(KeySet, Option<HeaderValue>),
-    NotModified,
+/// A key set and the `ETag` it was published with.
+#[derive(Debug, Clone)]
+pub(super) struct FetchedKeys {
+    pub(super) keys: KeySet,
+    etag: Option<HeaderValue>,
 }
 
-impl Remote {
+impl JwksEndpoint {
     pub(super) const fn new(url: Url, clients: HttpClients) -> Self {
         Self { url, clients, client: OnceLock::new() }
     }
 
-    /// Fetches the key set, unless it is still the one of this `ETag`.
+    /// Fetches the key set. If it has not changed since the last fetch, or for keys that have not
+    /// changed, the result has the keys held.
     pub(super) async fn fetch(
         &self,
-        etag: Option<&HeaderValue>,
+        held: Option<&FetchedKeys>,
         algorithms: &[Algorithm],
-    ) -> Result<Fetched, KeysError> {
+    ) -> Result<FetchedKeys, KeysError> {
+        let held_etag = held.and_then(|held| held.etag.as_ref());
         let mut request = self.client()?.get(self.url.clone());
         request = request.header(header::ACCEPT, "application/jwk-set+json, application/json");
-        if let Some(etag) = etag {
+        if let Some(etag) = held_etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        match response.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::NotModified),
-            StatusCode::OK => {}
-            status => return Err(self.wrong_status(status)),
+        match (response.status(), held) {
+            (StatusCode::NOT_MODIFIED, Some(held)) if held_etag.is_some() => {
+                return Ok(held.clone());
+            }
+            (StatusCode::OK, _) => {}
+            (status, _) => return Err(self.wrong_status(status)),
         }
-        let etag = response.headers().get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG);
-        let etag = etag.cloned();
+        let etag = etag(response.headers());
         let body =
             http_client::read_body(response, MAX_BODY).await.map_err(|error| match error {
                 BodyError::TooLarge => {
@@ -61,41 +66,49 @@ impl Remote {
                 }
                 BodyError::Broken(error) => self.unreachable(error),
             })?;
-        Ok(Fetched::Keys(KeySet::from_json(&body, algorithms)?, etag))
+        let keys = KeySet::from_json(&body, algorithms)?;
+        let keys = match held {
+            Some(held) => keys.reusing(&held.keys),
+            None => keys,
+        };
+        Ok(FetchedKeys { keys, etag })
     }
 
     fn client(&self) -> Result<&Client, KeysError> {
-        http_client::get_or_build(&self.client, || self.clients.build(&self.url, FETCH_TIMEOUT))
-            .map_err(|error| {
-                let met = format!("{}: {}", http_client::NO_CLIENT, Excerpt::of_cause(&error));
-                KeysError::caused_by(met, Arc::new(error))
-            })
+        let build = || self.clients.build(&self.url, FETCH_TIMEOUT);
+        http_client::get_or_build(&self.client, build).map_err(|error| {
+            let message = format!("{}: {}", http_client::NO_CLIENT, Escaped::root_cause(&error));
+            KeysError::caused_by(message, Arc::new(error))
+        })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> KeysError {
+        let url = &self.url;
         if error.is_timeout() {
-            return KeysError::timeout(format!(
-                "{} did not answer within {} s",
-                self.url,
-                FETCH_TIMEOUT.as_secs()
-            ));
+            let seconds = FETCH_TIMEOUT.as_secs();
+            return KeysError::timeout(format!("{url} did not answer within {seconds} s"));
         }
-        let cause = Excerpt::of_cause(&error);
-        KeysError::caused_by(format!("{} could not be reached: {cause}", self.url), Arc::new(error))
+        let cause = Escaped::root_cause(&error);
+        KeysError::caused_by(format!("{url} could not be reached: {cause}"), Arc::new(error))
     }
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
-        let advice = match status.as_u16() {
-            304 => ": the request was not conditional, is there a cache in between?",
-            300..=399 => ": redirects are not followed, set jwks_uri to the final address",
-            404 => ": is this Logto's endpoint? keys are at {endpoint}/oidc/jwks",
+        let hint = match status.as_u16() {
+            304 => ", but the request was not conditional: is there a cache in between?",
+            300..=399 => ": redirects are not followed; set jwks_uri to the final URL",
+            404 => ": is this a Logto endpoint? Its keys are at {endpoint}/oidc/jwks",
             _ => "",
         };
-        KeysError::new(format!("{} answered {status}{advice}", self.url))
+        KeysError::new(format!("{} answered {status}{hint}", self.url))
     }
 }
 
-/// Logto's answer has one to three keys, some 3 KB.
+fn etag(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG).cloned()
+}
+
+/// A fetch may take this long in total.
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Logto publishes one to three keys in about 3 KB.
 const MAX_BODY: usize = 256 * 1024;
 const MAX_ETAG: usize = 256;
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);

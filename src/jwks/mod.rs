@@ -1,6 +1,7 @@
-//! An issuer's keys (RFC 7517): the key set, and its refresh over time.
+//! An issuer's signing keys (RFC 7517): the key set, and its refresh over time.
 
 mod fetch;
 pub(crate) mod key_set;
 pub(crate) mod key_store;
 mod rate_limit;
+pub(crate) mod refresh;

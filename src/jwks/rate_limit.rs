@@ -1,52 +1,56 @@
-//! How often unknown key ids may start a refresh.
+//! Limits how often unknown key ids may start a refresh.
 
 use std::time::Duration;
 
-/// Refreshes for unknown kids: two at once, and one more per cooldown. A single one would make the
-/// second of two quick rotations wait out the cooldown.
+/// A bucket of two permits that regains one per cooldown.
+///
+/// With a single permit, the second of two quick rotations would have to wait for the cooldown.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    left: u32,
+pub(super) struct RefreshLimit {
+    permits: u32,
     cooldown: Duration,
+    /// The time up to which regained permits were counted.
     counted_at: Duration,
 }
 
-impl Bucket {
-    pub(super) const fn full(cooldown: Duration, now: Duration) -> Self {
-        Self { left: BUCKET, cooldown, counted_at: now }
+impl RefreshLimit {
+    pub(super) const fn new(cooldown: Duration, now: Duration) -> Self {
+        Self { permits: MAX_PERMITS, cooldown, counted_at: now }
     }
 
-    pub(super) fn has_one(&mut self, now: Duration) -> bool {
-        while self.left < BUCKET && now >= self.counted_at.saturating_add(self.cooldown) {
-            self.left += 1;
+    /// Whether a refresh is permitted now.
+    pub(super) fn has_permit(&mut self, now: Duration) -> bool {
+        while self.permits < MAX_PERMITS && now >= self.counted_at.saturating_add(self.cooldown) {
+            self.permits += 1;
             self.counted_at = self.counted_at.saturating_add(self.cooldown);
         }
-        self.left > 0
+        self.permits > 0
     }
 
-    pub(super) fn take(&mut self, now: Duration) -> bool {
-        if !self.has_one(now) {
+    /// Takes a permit, if there is one.
+    pub(super) fn take_permit(&mut self, now: Duration) -> bool {
+        if !self.has_permit(now) {
             return false;
         }
-        if self.left == BUCKET {
+        if self.permits == MAX_PERMITS {
             self.counted_at = now;
         }
-        self.left -= 1;
+        self.permits -= 1;
         true
     }
 }
 
-const BUCKET: u32 = 2;
+const MAX_PERMITS: u32 = 2;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_bucket_holds_two_and_regains_one_per_cooldown() {
+    fn two_permits_are_available_and_one_is_regained_per_cooldown() {
         let second = Duration::from_secs;
-        let mut bucket = Bucket::full(second(10), second(100));
-        for (at, granted) in [
+        let mut limit = RefreshLimit::new(second(10), second(100));
+        for (at, permitted) in [
             (100, true),
             (100, true),
             (100, false),
@@ -62,7 +66,7 @@ mod tests {
             (1000, false),
             (1010, true),
         ] {
-            assert_eq!(bucket.take(second(at)), granted, "at {at} s");
+            assert_eq!(limit.take_permit(second(at)), permitted, "at {at} s");
         }
     }
 }

@@ -1,14 +1,11 @@
-//! The entrance: AuthLayer → AuthService → ResponseFuture.
+//! The layer that validates tokens: `AuthLayer`, `AuthService`.
 
 use std::{
     mem,
     task::{Context, Poll},
 };
 
-use http::{
-    Method, Request, Response,
-    header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN},
-};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -17,18 +14,18 @@ use crate::{
     bearer::credentials::{self, Credentials},
     error::{AuthErrorKind, InvalidRequest},
     layer::future::{self, ResponseFuture},
-    validator::Validator,
+    validator::{PendingToken, Stop, Validator},
 };
 
-/// Validates the Bearer token of every request, and leaves the
-/// [`AccessToken`](crate::AccessToken) in the request's extensions (RFC 6750).
+/// Validates the Bearer token of every request (RFC 6750), and inserts the
+/// [`AccessToken`](crate::AccessToken) into the request's extensions.
 ///
-/// A request without a good token is answered here, and does not reach the inner service. Routes
-/// added after `.route_layer(…)`, and a fallback, are not covered by it; an extractor in the
-/// handler's signature then answers 500 instead of letting the request in.
+/// The layer refuses a request without a valid token, which then does not reach the inner service.
+/// It covers neither a fallback nor routes that are added after `.route_layer(…)`. There, an
+/// extractor in the handler's signature answers 500 instead of serving the request.
 ///
-/// Keys are fetched on the tokio runtime of the request that needs them, which wants its I/O and its
-/// timer on; everything else asks for no runtime.
+/// A CORS preflight has no token. Add the CORS layer outside of this one, so that it answers
+/// preflights itself.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -50,33 +47,20 @@ use crate::{
 pub struct AuthLayer {
     validator: Validator,
     optional: bool,
-    allow_preflight: bool,
 }
 
 impl AuthLayer {
-    /// Demands a token.
-    #[must_use]
+    /// Requires a token in every request.
     pub const fn new(validator: Validator) -> Self {
-        Self { validator, optional: false, allow_preflight: false }
+        Self { validator, optional: false }
     }
 
-    /// Lets requests without credentials pass, and those with another scheme's, with
-    /// [`Anonymous`](crate::Anonymous) in their extensions; a bad token is still refused.
+    /// Also serves requests without credentials, or with those of another scheme. Their extensions
+    /// have an [`Anonymous`](crate::Anonymous) instead of a token. The layer still refuses invalid
+    /// tokens.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;
-        self
-    }
-
-    /// Lets CORS preflights pass, this layer and the guards inside: `OPTIONS` with `Origin` and
-    /// `Access-Control-Request-Method`, which browsers send without credentials.
-    ///
-    /// Needed only where a CORS layer stands inside this one; outside, it answers them itself. Every
-    /// stranger can send such a request, so nothing but that CORS layer may answer it: a handler
-    /// that serves OPTIONS (`any(…)`, a proxy) would run without a token. Extractors refuse still, their `Option` forms do not.
-    #[must_use]
-    pub const fn allow_preflight(mut self) -> Self {
-        self.allow_preflight = true;
         self
     }
 }
@@ -90,6 +74,9 @@ impl<S> Layer<S> for AuthLayer {
 }
 
 /// The service of [`AuthLayer`].
+///
+/// # Runtime
+/// Fetching keys requires a tokio runtime with I/O and time enabled. Nothing else does.
 #[derive(Debug, Clone)]
 pub struct AuthService<S> {
     inner: S,
@@ -112,45 +99,42 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let AuthLayer { validator, optional, allow_preflight } = &self.layer;
-        let preflight = *allow_preflight && is_preflight(&request);
-        let refuse = |kind| Err(validator.refuse(kind));
-        let verdict = match credentials::read(request.headers_mut()) {
-            Credentials::Bearer(token) => match validator.try_validate(token) {
-                Some(verdict) => verdict.map(Some),
-                None => {
-                    let token = token.to_owned();
-                    let validator = validator.clone();
-                    // The service that was polled ready answers this request; the clone, which was
-                    // not, is polled before the next one.
-                    let clone = self.inner.clone();
-                    let ready = mem::replace(&mut self.inner, clone);
-                    return call_with_keys(ready, request, validator, token);
-                }
-            },
-            Credentials::None if *optional || preflight => Ok(None),
-            Credentials::None => refuse(AuthErrorKind::MissingToken),
-            Credentials::Malformed => refuse(InvalidRequest::MalformedCredentials.into()),
-            Credentials::Several => refuse(InvalidRequest::SeveralAuthorizationHeaders.into()),
+        let AuthLayer { validator, optional } = &self.layer;
+        let checked = match credentials::read(request.headers_mut()) {
+            Credentials::Bearer(token) => validator.check(token).map(Some),
+            Credentials::None if *optional => Ok(None),
+            Credentials::None => Err(AuthErrorKind::MissingToken.into()),
+            Credentials::Malformed => Err(InvalidRequest::MalformedCredentials.into()),
+            Credentials::Several => Err(InvalidRequest::SeveralAuthorizationHeaders.into()),
         };
-        match verdict {
+        match checked {
             Ok(Some(token)) => drop(request.extensions_mut().insert(token)),
             Ok(None) => {
                 request.extensions_mut().remove::<AccessToken>();
-                request.extensions_mut().insert(validator.anonymous(preflight));
+                request.extensions_mut().insert(validator.anonymous());
             }
-            Err(error) => return ResponseFuture::refused(error, &request),
+            Err(Stop::Refused(kind)) => {
+                return ResponseFuture::refused(validator.error(kind), &request);
+            }
+            Err(Stop::KeysNeeded(pending)) => {
+                let validator = validator.clone();
+                // The service that was polled ready serves this request. Its clone was not, and is
+                // polled before the next one.
+                let clone = self.inner.clone();
+                let ready = mem::replace(&mut self.inner, clone);
+                return call_with_keys(ready, request, validator, pending);
+            }
         }
         ResponseFuture::inner(self.inner.call(request))
     }
 }
 
-/// The rare path: keys are waited for, in a box.
+/// The rare path: waits for keys, in a boxed future.
 fn call_with_keys<S, ReqBody, ResBody>(
     mut ready: S,
     mut request: Request<ReqBody>,
     validator: Validator,
-    token: String,
+    pending: Box<PendingToken>,
 ) -> ResponseFuture<S::Future, ResBody, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Send + 'static,
@@ -158,21 +142,13 @@ where
     ReqBody: Send + 'static,
     ResBody: Default,
 {
-    let future = Box::pin(async move {
-        match validator.validate(&token).await {
+    ResponseFuture::deferred(Box::pin(async move {
+        match validator.finish(*pending).await {
             Ok(token) => {
                 request.extensions_mut().insert(token);
                 ready.call(request).await
             }
             Err(error) => Ok(future::refusal(error, future::is_grpc(&request))),
         }
-    });
-    ResponseFuture::deferred(future)
-}
-
-fn is_preflight<B>(request: &Request<B>) -> bool {
-    let headers = request.headers();
-    request.method() == Method::OPTIONS
-        && headers.contains_key(ORIGIN)
-        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }))
 }

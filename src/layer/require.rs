@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    access_token::{AccessToken, Anonymous},
+    access_token::AccessToken,
     error::{AuthError, InvalidRequest},
     layer::future::ResponseFuture,
     scope::{RequiredScopes, TokenKind},
@@ -253,11 +253,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        // A token ends what a preflight may do, as when an inner layer has validated one.
-        let extensions = request.extensions();
-        let preflight = extensions.get::<AccessToken>().is_none()
-            && extensions.get().is_some_and(Anonymous::is_preflight);
-        let admitted = if preflight { Ok(()) } else { self.guard.admit(&mut request) };
+        let admitted = self.guard.admit(&mut request);
         match admitted {
             Ok(()) => ResponseFuture::inner(self.inner.call(request)),
             Err(error) => ResponseFuture::refused(error, &request),

@@ -9,6 +9,7 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::{
     clock::Clock,
+    m2m::flight::{Arrival, Errand, Flights, Seat, doubled},
     m2m::{
         endpoint::{Answer, TokenEndpoint},
         error::{TokenRequestError, TokenRequestErrorKind},
@@ -16,7 +17,6 @@ use crate::{
         token::{IssuedToken, Moment},
     },
     scope::ScopeSet,
-    single_flight::{Arrival, Errand, Flights, Seat, doubled},
 };
 
 /// The tokens of one application.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use reqwest::Url;
 
 use crate::{
-    escape::{Excerpt, all_quotable},
+    escape::{Escaped, all_quotable},
     m2m::{headers::is_temporary, request::TokenRequest},
 };
 
@@ -84,7 +84,7 @@ impl TokenRequestError {
 
     /// `met`, and what is at the bottom of it.
     pub(crate) fn connection(request: &TokenRequest, met: &str, source: reqwest::Error) -> Self {
-        let met = format!("{met}: {}", Excerpt::of_cause(&source));
+        let met = format!("{met}: {}", Escaped::root_cause(&source));
         let inner = Inner::new(TokenRequestErrorKind::Connection, request, met);
         Inner { source: Some(source), ..inner }.into()
     }
@@ -261,7 +261,7 @@ impl OAuthError {
         if code.is_empty() || code.len() > MAX_CODE || !all_quotable(code) {
             return None;
         }
-        let description = description.map(|text| Excerpt::new(text).to_string().into());
+        let description = description.map(|text| Escaped::new(text).to_string().into());
         Some(Self { code: code.into(), description })
     }
 }

@@ -67,6 +67,7 @@ mod cache;
 mod client;
 mod endpoint;
 mod error;
+mod flight;
 mod headers;
 mod layer;
 mod management;

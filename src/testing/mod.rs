@@ -93,7 +93,7 @@ mod tests;
 mod token;
 
 #[doc(hidden)]
-pub use crate::{escape::Excerpt, jwks::key_set::KeySet, scope::is_scope_token};
+pub use crate::{escape::Escaped, jwks::key_set::KeySet, scope::is_scope_token};
 pub use app::TestApp;
 pub use clock::ManualClock;
 pub use faults::Fault;

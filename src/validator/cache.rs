@@ -1,4 +1,4 @@
-//! The cache of verified tokens: what was validated once need not be verified again.
+//! The cache of verified tokens, so that a signature is checked once.
 
 use std::{
     fmt,
@@ -10,67 +10,85 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::access_token::AccessToken;
 
-/// Tokens by the SHA-256 of the whole compact serialization: no bearer token rests in memory, no
-/// prefix of one can be probed by timing, and another signature under the same claims is another
-/// key.
-pub(crate) struct VerifiedTokens(Cache<Digest, AccessToken, BuildHasherDefault<DigestHasher>>);
+/// Verified tokens by the SHA-256 of the whole compact serialization.
+///
+/// With a digest as the key, the cache holds no bearer token, and no prefix of one can be found by
+/// timing. The same claims with another signature are another entry.
+pub(crate) struct VerifiedTokenCache(
+    Option<Cache<TokenDigest, AccessToken, BuildHasherDefault<DigestHasher>>>,
+);
 
 /// The SHA-256 of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Digest([u8; 32]);
+pub(crate) struct TokenDigest([u8; 32]);
 
-impl Digest {
-    pub(crate) fn of(token: &str) -> Self {
+impl VerifiedTokenCache {
+    /// A cache for this number of tokens of the usual size. A larger token takes the place of
+    /// several. With a capacity of 0 nothing is cached.
+    pub(crate) fn new(capacity: usize) -> Self {
+        if capacity == 0 {
+            return Self(None);
+        }
+        let weigh = |_: &TokenDigest, token: &AccessToken| {
+            u32::try_from(token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
+        };
+        // LRU: the default policy keeps new tokens out of a full cache until they are frequent.
+        // No expiry: every hit checks `exp`, and timers would cost memory and bursts of work.
+        let cache = Cache::builder()
+            .max_capacity(capacity as u64)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weigh)
+            .build_with_hasher(BuildHasherDefault::default());
+        Self(Some(cache))
+    }
+
+    /// The key of a token. `None`: the token is never cached.
+    pub(crate) fn digest(&self, token: &str) -> Option<TokenDigest> {
+        (self.0.is_some() && token.len() >= MIN_JWT_LENGTH).then(|| TokenDigest::of(token))
+    }
+
+    pub(crate) fn get(&self, digest: &TokenDigest) -> Option<AccessToken> {
+        self.0.as_ref()?.get(digest)
+    }
+
+    pub(crate) fn insert(&self, digest: TokenDigest, token: AccessToken) {
+        if let Some(cache) = &self.0 {
+            cache.insert(digest, token);
+        }
+    }
+
+    pub(crate) fn remove(&self, digest: &TokenDigest) {
+        if let Some(cache) = &self.0 {
+            cache.invalidate(digest);
+        }
+    }
+
+    /// The number of tokens, and the capacity that they take.
+    #[cfg(test)]
+    #[cfg(feature = "testing")]
+    pub(crate) fn count_and_weight(&self) -> (u64, u64) {
+        let cache = self.0.as_ref().expect("the cache is on");
+        cache.run_pending_tasks();
+        (cache.entry_count(), cache.weighted_size())
+    }
+}
+
+impl fmt::Debug for VerifiedTokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.as_ref().map_or(0, Cache::entry_count);
+        write!(f, "VerifiedTokenCache({count})")
+    }
+}
+
+impl TokenDigest {
+    fn of(token: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         Self(bytes)
     }
 }
 
-impl VerifiedTokens {
-    /// Room for so many tokens of the usual size; a larger one takes the room of several.
-    pub(crate) fn new(tokens: usize) -> Self {
-        let weigh = |_: &Digest, token: &AccessToken| {
-            u32::try_from(token.size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
-        };
-        // LRU: the default policy turns new tokens away from a full cache until they are seen
-        // often. No expiry: `exp` is judged on every hit, and timers would cost memory and bursts.
-        let cache = Cache::builder()
-            .max_capacity(tokens as u64)
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(weigh)
-            .build_with_hasher(BuildHasherDefault::default());
-        Self(cache)
-    }
-
-    pub(crate) fn get(&self, digest: &Digest) -> Option<AccessToken> {
-        self.0.get(digest)
-    }
-
-    pub(crate) fn insert(&self, digest: Digest, token: AccessToken) {
-        self.0.insert(digest, token);
-    }
-
-    pub(crate) fn remove(&self, digest: &Digest) {
-        self.0.invalidate(digest);
-    }
-
-    /// How much of the room is taken.
-    #[cfg(test)]
-    #[cfg(feature = "testing")]
-    pub(crate) fn weight(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.weighted_size()
-    }
-}
-
-impl fmt::Debug for VerifiedTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifiedTokens({})", self.0.entry_count())
-    }
-}
-
-/// A digest is a hash already: its first bytes serve.
+/// A digest is a hash already, so its first bytes serve as the hash.
 #[derive(Debug, Default)]
 pub(crate) struct DigestHasher(u64);
 
@@ -88,8 +106,11 @@ impl Hasher for DigestHasher {
     }
 }
 
-/// The claims of a token as Logto makes them, with room for a few custom ones.
+/// The claims of a Logto token, with room for a few custom ones.
 const USUAL_SIZE: usize = 1024;
+/// Anything shorter cannot be a signed JWT (an ES256 signature alone has 86 characters), so it is
+/// not looked up.
+const MIN_JWT_LENGTH: usize = 128;
 
 #[cfg(test)]
 #[cfg(feature = "testing")]
@@ -97,45 +118,42 @@ mod tests {
     use super::*;
     use crate::testing::{TestIssuer, TokenBuilder};
 
-    /// Remembers so many different tokens, and counts what is left of them.
-    async fn left_of(
+    /// Validates this number of different tokens, and returns how many of them are still cached.
+    async fn cached_of(
         tokens: usize,
-        room: usize,
+        capacity: usize,
         form: impl Fn(TokenBuilder) -> TokenBuilder,
     ) -> u64 {
         let logto = TestIssuer::start().await.unwrap();
         let trusted = logto.trusted("https://shopping.api");
-        let builder = crate::Validator::builder().trust(trusted).token_cache_capacity(room);
+        let builder = crate::Validator::builder().trust(trusted).token_cache_capacity(capacity);
         let validator = builder.build().unwrap();
         for _ in 0..tokens {
             validator.validate(&form(logto.token()).build()).await.unwrap();
         }
-        let verified = validator.verified().unwrap();
-        verified.0.run_pending_tasks();
-        verified.0.entry_count()
+        validator.cache().count_and_weight().0
     }
 
     #[tokio::test]
-    async fn the_bound_holds_in_tokens_and_in_bytes() {
-        assert_eq!(left_of(50, 100, |token| token).await, 50);
-        assert_eq!(left_of(150, 100, |token| token).await, 100);
-        // 4 KiB of claims take the room of five tokens.
+    async fn the_capacity_bounds_tokens_and_bytes() {
+        assert_eq!(cached_of(50, 100, |token| token).await, 50);
+        assert_eq!(cached_of(150, 100, |token| token).await, 100);
+        // 4 KiB of claims take the place of five tokens.
         let large = |token: TokenBuilder| token.claim("note", "x".repeat(4096));
-        assert_eq!(left_of(50, 100, large).await, 20);
-        // An audience of four hundred short names, 1.6 KiB of text and 3.1 KiB of places in it, that
-        // of six.
+        assert_eq!(cached_of(50, 100, large).await, 20);
+        // 400 short audiences, 1.6 KiB of text and 3.1 KiB of spans, take the place of six.
         let audience = [vec!["https://shopping.api"], vec!["x"; 400]].concat();
         let many = |token: TokenBuilder| token.claim("aud", audience.clone());
-        assert_eq!(left_of(50, 100, many).await, 16);
+        assert_eq!(cached_of(50, 100, many).await, 16);
     }
 
     #[test]
-    fn a_token_is_known_by_all_of_its_bytes() {
+    fn the_digest_depends_on_every_byte() {
         let token = "header.payload.signature";
         for other in ["header.payload.signaturf", "header.payload.signature=", "header.payload", ""]
         {
-            assert_ne!(Digest::of(token), Digest::of(other));
+            assert_ne!(TokenDigest::of(token), TokenDigest::of(other));
         }
-        assert_eq!(Digest::of(token), Digest::of("header.payload.signature"));
+        assert_eq!(TokenDigest::of(token), TokenDigest::of("header.payload.signature"));
     }
 }

@@ -1,4 +1,4 @@
-//! A token's outside: the compact serialization, base64url, the JOSE header (RFC 7515).
+//! The outside of a token: compact serialization, base64url and JOSE header (RFC 7515).
 
 use std::borrow::Cow;
 
@@ -8,21 +8,22 @@ use serde::de::{IgnoredAny, MapAccess};
 use crate::{
     algorithm::Algorithm,
     error::InvalidToken,
-    escape::Excerpt,
-    json::{self, Members, Text},
+    escape::Escaped,
+    json::{self, MemberVisitor, Text},
 };
 
-/// A JWS in compact serialization, cut at its two dots (RFC 7515 §7.1).
+/// The segments of a JWS in compact serialization (RFC 7515 §7.1).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Compact<'a> {
-    pub(crate) header: &'a str,
-    pub(crate) payload: &'a str,
-    pub(crate) signature: &'a str,
+pub(crate) struct Jws<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
     /// Header, dot and payload as they were received: what is signed.
     pub(crate) signed: &'a str,
 }
 
-impl<'a> Compact<'a> {
+impl<'a> Jws<'a> {
+    /// Splits a token at its two dots.
     pub(crate) fn parse(token: &'a str) -> Result<Self, InvalidToken> {
         let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::NotAJwt)?;
         let (header, payload) = signed.split_once('.').ok_or(InvalidToken::NotAJwt)?;
@@ -30,45 +31,56 @@ impl<'a> Compact<'a> {
             return Err(InvalidToken::NotAJwt);
         }
         if header.is_empty() || payload.is_empty() || signature.is_empty() {
-            return Err(InvalidToken::Malformed("an empty segment"));
+            return Err(InvalidToken::Malformed("a segment is empty"));
         }
         Ok(Self { header, payload, signature, signed })
+    }
+
+    /// The header's JSON.
+    pub(crate) fn decode_header(&self) -> Result<String, InvalidToken> {
+        decode_text(self.header, "the header is not base64url of UTF-8")
+    }
+
+    /// The payload's JSON.
+    pub(crate) fn decode_payload(&self) -> Result<String, InvalidToken> {
+        decode_text(self.payload, "the payload is not base64url of UTF-8")
+    }
+
+    pub(crate) fn decode_signature(&self) -> Result<Vec<u8>, InvalidToken> {
+        decode(self.signature, "the signature is not base64url")
     }
 }
 
 /// Strict base64url (RFC 7515 §2): no padding, no other characters, canonical trailing bits.
-pub(crate) fn decode(segment: &str, part: &'static str) -> Result<Vec<u8>, InvalidToken> {
-    URL_SAFE_NO_PAD.decode(segment).map_err(|_| InvalidToken::Malformed(part))
+fn decode(segment: &str, malformed: &'static str) -> Result<Vec<u8>, InvalidToken> {
+    URL_SAFE_NO_PAD.decode(segment).map_err(|_| InvalidToken::Malformed(malformed))
 }
 
-/// The same, into text.
-pub(crate) fn decode_text(segment: &str, part: &'static str) -> Result<String, InvalidToken> {
-    String::from_utf8(decode(segment, part)?).map_err(|_| InvalidToken::Malformed(part))
+fn decode_text(segment: &str, malformed: &'static str) -> Result<String, InvalidToken> {
+    String::from_utf8(decode(segment, malformed)?).map_err(|_| InvalidToken::Malformed(malformed))
 }
 
-/// The JOSE header's members that matter here; `jku`, `jwk`, `x5u` and `x5c` are never looked at.
+/// The members of a JOSE header that matter here. `jku`, `jwk`, `x5u` and `x5c` are ignored.
 #[derive(Debug, Default)]
 pub(crate) struct Header<'a> {
     algorithm: Option<Cow<'a, str>>,
     typ: Option<Cow<'a, str>>,
     pub(crate) kid: Option<Cow<'a, str>>,
-    critical: bool,
+    has_crit: bool,
 }
 
 impl<'a> Header<'a> {
     pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
         let mut header = Self::default();
-        json::read_object(
-            json,
-            &mut header,
-            "the header is not a JSON object with string members",
-        )?;
+        let malformed = "the header is not a JSON object with string members";
+        json::read_unique_members(json, &mut header, malformed)?;
         Ok(header)
     }
 
-    /// Refuses what is no access token (RFC 9068 §4), or asks for extensions (RFC 7515 §4.1.11).
+    /// Refuses a token that is not an access token (RFC 9068 §4) or requires extensions
+    /// (RFC 7515 §4.1.11).
     pub(crate) fn check(&self) -> Result<(), InvalidToken> {
-        if self.critical {
+        if self.has_crit {
             return Err(InvalidToken::CriticalHeader);
         }
         let is_access_token = |typ: &str| {
@@ -76,28 +88,28 @@ impl<'a> Header<'a> {
         };
         match self.typ.as_deref() {
             Some(typ) if is_access_token(typ) => Ok(()),
-            typ => Err(InvalidToken::WrongType(typ.map(Excerpt::new))),
+            typ => Err(InvalidToken::WrongType(typ.map(Escaped::new))),
         }
     }
 
-    /// The algorithm, if it is on the list (RFC 8725 §3.1); the token's word alone selects nothing.
+    /// The algorithm, if it is in the allow-list (RFC 8725 §3.1). The header alone selects nothing.
     pub(crate) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, InvalidToken> {
         let name = self.algorithm.as_deref().unwrap_or_default();
         Algorithm::from_name(name)
             .filter(|algorithm| allowed.contains(algorithm))
-            .ok_or_else(|| InvalidToken::AlgorithmNotAllowed(Excerpt::new(name)))
+            .ok_or_else(|| InvalidToken::AlgorithmNotAllowed(Escaped::new(name)))
     }
 }
 
-impl<'de> Members<'de> for Header<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
+impl<'de> MemberVisitor<'de> for Header<'de> {
+    fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
         match name {
             "alg" => self.algorithm = Some(value.next_value::<Text<'de>>()?.0),
             "typ" => self.typ = Some(value.next_value::<Text<'de>>()?.0),
             "kid" => self.kid = Some(value.next_value::<Text<'de>>()?.0),
             "crit" => {
                 value.next_value::<IgnoredAny>()?;
-                self.critical = true;
+                self.has_crit = true;
             }
             _ => drop(value.next_value::<IgnoredAny>()?),
         }
@@ -120,14 +132,14 @@ mod tests {
             ("a.b", Some(InvalidToken::NotAJwt)),
             ("a.b.c.d", Some(InvalidToken::NotAJwt)),
             ("a.b.c.d.e", Some(InvalidToken::NotAJwt)),
-            (".b.c", Some(InvalidToken::Malformed("an empty segment"))),
-            ("a..c", Some(InvalidToken::Malformed("an empty segment"))),
-            ("a.b.", Some(InvalidToken::Malformed("an empty segment"))),
+            (".b.c", Some(InvalidToken::Malformed("a segment is empty"))),
+            ("a..c", Some(InvalidToken::Malformed("a segment is empty"))),
+            ("a.b.", Some(InvalidToken::Malformed("a segment is empty"))),
         ] {
-            assert_eq!(Compact::parse(token).err(), refusal, "{token}");
+            assert_eq!(Jws::parse(token).err(), refusal, "{token}");
         }
-        let compact = Compact::parse("a.bc.d").unwrap();
-        assert_eq!((compact.signed, compact.signature), ("a.bc", "d"));
+        let jws = Jws::parse("a.bc.d").unwrap();
+        assert_eq!((jws.signed, jws.signature), ("a.bc", "d"));
     }
 
     #[test]
@@ -148,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_judged_by_rfc_9068_and_rfc_7515() {
+    fn headers_are_checked_as_rfc_9068_and_rfc_7515_require() {
         let check = |json: &str| {
             let header = Header::parse(json)?;
             header.check()?;

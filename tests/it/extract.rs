@@ -53,13 +53,11 @@ fn routes(layer: AuthLayer) -> Router {
         )
         .route(
             "/extension",
-            get(async |anonymous: Option<axum::Extension<Anonymous>>| {
-                if anonymous.is_some_and(|anonymous| !anonymous.is_preflight()) {
-                    "anonymous"
-                } else {
-                    "token"
-                }
-            }),
+            get(
+                async |anonymous: Option<axum::Extension<Anonymous>>| {
+                    if anonymous.is_some() { "anonymous" } else { "token" }
+                },
+            ),
         )
         .route_layer(layer)
 }

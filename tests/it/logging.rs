@@ -135,7 +135,7 @@ async fn refreshes_are_logged_at_info_and_their_failures_at_warn() {
     stage.clock.advance(std::time::Duration::from_secs(1));
     validator.warm_up().await.unwrap();
     let refreshed = log.take();
-    assert!(refreshed.contains("INFO") && refreshed.contains("key set refreshed"), "{refreshed}");
+    assert!(refreshed.contains("INFO") && refreshed.contains("JWKS refreshed"), "{refreshed}");
 }
 
 #[tokio::test]

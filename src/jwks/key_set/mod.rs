@@ -1,4 +1,4 @@
-//! A key set: JWK → verifying key, and the pure selection of one by `kid` and algorithm.
+//! A JWK Set: from JSON to verifying keys, and the selection of one by `kid` and algorithm.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -13,28 +13,15 @@ use serde_json::value::RawValue;
 use crate::{
     algorithm::Algorithm,
     error::{InvalidToken, KeysError},
-    escape::Excerpt,
+    escape::Escaped,
+    json,
 };
 
-/// The usable keys of a JWK Set (RFC 7517 §5), ready to verify with.
+/// The usable keys of a JWK Set (RFC 7517 §5).
 ///
-/// An entry that cannot be used is skipped, and does not spoil the others: unknown types, curves
-/// and algorithms, encryption keys, private keys, RSA outside 2,048 to 8,192 bits or with a weak
-/// exponent, points off the curve, and every key of a `kid` that stands twice for one algorithm.
-///
-/// ```
-/// use tower_logto::{testing::KeySet, Algorithm};
-///
-/// let json = r#"{"keys": [{
-///     "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384",
-///     "kid": "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk",
-///     "x": "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury",
-///     "y": "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ"
-/// }]}"#;
-/// let keys = KeySet::from_json(json.as_bytes(), &Algorithm::LOGTO)?;
-/// assert_eq!(keys.len(), 1);
-/// # Ok::<(), tower_logto::error::KeysError>(())
-/// ```
+/// An entry that cannot be used is skipped and does not affect the others: unknown types, curves
+/// and algorithms, encryption keys, private keys, RSA keys outside of 2,048 to 8,192 bits or with a
+/// weak exponent, points that are not on the curve, and all keys that share a `kid` and an algorithm.
 #[derive(Clone)]
 pub struct KeySet(Arc<[Arc<VerifyingKey>]>);
 
@@ -49,55 +36,46 @@ impl KeySet {
     /// Reads a JWK Set and keeps the keys that may verify with one of these algorithms.
     ///
     /// # Errors
-    /// When it is no JWK Set, or has more than 64 entries, or no usable key.
+    /// If the JSON is not a JWK Set, has more than 64 entries, or has no usable key.
     pub fn from_json(json: &[u8], allowed: &[Algorithm]) -> Result<Self, KeysError> {
         #[derive(Deserialize)]
-        struct Document<'a> {
+        struct JwkSet<'a> {
             #[serde(borrow)]
             keys: Vec<&'a RawValue>,
         }
 
-        let is_object = json.trim_ascii_start().first() == Some(&b'{');
-        let document = serde_json::from_slice::<Document<'_>>(json).ok().filter(|_| is_object);
-        let Some(Document { keys: entries }) = document else {
-            return Err(KeysError::new(
-                "not a JWK Set (RFC 7517 §5): is it what Logto answers at /oidc/jwks?",
-            ));
-        };
+        let JwkSet { keys: entries } = json::object(json).map_err(|_| {
+            KeysError::new("not a JWK Set (RFC 7517 §5): is the URL Logto's {endpoint}/oidc/jwks?")
+        })?;
         if entries.len() > MAX_KEYS {
-            return Err(KeysError::new(format!("more than {MAX_KEYS} keys in the key set")));
+            return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
         }
         let mut keys = Vec::with_capacity(entries.len());
         for (position, entry) in entries.into_iter().enumerate() {
             match verifying_keys(entry.get(), allowed) {
                 Ok(usable) => keys.extend(usable),
-                Err(reason) => tracing::warn!(position, reason, "a JWK is skipped"),
+                Err(reason) => tracing::warn!(position, reason, "JWK skipped"),
             }
         }
-        drop_ambiguous(&mut keys);
+        drop_duplicates(&mut keys);
         if keys.is_empty() {
-            return Err(KeysError::new("no usable signature key in the key set"));
+            return Err(KeysError::new("the JWKS has no usable signing key"));
         }
         Ok(Self(keys.into_iter().map(Arc::new).collect()))
     }
 
-    /// How many keys there are; an RSA key without `alg` counts once per allowed algorithm.
-    #[must_use]
+    /// The number of verifying keys. An RSA key without `alg` counts once per allowed algorithm.
+    #[allow(clippy::len_without_is_empty, reason = "a key set is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no key; never, for a set that was read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Verifies a signature over a message with the key of this `kid` and algorithm: the raw seam
-    /// under the validator, which judges no header and no claim.
+    /// Verifies a signature over a message with the key of this `kid` and algorithm. Checks neither
+    /// header nor claims: it is for test vectors and fuzzing.
     ///
     /// # Errors
-    /// Why no key fits, or [`InvalidToken::BadSignature`].
+    /// If no key fits, or with [`InvalidToken::BadSignature`].
+    #[cfg(any(test, feature = "testing"))]
     pub fn verify(
         &self,
         kid: Option<&str>,
@@ -105,31 +83,36 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidToken> {
-        match self.select(kid, algorithm) {
-            Selection::Key(key) if key.verifies(message, signature) => Ok(()),
-            Selection::Key(_) => Err(InvalidToken::BadSignature),
-            Selection::Unknown => Err(InvalidToken::UnknownKey(kid.map(Excerpt::new))),
-            Selection::Refused(reason) => Err(reason),
+        match self.select(kid, algorithm)? {
+            Some(key) => key.verify(message, signature),
+            None => Err(InvalidToken::UnknownKey(kid.map(Escaped::new))),
         }
     }
 
-    /// The one key that fits: by `kid` if the token names one, by algorithm alone if it does not.
-    pub(crate) fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
+    /// Selects the one key that fits: by `kid` if the token names one, else by algorithm alone.
+    /// `None`: no key fits, but one may have been published since.
+    ///
+    /// # Errors
+    /// If the keys held rule the token out, so that no refresh could help.
+    pub(crate) fn select(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Option<&Arc<VerifyingKey>>, InvalidToken> {
         if let Some(kid) = kid {
             let mut named = self.0.iter().filter(|key| key.kid.as_deref() == Some(kid)).peekable();
             if named.peek().is_none() {
-                return Selection::Unknown;
+                return Ok(None);
             }
             return match named.find(|key| key.algorithm == algorithm) {
-                Some(key) => Selection::Key(key),
-                None => Selection::Refused(InvalidToken::KeyAlgorithmMismatch(algorithm)),
+                Some(key) => Ok(Some(key)),
+                None => Err(InvalidToken::KeyAlgorithmMismatch(algorithm)),
             };
         }
         let mut fitting = self.0.iter().filter(|key| key.algorithm == algorithm);
         match (fitting.next(), fitting.next()) {
-            (Some(key), None) => Selection::Key(key),
-            (None, _) => Selection::Unknown,
-            (Some(_), Some(_)) => Selection::Refused(InvalidToken::AmbiguousKey),
+            (key, None) => Ok(key),
+            (_, Some(_)) => Err(InvalidToken::AmbiguousKey),
         }
     }
 
@@ -138,8 +121,8 @@ impl KeySet {
         self.0.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// The same set, with the previous set's keys where nothing changed about them: so that
-    /// identity tells whether a key is still there.
+    /// The same set, with the previous set's keys where they have not changed. The identity of a key
+    /// then tells whether it is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.0.iter().find(|old| old.is_same(key)).unwrap_or(key))
@@ -150,24 +133,15 @@ impl KeySet {
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = |key: &Arc<VerifyingKey>| (key.kid.as_deref().map(Excerpt::new), key.algorithm);
+        let key = |key: &Arc<VerifyingKey>| (key.kid.as_deref().map(Escaped::new), key.algorithm);
         f.debug_list().entries(self.0.iter().map(key)).finish()
     }
 }
 
-/// What a key set has for a token.
-#[derive(Debug)]
-pub(crate) enum Selection<'a> {
-    Key(&'a Arc<VerifyingKey>),
-    /// Not here: it may have been published since.
-    Unknown,
-    /// It is here, but not for this token; no fetch would help.
-    Refused(InvalidToken),
-}
-
 impl VerifyingKey {
-    pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(message, signature).is_ok()
+    /// Verifies a signature over a message (RFC 7515 §5.2).
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), InvalidToken> {
+        self.key.verify_sig(message, signature).map_err(|_| InvalidToken::BadSignature)
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -182,8 +156,8 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// The members of a JWK that decide whether it may verify (RFC 7517 §4); the key's own parameters
-/// are read by `jsonwebtoken`'s types.
+/// The members of a JWK that decide whether it may verify (RFC 7517 §4). `jsonwebtoken`'s types read
+/// the parameters of the key.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -215,31 +189,28 @@ impl Jwk {
     }
 }
 
-/// One verifying key for each algorithm that the entry and the allow-list agree on, or why it is
-/// skipped.
+/// Returns one verifying key for each algorithm that the JWK and the allow-list agree on, or the
+/// reason to skip the JWK.
 fn verifying_keys(json: &str, allowed: &[Algorithm]) -> Result<Vec<VerifyingKey>, &'static str> {
-    if !json.starts_with('{') {
-        return Err("not an object");
-    }
-    let jwk = serde_json::from_str::<Jwk>(json).map_err(|_| "not a JWK")?;
+    let jwk = json::object::<Jwk>(json.as_bytes()).map_err(|_| "not a JWK")?;
     if jwk.is_private() {
-        return Err("a private or symmetric key: a key set must publish public keys only");
+        return Err("a private or symmetric key: a JWKS must contain public keys only");
     }
     if !jwk.may_verify() {
-        return Err("not for verifying signatures (`use`, `key_ops`)");
+        return Err("`use` or `key_ops` does not allow verifying signatures");
     }
     let named = match jwk.alg.as_deref() {
-        Some(alg) => Some(Algorithm::from_name(alg).ok_or("another algorithm")?),
+        Some(alg) => Some(Algorithm::from_name(alg).ok_or("unsupported `alg`")?),
         None => None,
     };
     let algorithms = allowed.iter().copied().filter(|a| named.is_none_or(|named| named == *a));
     let keys = match jwk.kty.as_str() {
         "EC" => ec_keys(json, algorithms)?,
         "RSA" => rsa_keys(json, algorithms)?,
-        _ => return Err("another key type"),
+        _ => return Err("unsupported `kty`"),
     };
     if keys.is_empty() {
-        return Err("no algorithm of the allow-list fits it");
+        return Err("no allowed algorithm fits the key");
     }
     let kid = jwk.kid;
     let bind =
@@ -251,45 +222,45 @@ type Keys = Vec<(Algorithm, ParsedPublicKey)>;
 
 fn ec_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<Keys, &'static str> {
     let parameters = serde_json::from_str::<EllipticCurveKeyParameters>(json)
-        .map_err(|_| "its EC parameters cannot be read")?;
+        .map_err(|_| "malformed EC parameters")?;
     let (own, verification, length): (_, &'static EcdsaVerificationAlgorithm, _) =
         match parameters.curve {
             EllipticCurve::P256 => (Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED, 32),
             EllipticCurve::P384 => (Algorithm::ES384, &signature::ECDSA_P384_SHA384_FIXED, 48),
             EllipticCurve::P521 => (Algorithm::ES512, &signature::ECDSA_P521_SHA512_FIXED, 66),
-            _ => return Err("another curve"),
+            _ => return Err("unsupported curve"),
         };
     let (x, y) = (base64url(&parameters.x)?, base64url(&parameters.y)?);
     if x.len() != length || y.len() != length {
-        return Err("its coordinates have the wrong length");
+        return Err("the coordinates have the wrong length");
     }
     let point = [&[0x04][..], &x, &y].concat();
     algorithms
         .filter(|algorithm| *algorithm == own)
         .map(|algorithm| {
             let key = ParsedPublicKey::new(verification, &point)
-                .map_err(|_| "its point is not on the curve")?;
+                .map_err(|_| "the point is not on the curve")?;
             Ok((algorithm, key))
         })
         .collect()
 }
 
 fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<Keys, &'static str> {
-    let parameters = serde_json::from_str::<RSAKeyParameters>(json)
-        .map_err(|_| "its RSA parameters cannot be read")?;
+    let parameters =
+        serde_json::from_str::<RSAKeyParameters>(json).map_err(|_| "malformed RSA parameters")?;
     let (n, e) = (base64url(&parameters.n)?, base64url(&parameters.e)?);
-    // aws-lc builds keys it refuses at the first verification: judge size and exponent here.
+    // aws-lc builds keys that it refuses at the first verification: check size and exponent here.
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
-        return Err("its modulus is not of 2,048 to 8,192 bits");
+        return Err("the modulus is shorter than 2,048 or longer than 8,192 bits");
     }
     if n.last().is_none_or(|last| last % 2 == 0) {
-        return Err("its modulus is even");
+        return Err("the modulus is even");
     }
     let exponent = e.iter().fold(0_u64, |value, byte| value.wrapping_shl(8) | u64::from(*byte));
     let is_short = e.len() <= 4 && e.first().is_some_and(|first| *first != 0);
     if !is_short || exponent < 3 || exponent % 2 == 0 {
-        return Err("its exponent is even, below 3 or above 32 bits");
+        return Err("the exponent is even, below 3 or above 32 bits");
     }
     let components = RsaPublicKeyComponents { n, e };
     algorithms
@@ -297,7 +268,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
         .map(|(algorithm, verification)| {
             let key = components
                 .to_parsed_public_key(verification)
-                .map_err(|_| "its modulus and exponent are no RSA key")?;
+                .map_err(|_| "modulus and exponent are not an RSA key")?;
             Ok((algorithm, key))
         })
         .collect()
@@ -315,8 +286,8 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
     })
 }
 
-/// More than one key for the same `kid` and algorithm: none of them can be told to be the right one.
-fn drop_ambiguous(keys: &mut Vec<VerifyingKey>) {
+/// Drops all keys that share a `kid` and an algorithm: nothing tells which one is right.
+fn drop_duplicates(keys: &mut Vec<VerifyingKey>) {
     let mut counts = HashMap::new();
     for key in keys.iter().filter(|key| key.kid.is_some()) {
         *counts.entry((key.kid.clone(), key.algorithm)).or_insert(0_usize) += 1;
@@ -324,7 +295,7 @@ fn drop_ambiguous(keys: &mut Vec<VerifyingKey>) {
     keys.retain(|key| {
         let alone = counts.get(&(key.kid.clone(), key.algorithm)).is_none_or(|count| *count == 1);
         if !alone {
-            tracing::warn!(algorithm = %key.algorithm, "a kid stands twice in the key set: its keys are skipped");
+            tracing::warn!(algorithm = %key.algorithm, "duplicate kid in the JWKS; ignoring its keys");
         }
         alone
     });

@@ -1,4 +1,4 @@
-//! What a key set takes, what it skips, and which key it finds.
+//! Tests of which JWKs a key set accepts and skips, and which key it selects.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn p256() -> Value {
     })
 }
 
-/// A default key of Logto's.
+/// The default kind of key of Logto.
 fn p384() -> Value {
     json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": "good",
@@ -55,8 +55,8 @@ fn set(keys: &[Value]) -> KeySet {
     KeySet::from_json(json!({ "keys": keys }).to_string().as_bytes(), &Algorithm::LOGTO).unwrap()
 }
 
-/// Why no key verifies nothing at all; `Signature` if one was found.
-fn found(
+/// The error of verifying an empty message: `BadSignature` if a key was selected.
+fn selection_error(
     keys: &KeySet,
     kid: impl Into<Option<&'static str>>,
     algorithm: Algorithm,
@@ -65,21 +65,21 @@ fn found(
 }
 
 fn unknown(kid: impl Into<Option<&'static str>>) -> InvalidToken {
-    InvalidToken::UnknownKey(kid.into().map(Excerpt::new))
+    InvalidToken::UnknownKey(kid.into().map(Escaped::new))
 }
 
 #[test]
-fn an_odd_entry_is_skipped_and_spoils_no_other() {
-    const PRIVATE: &str = "a private or symmetric key: a key set must publish public keys only";
-    const USE: &str = "not for verifying signatures (`use`, `key_ops`)";
-    const UNFIT: &str = "no algorithm of the allow-list fits it";
-    const NO_EC: &str = "its EC parameters cannot be read";
-    const LENGTH: &str = "its coordinates have the wrong length";
-    const CURVE: &str = "its point is not on the curve";
+fn an_unusable_jwk_is_skipped_and_does_not_affect_the_others() {
+    const PRIVATE: &str = "a private or symmetric key: a JWKS must contain public keys only";
+    const USE: &str = "`use` or `key_ops` does not allow verifying signatures";
+    const UNFIT: &str = "no allowed algorithm fits the key";
+    const NO_EC: &str = "malformed EC parameters";
+    const LENGTH: &str = "the coordinates have the wrong length";
+    const CURVE: &str = "the point is not on the curve";
     const BASE64: &str = "a parameter is not base64url";
-    const NO_RSA: &str = "its RSA parameters cannot be read";
-    const MODULUS: &str = "its modulus is not of 2,048 to 8,192 bits";
-    const EXPONENT: &str = "its exponent is even, below 3 or above 32 bits";
+    const NO_RSA: &str = "malformed RSA parameters";
+    const MODULUS: &str = "the modulus is shorter than 2,048 or longer than 8,192 bits";
+    const EXPONENT: &str = "the exponent is even, below 3 or above 32 bits";
     let x256 = p256()["x"].as_str().unwrap().to_owned();
     let zeros = |length| URL_SAFE_NO_PAD.encode(vec![0; length]);
     let ones = |length| URL_SAFE_NO_PAD.encode(vec![0xff; length]);
@@ -87,11 +87,11 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
     let zero_led = [vec![0], URL_SAFE_NO_PAD.decode(n(2048).as_str().unwrap()).unwrap()].concat();
 
     let entries = [
-        (json!(null), "not an object"),
-        (json!("EC"), "not an object"),
-        (json!(7), "not an object"),
-        (json!([p256()]), "not an object"),
-        (json!(["EC", "P-256"]), "not an object"),
+        (json!(null), "not a JWK"),
+        (json!("EC"), "not a JWK"),
+        (json!(7), "not a JWK"),
+        (json!([p256()]), "not a JWK"),
+        (json!(["EC", "P-256"]), "not a JWK"),
         (json!({}), "not a JWK"),
         (without(p256(), "kty"), "not a JWK"),
         (with(p256(), "kty", 7), "not a JWK"),
@@ -99,14 +99,14 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
         (with(p256(), "alg", json!(["ES256"])), "not a JWK"),
         (with(p256(), "use", json!(["sig"])), "not a JWK"),
         (with(p256(), "key_ops", "verify"), "not a JWK"),
-        (with(p256(), "kty", "OKP"), "another key type"),
-        (with(p256(), "kty", "ec"), "another key type"),
-        (json!({ "kty": "OKP", "crv": "Ed25519", "x": x256 }), "another key type"),
-        (with(p256(), "alg", "ES521"), "another algorithm"),
-        (with(p256(), "alg", "es256"), "another algorithm"),
-        (with(p256(), "alg", "none"), "another algorithm"),
-        (with(p256(), "alg", "ECDH-ES"), "another algorithm"),
-        (with(rsa(2048), "alg", "RSA-OAEP"), "another algorithm"),
+        (with(p256(), "kty", "OKP"), "unsupported `kty`"),
+        (with(p256(), "kty", "ec"), "unsupported `kty`"),
+        (json!({ "kty": "OKP", "crv": "Ed25519", "x": x256 }), "unsupported `kty`"),
+        (with(p256(), "alg", "ES521"), "unsupported `alg`"),
+        (with(p256(), "alg", "es256"), "unsupported `alg`"),
+        (with(p256(), "alg", "none"), "unsupported `alg`"),
+        (with(p256(), "alg", "ECDH-ES"), "unsupported `alg`"),
+        (with(rsa(2048), "alg", "RSA-OAEP"), "unsupported `alg`"),
         (json!({ "kty": "oct", "k": "c2VjcmV0" }), PRIVATE),
         (with(p256(), "d", "c2VjcmV0"), PRIVATE),
         (with(rsa(2048), "d", "c2VjcmV0"), PRIVATE),
@@ -128,7 +128,7 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
         (with(p256(), "x", 7), NO_EC),
         (with(p256(), "crv", "P-224"), NO_EC),
         (with(p256(), "crv", "secp256k1"), NO_EC),
-        (with(p256(), "crv", "Ed25519"), "another curve"),
+        (with(p256(), "crv", "Ed25519"), "unsupported curve"),
         (with(p256(), "x", format!("{x256}=")), BASE64),
         (with(p256(), "x", x256.replace('J', "+")), BASE64),
         (with(p256(), "x", ""), LENGTH),
@@ -151,7 +151,7 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
         (rsa(16_384), MODULUS),
         (rsa(65_536), MODULUS),
         (with(rsa(2048), "n", URL_SAFE_NO_PAD.encode(zero_led)), MODULUS),
-        (with(rsa(2048), "n", URL_SAFE_NO_PAD.encode([0xfe; 256])), "its modulus is even"),
+        (with(rsa(2048), "n", URL_SAFE_NO_PAD.encode([0xfe; 256])), "the modulus is even"),
         (with(rsa(2048), "e", ""), EXPONENT),
         (with(rsa(2048), "e", "AA"), EXPONENT),
         (with(rsa(2048), "e", "AQ"), EXPONENT),
@@ -169,7 +169,7 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
             let keys = set(&keys);
             assert_eq!(keys.len(), 1, "{entry}");
             assert_eq!(
-                found(&keys, "good", Algorithm::ES384),
+                selection_error(&keys, "good", Algorithm::ES384),
                 InvalidToken::BadSignature,
                 "{entry}"
             );
@@ -178,16 +178,16 @@ fn an_odd_entry_is_skipped_and_spoils_no_other() {
 }
 
 #[test]
-fn an_entry_with_a_member_twice_is_skipped() {
+fn a_jwk_with_a_duplicate_member_is_skipped() {
     for (member, value) in p384().as_object().unwrap() {
         let entry = p384().to_string().replacen('{', &format!("{{\"{member}\":{value},"), 1);
         let keys = verifying_keys(&entry, &Algorithm::LOGTO);
-        assert!(keys.is_err(), "{member} twice");
+        assert!(keys.is_err(), "duplicate {member}");
     }
 }
 
 #[test]
-fn good_entries_are_taken_as_they_come() {
+fn usable_jwks_are_accepted_with_any_other_members() {
     use Algorithm::{ES256, ES384, ES512, PS256, RS256};
     for (entry, algorithms) in [
         (p256(), &[ES256][..]),
@@ -212,7 +212,7 @@ fn good_entries_are_taken_as_they_come() {
                 InvalidToken::KeyAlgorithmMismatch(algorithm)
             };
             let kid = if entry["kid"] == "good" { "good" } else { "odd" };
-            assert_eq!(found(&keys, kid, algorithm), expected, "{entry}");
+            assert_eq!(selection_error(&keys, kid, algorithm), expected, "{entry}");
         }
         assert_eq!(keys.len(), algorithms.len(), "{entry}");
     }
@@ -233,12 +233,12 @@ fn the_allow_list_decides_what_an_rsa_key_without_alg_may_do() {
 }
 
 #[test]
-fn a_kid_that_stands_twice_for_an_algorithm_stands_for_no_key() {
+fn keys_that_share_a_kid_and_an_algorithm_are_dropped() {
     let other = with(with(p256(), "x", p256()["x"].clone()), "use", "sig");
     let symmetric = json!({ "kty": "oct", "kid": "odd", "alg": "HS256", "k": "c2VjcmV0" });
     let pinned = with(rsa(2048), "alg", "RS256");
     for (name, keys, algorithm, expected) in [
-        ("the same key twice", &[p256(), other][..], Algorithm::ES256, unknown("odd")),
+        ("a duplicate key", &[p256(), other][..], Algorithm::ES256, unknown("odd")),
         ("three times", &[p256(), p256(), p256()], Algorithm::ES256, unknown("odd")),
         ("two curves", &[p256(), p521()], Algorithm::ES256, InvalidToken::BadSignature),
         ("two types", &[p256(), rsa(2048)], Algorithm::RS256, InvalidToken::BadSignature),
@@ -255,16 +255,20 @@ fn a_kid_that_stands_twice_for_an_algorithm_stands_for_no_key() {
             Algorithm::RS256,
             InvalidToken::KeyAlgorithmMismatch(Algorithm::RS256),
         ),
-        ("what is left", &[rsa(2048), pinned], Algorithm::PS256, InvalidToken::BadSignature),
+        ("the other algorithm", &[rsa(2048), pinned], Algorithm::PS256, InvalidToken::BadSignature),
     ] {
         let keys = set(&[keys, &[p384()]].concat());
-        assert_eq!(found(&keys, "odd", algorithm), expected, "{name}");
-        assert_eq!(found(&keys, "good", Algorithm::ES384), InvalidToken::BadSignature, "{name}");
+        assert_eq!(selection_error(&keys, "odd", algorithm), expected, "{name}");
+        assert_eq!(
+            selection_error(&keys, "good", Algorithm::ES384),
+            InvalidToken::BadSignature,
+            "{name}"
+        );
     }
 }
 
 #[test]
-fn a_key_is_found_by_kid_or_by_being_the_only_one() {
+fn a_key_is_selected_by_kid_or_as_the_only_one_for_the_algorithm() {
     use Algorithm::{ES256, ES384, ES512, RS256};
     let nameless = |key| without(key, "kid");
     let one = set(&[p384()]);
@@ -293,12 +297,16 @@ fn a_key_is_found_by_kid_or_by_being_the_only_one() {
         (&set(&[escaped]), Some("a\"\u{e9}\\"), ES256, InvalidToken::BadSignature),
         (&empty, Some(""), ES256, InvalidToken::BadSignature),
     ] {
-        assert_eq!(found(keys, kid, algorithm), expected, "{keys:?}, {kid:?}, {algorithm}");
+        assert_eq!(
+            selection_error(keys, kid, algorithm),
+            expected,
+            "{keys:?}, {kid:?}, {algorithm}"
+        );
     }
 }
 
 #[test]
-fn what_is_no_key_set_is_refused_whole() {
+fn anything_but_a_jwk_set_with_a_usable_key_is_refused() {
     let good = p384().to_string();
     let many = |count: usize| format!("{{\"keys\":[{}{good}]}}", "null,".repeat(count - 1));
     let deep = format!("{{\"keys\":[{}{}]}}", "[".repeat(10_000), "]".repeat(10_000));
@@ -325,8 +333,8 @@ fn what_is_no_key_set_is_refused_whole() {
         (String::new(), false),
     ] {
         let keys = KeySet::from_json(json.as_bytes(), &Algorithm::LOGTO);
-        let excerpt = Excerpt::new(&json);
-        assert_eq!(keys.map(|keys| keys.len()).ok(), is_good.then_some(1), "{excerpt}");
+        let escaped = Escaped::new(&json);
+        assert_eq!(keys.map(|keys| keys.len()).ok(), is_good.then_some(1), "{escaped}");
     }
     assert!(KeySet::from_json(b"{\"keys\":[\xff]}", &Algorithm::LOGTO).is_err());
 }
@@ -343,7 +351,7 @@ fn a_refreshed_set_keeps_the_identity_of_unchanged_keys_only() {
         ("another modulus", &[p384(), rsa(2056)], 1),
         ("another exponent", &[p384(), with(rsa(2048), "e", "Aw")], 1),
         ("for one algorithm now", &[with(rsa(2048), "alg", "PS256")], 1),
-        ("another curve", &[p521()], 0),
+        ("unsupported curve", &[p521()], 0),
     ] {
         let fresh = set(keys);
         assert!(fresh.0.iter().all(|key| !old.holds(key)), "{name}: a new set shares no key");
@@ -359,12 +367,12 @@ fn a_refreshed_set_keeps_the_identity_of_unchanged_keys_only() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(json in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_do_not_panic(json in any::<Vec<u8>>()) {
         let _ = KeySet::from_json(&json, &Algorithm::ALL);
     }
 
     #[test]
-    fn no_member_of_any_value_panics_or_spoils_the_key_beside_it(
+    fn arbitrary_member_values_neither_panic_nor_affect_the_other_keys(
         rsa_key in any::<bool>(),
         name in "kty|crv|alg|use|kid|key_ops|x|y|n|e|d",
         value in "null|true|-?[1-9][0-9]{0,19}(e[0-9]{1,3})?|\"[A-Za-z0-9_=+-]{0,99}\"|\\[\"verify\"\\]",
@@ -374,7 +382,7 @@ proptest! {
         let json = format!("{{\"keys\":[{odd},{}]}}", with(p384(), "kid", "the good one"));
         let keys = KeySet::from_json(json.as_bytes(), &Algorithm::ALL).unwrap();
         prop_assert_eq!(
-            found(&keys, "the good one", Algorithm::ES384),
+            selection_error(&keys, "the good one", Algorithm::ES384),
             InvalidToken::BadSignature
         );
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    escape::Excerpt,
+    escape::Escaped,
     m2m::{
         error::TokenRequestError,
         headers::{is_temporary, read_object},
@@ -69,7 +69,7 @@ impl ManagementError {
 
     /// `met`, and what is at the bottom of it.
     pub(crate) fn connection(met: &str, source: reqwest::Error) -> Self {
-        let met = format!("{met}: {}", Excerpt::of_cause(&source));
+        let met = format!("{met}: {}", Escaped::root_cause(&source));
         // `met` has the path; whom a query searched for is not for logs.
         let source = Some(Source::Http(source.without_url()));
         Inner { source, ..Inner::new(ManagementErrorKind::Connection, met) }.into()
@@ -186,9 +186,9 @@ impl fmt::Display for ManagementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.inner.met)?;
         if let Some(answer) = &self.inner.answer {
-            write!(f, ", {:?}", Excerpt::new(&answer.code))?;
+            write!(f, ", {:?}", Escaped::new(&answer.code))?;
             if let Some(message) = &answer.message {
-                write!(f, " ({})", Excerpt::new(message))?;
+                write!(f, " ({})", Escaped::new(message))?;
             }
         }
         f.write_str(self.hint())
@@ -238,6 +238,6 @@ impl Inner {
 /// `data` may hold the claims of a token, or what a caller has sent.
 impl fmt::Debug for LogtoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", Excerpt::new(&self.code))
+        write!(f, "{:?}", Escaped::new(&self.code))
     }
 }

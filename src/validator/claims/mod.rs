@@ -1,6 +1,6 @@
-//! What a token says: its payload read once, and one pure function that judges it.
+//! The claims of a token: its payload parsed once, and one pure function that validates it.
 
-use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{
     Deserialize,
@@ -8,21 +8,21 @@ use serde::{
 };
 
 use crate::{
-    access_token::{Audiences, Span, ValidClaims},
+    access_token::{Audiences, Lifetime, Span, TokenClaims},
     algorithm::Algorithm,
     error::InvalidToken,
-    escape::Excerpt,
+    escape::Escaped,
     issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
-    json::{self, Members, Strings, Text},
+    json::{self, MemberVisitor, OneOrMany, Text},
     scope::TokenKind,
 };
 
-/// The payload's members that are judged or kept.
+/// The unverified claims that are validated or kept.
 #[derive(Debug, Default)]
 pub(crate) struct Payload<'a> {
     issuer: Option<Cow<'a, str>>,
     subject: Option<Cow<'a, str>>,
-    audiences: Option<Strings<'a>>,
+    audiences: Option<OneOrMany<'a>>,
     client_id: Option<Cow<'a, str>>,
     organization_id: Option<Cow<'a, str>>,
     scope: Option<Cow<'a, str>>,
@@ -30,22 +30,23 @@ pub(crate) struct Payload<'a> {
     issued_at: Option<f64>,
     not_before: Option<f64>,
     expires_at: Option<f64>,
-    confirmation: bool,
-    /// The claim being read, for the reason when its type is wrong.
-    reading: Option<&'static str>,
+    has_cnf: bool,
+    /// The claim being parsed, for the error if its type is wrong.
+    current_claim: Option<&'static str>,
 }
 
 impl<'a> Payload<'a> {
     pub(crate) fn parse(json: &'a str) -> Result<Self, InvalidToken> {
         let mut payload = Self::default();
-        let outcome = json::read_object(json, &mut payload, "the payload is not a JSON object");
-        match payload.reading {
+        let outcome =
+            json::read_unique_members(json, &mut payload, "the payload is not a JSON object");
+        match payload.current_claim {
             Some(claim) if outcome.is_err() => Err(InvalidToken::MalformedClaim(claim)),
             _ => outcome.map(|()| payload),
         }
     }
 
-    /// `iss`, still anybody's word.
+    /// The unverified `iss`.
     pub(crate) fn issuer(&self) -> Result<&str, InvalidToken> {
         self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
@@ -55,9 +56,9 @@ impl<'a> Payload<'a> {
         claim: &'static str,
         value: &mut A,
     ) -> Result<Option<T>, A::Error> {
-        self.reading = Some(claim);
+        self.current_claim = Some(claim);
         let read = value.next_value()?;
-        self.reading = None;
+        self.current_claim = None;
         Ok(Some(read))
     }
 
@@ -70,8 +71,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-impl<'de> Members<'de> for Payload<'de> {
-    fn member<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
+impl<'de> MemberVisitor<'de> for Payload<'de> {
+    fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
         match name {
             "iss" => self.issuer = self.text("iss", value)?,
             "sub" => self.subject = self.text("sub", value)?,
@@ -84,7 +85,7 @@ impl<'de> Members<'de> for Payload<'de> {
             "client_id" => self.client_id = self.text("client_id", value)?,
             "organization_id" => self.organization_id = self.text("organization_id", value)?,
             _ => {
-                self.confirmation |= name == "cnf";
+                self.has_cnf |= name == "cnf";
                 value.next_value::<IgnoredAny>()?;
             }
         }
@@ -94,7 +95,7 @@ impl<'de> Members<'de> for Payload<'de> {
 
 /// What is accepted from one issuer.
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub(crate) struct ClaimRules {
     pub(crate) issuer: Box<str>,
     pub(crate) audiences: Arc<[Box<str>]>,
     pub(crate) organizations: bool,
@@ -102,50 +103,44 @@ pub(crate) struct Rules {
     pub(crate) clock_tolerance: Duration,
 }
 
-/// Acceptable claims; what has to be there is.
+/// Validated claims: all required ones are present.
 #[derive(Debug)]
-pub(crate) struct Judged<'a> {
+pub(crate) struct ValidatedClaims<'a> {
     payload: &'a Payload<'a>,
     issuer: &'a str,
     subject: &'a str,
-    audiences: &'a Strings<'a>,
+    audiences: &'a OneOrMany<'a>,
     kind: TokenKind,
     organization_id: Option<&'a str>,
     issued_at: Option<u64>,
-    expires_at: u64,
-    accepted: Range<u64>,
+    lifetime: Lifetime,
 }
 
-/// Judges the claims of a token of this issuer (RFC 9068 §4): whom it is for, and when.
-pub(crate) fn judge<'a>(
+/// Validates the claims of a token of this issuer (RFC 9068 §4): audience, subject and lifetime.
+pub(crate) fn validate<'a>(
     payload: &'a Payload<'a>,
-    rules: &Rules,
+    rules: &ClaimRules,
     now: Duration,
-) -> Result<Judged<'a>, InvalidToken> {
+) -> Result<ValidatedClaims<'a>, InvalidToken> {
     let issuer = payload.issuer()?;
     let audiences = payload.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
     let claim = payload.organization_id.as_deref();
     let (kind, organization_id) = permission_model(audiences, claim, rules)?;
     let subject = payload.subject.as_deref().filter(|subject| !subject.is_empty());
     let subject = subject.ok_or(InvalidToken::MissingClaim("sub"))?;
-    if payload.confirmation {
+    if payload.has_cnf {
         return Err(InvalidToken::SenderConstrained);
     }
-    let tolerance = rules.clock_tolerance.as_secs();
-    let now = now.as_secs();
-    // A fraction is cut off `exp` and `iat`, and counts in full for `nbf`.
+    // A fraction of a second is cut off `exp` and `iat`, and counts in full for `nbf`.
     let exp = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
-    let expires_at = numeric_date(exp.floor(), "exp")?;
-    let not_before = numeric_date(payload.not_before.map_or(0.0, f64::ceil), "nbf")?;
-    let accepted = not_before.saturating_sub(tolerance)..expires_at + tolerance;
-    if now >= accepted.end {
-        return Err(InvalidToken::Expired { ago: Duration::from_secs(now - expires_at) });
-    }
-    if now < accepted.start {
-        return Err(InvalidToken::NotYetValid { wait: Duration::from_secs(not_before - now) });
-    }
+    let lifetime = Lifetime {
+        expires_at: numeric_date(exp.floor(), "exp")?,
+        not_before: numeric_date(payload.not_before.map_or(0.0, f64::ceil), "nbf")?,
+        tolerance: rules.clock_tolerance.as_secs(),
+    };
+    lifetime.check(now)?;
     let issued_at = payload.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()?;
-    Ok(Judged {
+    Ok(ValidatedClaims {
         payload,
         issuer,
         subject,
@@ -153,25 +148,24 @@ pub(crate) fn judge<'a>(
         kind,
         organization_id,
         issued_at,
-        expires_at,
-        accepted,
+        lifetime,
     })
 }
 
-/// Finds the permission model of Logto's that the audiences and `organization_id` speak of, and
-/// the organization.
+/// Returns the Logto permission model that `aud` and `organization_id` stand for, and the
+/// organization.
 fn permission_model<'a>(
-    audiences: &'a Strings<'a>,
+    audiences: &'a OneOrMany<'a>,
     claim: Option<&'a str>,
-    rules: &Rules,
+    rules: &ClaimRules,
 ) -> Result<(TokenKind, Option<&'a str>), InvalidToken> {
     if claim == Some("") {
         return Err(InvalidToken::MalformedClaim("organization_id"));
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // `urn:logto:` beside a resource: an organization, or the reserved resource that gives any
-        // app every organization scope.
+        // `urn:logto:` beside a resource names an organization, or the reserved resource that gives
+        // every app all organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
@@ -191,18 +185,18 @@ fn permission_model<'a>(
             }
         }
         _ => Err(InvalidToken::WrongAudience {
-            found: Excerpt::new(audiences.iter().next().unwrap_or_default()),
+            found: Escaped::new(audiences.iter().next().unwrap_or_default()),
             expected: Arc::clone(&rules.audiences),
         }),
     }
 }
 
-/// The organization of an organization permission token's `aud`.
+/// The organization in the `aud` of an organization permission token.
 fn organization_of_audience(audience: &str) -> Option<&str> {
     audience.strip_prefix(ORGANIZATION_AUDIENCE).filter(|id| !id.is_empty())
 }
 
-/// Whole seconds since the epoch; absurd values are refused, not converted.
+/// Whole seconds since the Unix epoch. Values after the year 9999 are refused.
 fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> {
     if !(0.0..=MAX_NUMERIC_DATE).contains(&seconds) {
         return Err(InvalidToken::MalformedClaim(claim));
@@ -210,26 +204,26 @@ fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> 
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the line above leaves whole numbers that fit"
+        reason = "the check above leaves whole numbers that fit"
     )]
     Ok(seconds as u64)
 }
 
-impl Judged<'_> {
-    /// The payload's text, and where each claim stands in it.
-    pub(crate) fn keep(&self, json: &str) -> ValidClaims {
-        let mut keeper = Keeper { json, unescaped: String::new() };
-        let issuer = keeper.span(self.issuer);
-        let subject = keeper.span(self.subject);
+impl ValidatedClaims<'_> {
+    /// Copies the payload, and finds the span of each claim in it.
+    pub(crate) fn to_token_claims(&self, json: &str) -> TokenClaims {
+        let mut spans = SpanFinder { json, unescaped: String::new() };
+        let issuer = spans.find(self.issuer);
+        let subject = spans.find(self.subject);
         let audiences = match self.audiences {
-            Strings::One(one) => Audiences::One(keeper.span(one)),
-            Strings::Several(several) => {
-                Audiences::Several(several.iter().map(|one| keeper.span(one)).collect())
+            OneOrMany::One(one) => Audiences::One(spans.find(one)),
+            OneOrMany::Many(many) => {
+                Audiences::Several(many.iter().map(|one| spans.find(one)).collect())
             }
         };
         let Payload { client_id, scope, jwt_id, .. } = self.payload;
-        let mut optional = |claim: Option<&str>| claim.map(|text| keeper.span(text));
-        ValidClaims {
+        let mut optional = |claim: Option<&str>| claim.map(|text| spans.find(text));
+        TokenClaims {
             payload: Span::new(0..json.len()),
             issuer,
             subject,
@@ -240,21 +234,21 @@ impl Judged<'_> {
             jwt_id: optional(jwt_id.as_deref()),
             kind: self.kind,
             issued_at: self.issued_at,
-            expires_at: self.expires_at,
-            accepted: self.accepted.clone(),
-            text: keeper.into_text(),
+            lifetime: self.lifetime,
+            text: spans.into_text(),
         }
     }
 }
 
-/// Finds texts in the JSON they were borrowed from; those that were not (escapes) it appends.
-struct Keeper<'a> {
+/// Finds the spans of texts that were borrowed from the JSON. Texts that were not, because they
+/// had escapes, are appended.
+struct SpanFinder<'a> {
     json: &'a str,
     unescaped: String,
 }
 
-impl Keeper<'_> {
-    fn span(&mut self, text: &str) -> Span {
+impl SpanFinder<'_> {
+    fn find(&mut self, text: &str) -> Span {
         let distance = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
         let borrowed = self.json.get(distance..distance.wrapping_add(text.len()));
         let start = if borrowed == Some(text) {

@@ -1,14 +1,17 @@
-//! Claims by table, and by property.
+//! Tables and property tests of claims.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::{access_token::{AccessToken, Verified}, jwks::key_set::{KeySet, Selection}};
+use crate::{
+    access_token::{AccessToken, VerifiedToken},
+    jwks::{key_set::KeySet, key_store::KeyStore},
+};
 
 const NOW: Duration = Duration::from_secs(1_000_000);
 
-fn rules(organizations: bool) -> Rules {
-    Rules {
+fn rules(organizations: bool) -> ClaimRules {
+    ClaimRules {
         issuer: "https://t/oidc".into(),
         audiences: Arc::from(["https://shopping.api".into(), "https://other.api".into()]),
         organizations,
@@ -17,26 +20,26 @@ fn rules(organizations: bool) -> Rules {
     }
 }
 
-fn judged(json: &str, organizations: bool) -> Result<ValidClaims, InvalidToken> {
+fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToken> {
     let payload = Payload::parse(json)?;
-    judge(&payload, &rules(organizations), NOW).map(|judged| judged.keep(json))
+    let claims = validate(&payload, &rules(organizations), NOW)?;
+    Ok(claims.to_token_claims(json))
 }
 
-/// What a handler would hold; the key of RFC 7515, appendix A.3, signed nothing of it.
-fn token(claims: ValidClaims) -> AccessToken {
+/// The token that a handler would receive. The key of RFC 7515, appendix A.3, did not sign it.
+fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",
         "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
         "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
     }]}"#;
     let keys = KeySet::from_json(jwks.as_bytes(), &[Algorithm::ES256]).unwrap();
-    let Selection::Key(key) = keys.select(None, Algorithm::ES256) else { unreachable!() };
-    let (challenge, key) = (Arc::default(), Arc::clone(key));
-    AccessToken::new(Verified { claims, challenge, key, issuer: 0 })
+    let key = Arc::clone(keys.select(None, Algorithm::ES256).unwrap().unwrap());
+    let (challenge, keys) = (Arc::default(), Arc::new(KeyStore::Static(keys)));
+    AccessToken::new(VerifiedToken { claims, challenge, key, keys })
 }
 
-/// A good payload with some members in place of the usual ones; `null` in Rust's sense leaves
-/// one out.
+/// A valid payload with some members replaced, or removed where the value is `None`.
 fn payload(changes: &[(&str, Option<&str>)]) -> String {
     let mut members = vec![
         ("iss", "\"https://t/oidc\""),
@@ -51,10 +54,11 @@ fn payload(changes: &[(&str, Option<&str>)]) -> String {
     let members = members.iter().map(|(name, value)| format!("\"{name}\":{value}"));
     format!("{{{}}}", members.collect::<Vec<_>>().join(","))
 }
+
 #[test]
-fn claims_are_judged_by_rfc_9068_section_4() {
-    use InvalidToken::{MalformedClaim, DuplicateMember, MissingClaim, SenderConstrained};
-    judged(&payload(&[]), false).unwrap();
+fn claims_are_validated_as_rfc_9068_section_4_requires() {
+    use InvalidToken::{DuplicateMember, MalformedClaim, MissingClaim, SenderConstrained};
+    validated(&payload(&[]), false).unwrap();
     for (changes, reason) in [
         (&[("iss", Some("7"))][..], MalformedClaim("iss")),
         (&[("iss", Some("[\"https://t/oidc\"]"))], MalformedClaim("iss")),
@@ -86,15 +90,15 @@ fn claims_are_judged_by_rfc_9068_section_4() {
         (&[("cnf", Some("null"))], SenderConstrained),
         (&[("x\":1,\"x", Some("2"))], DuplicateMember),
     ] {
-        assert_eq!(judged(&payload(changes), false).unwrap_err(), reason, "{changes:?}");
+        assert_eq!(validated(&payload(changes), false).unwrap_err(), reason, "{changes:?}");
     }
     let many = (0..70).map(|n| format!("\"m{n}\":1")).collect::<Vec<_>>().join(",");
-    assert_eq!(judged(&format!("{{{many}}}"), false).unwrap_err(), DuplicateMember);
-    assert!(judged("[\"https://t/oidc\"]", false).is_err());
+    assert_eq!(validated(&format!("{{{many}}}"), false).unwrap_err(), DuplicateMember);
+    assert!(validated("[\"https://t/oidc\"]", false).is_err());
 }
 
 #[test]
-fn exp_and_nbf_have_a_tolerance_and_count_fractions_against_the_token() {
+fn exp_and_nbf_have_a_tolerance_and_fractions_shorten_the_lifetime() {
     for (claim, value, good) in [
         ("exp", "1000000", true),
         ("exp", "999971", true),
@@ -111,7 +115,7 @@ fn exp_and_nbf_have_a_tolerance_and_count_fractions_against_the_token() {
         ("iat", "9999999", true),
         ("iat", "5.5", true),
     ] {
-        let outcome = judged(&payload(&[(claim, Some(value))]), false);
+        let outcome = validated(&payload(&[(claim, Some(value))]), false);
         assert_eq!(outcome.is_ok(), good, "{claim} = {value}: {outcome:?}");
     }
 }
@@ -150,7 +154,7 @@ fn the_audience_decides_the_kind() {
             let claim = claim.map(|claim| format!("\"{claim}\""));
             let mut changes = vec![("aud", Some(array.as_str()))];
             changes.extend(claim.as_deref().map(|claim| ("organization_id", Some(claim))));
-            let kind = judged(&payload(&changes), organizations).map(|claims| claims.kind);
+            let kind = validated(&payload(&changes), organizations).map(|claims| claims.kind);
             assert_eq!(kind.map_err(drop), expected, "{aud:?}, {claim:?}, {organizations}");
         }
     }
@@ -164,7 +168,7 @@ fn escaped_claims_are_kept_unescaped() {
         ("client_id", Some("\"app\"")),
         ("scope", Some("\"a \\u0062\"")),
     ]);
-    let token = token(judged(&json, false).unwrap());
+    let token = token(validated(&json, false).unwrap());
     assert_eq!(token.subject(), "alice");
     assert_eq!(token.client_id(), Some("app"));
     assert_eq!(token.audiences().collect::<Vec<_>>(), ["https://shopping.api", "https://x"]);
@@ -174,23 +178,23 @@ fn escaped_claims_are_kept_unescaped() {
 
 proptest! {
     #[test]
-    fn no_payload_panics(json in ".*") {
-        let _ = judged(&json, true);
+    fn arbitrary_payloads_do_not_panic(json in ".*") {
+        let _ = validated(&json, true);
     }
 
     #[test]
-    fn no_claim_of_any_type_panics(
+    fn claims_of_arbitrary_types_do_not_panic(
         name in "iss|sub|aud|exp|nbf|iat|jti|scope|client_id|organization_id|cnf",
         value in "-?[0-9]{1,30}(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,4})?|\"\\PC*\"|\\[[0-9,]*\\]|null",
     ) {
-        let _ = judged(&payload(&[(&name, Some(&value))]), true);
+        let _ = validated(&payload(&[(&name, Some(&value))]), true);
     }
 
     #[test]
-    fn what_is_kept_is_what_was_said(sub in "\\PC{1,20}", scope in "[a-z:\\\\\"é ]{0,20}") {
+    fn claims_are_kept_as_they_were_sent(sub in "\\PC{1,20}", scope in "[a-z:\\\\\"é ]{0,20}") {
         let quoted = |text: &str| serde_json::to_string(text).unwrap();
         let json = payload(&[("sub", Some(&quoted(&sub))), ("scope", Some(&quoted(&scope)))]);
-        let token = token(judged(&json, false).unwrap());
+        let token = token(validated(&json, false).unwrap());
         prop_assert_eq!(token.subject(), sub);
         prop_assert_eq!(token.scopes().as_str(), scope);
     }

@@ -292,7 +292,7 @@ async fn what_is_no_answer_of_logtos_is_told() {
         (
             support::json("200 OK", "{\"id\":\"secret text\"}"),
             UnexpectedAnswer,
-            "another type (line 1",
+            "a value has the wrong type (line 1",
         ),
         (support::json("200 OK", "{}"), UnexpectedAnswer, "no field \"id\""),
         (support::json("200 OK", "{\"id\":"), UnexpectedAnswer, "breaks off"),

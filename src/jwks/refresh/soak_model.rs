@@ -1,4 +1,4 @@
-//! What a validator may and must do, told from what it was asked and what the server published.
+//! The model: what a validator may and must do, given its requests and the published keys.
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -6,18 +6,18 @@ use super::soak::{COOLDOWN, DAY, MINUTE};
 
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    /// The key ids of the last success, and when that was.
+    /// The key ids of the last successful fetch, and its time.
     pub(super) known: Option<(BTreeSet<String>, Duration)>,
-    /// How many failures since then, and when the last one was.
+    /// The number of failures since then, and the time of the last one.
     failures: Option<(u32, Duration)>,
-    /// The bucket for unknown key ids, ten seconds a piece: at least and at most so much, as the
-    /// jitter of freshness hides which fetches it paid for.
+    /// The permits for unknown key ids, as ten seconds each: a lower and an upper bound, since the
+    /// jitter of freshness hides which fetches took a permit.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
 }
 
 impl Model {
-    /// With a full bucket.
+    /// A model with all permits.
     pub(super) fn new() -> Self {
         let full = 2 * COOLDOWN;
         Self { credit: full..full, ..Self::default() }
@@ -27,24 +27,24 @@ impl Model {
         self.known.as_ref().is_some_and(|(kids, at)| kids.contains(kid) && now < *at + DAY)
     }
 
-    /// When a fetch that costs nothing may begin, and when it must.
+    /// When a fetch without a permit may start, and when it must.
     pub(super) fn due(&self) -> Range<Duration> {
         match (&self.known, self.failures) {
             (_, Some((count, at))) => {
-                // Keys that are about to die are worth an attempt at that moment.
-                let death = self.known.as_ref().map(|(_, success)| *success + DAY);
-                let death = death.filter(|death| at < *death);
-                let held = death.is_some();
+                // If keys expire before the next retry, the retry is at their expiry.
+                let expiry = self.known.as_ref().map(|(_, success)| *success + DAY);
+                let expiry = expiry.filter(|expiry| at < *expiry);
+                let held = expiry.is_some();
                 let (first, most) = if held { (5_000, 60_000) } else { (250, 1_000) };
                 let pause = Duration::from_millis((first << (count - 1).min(10)).min(most));
-                (at + pause).min(death.unwrap_or(Duration::MAX))..at + pause
+                (at + pause).min(expiry.unwrap_or(Duration::MAX))..at + pause
             }
             (Some((_, at)), None) => *at + 9 * MINUTE..*at + 11 * MINUTE,
             (None, None) => Duration::ZERO..Duration::ZERO,
         }
     }
 
-    /// Fetches that may happen now: free ones, and those the bucket pays for.
+    /// The number of fetches that may happen now: without a permit, and with one.
     pub(super) fn budget(&mut self, now: Duration) -> (u64, u64) {
         let regained = now - std::mem::replace(&mut self.counted_at, now);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);
@@ -53,7 +53,7 @@ impl Model {
         (free, self.credit.end.as_secs() / COOLDOWN.as_secs())
     }
 
-    /// So many fetches happened.
+    /// Records fetches.
     pub(super) fn fetched(
         &mut self,
         fetches: u64,

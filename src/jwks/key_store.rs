@@ -1,0 +1,98 @@
+//! The keys of one issuer: a static key set, or one that is fetched and refreshed.
+
+use std::sync::Arc;
+
+use crate::{
+    algorithm::Algorithm,
+    clock::Clock,
+    error::{AuthErrorKind, ConfigError, InvalidToken, KeysError},
+    http_client::HttpClients,
+    issuer::{JwksSource, TrustedIssuer},
+    jwks::{
+        fetch::JwksEndpoint,
+        key_set::{KeySet, VerifyingKey},
+        refresh::{RefreshPolicy, RemoteKeys},
+    },
+    url::check_url,
+};
+
+/// The keys of one issuer. Only [`wait_for`](Self::wait_for) and [`load`](Self::load) wait.
+#[derive(Debug)]
+pub(crate) enum KeyStore {
+    Static(KeySet),
+    Remote(Arc<RemoteKeys>),
+}
+
+impl KeyStore {
+    pub(crate) fn new(
+        trusted: &TrustedIssuer,
+        policy: RefreshPolicy,
+        clients: &HttpClients,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        match &trusted.jwks {
+            JwksSource::Static(json) => KeySet::from_json(json.as_bytes(), &trusted.algorithms)
+                .map(Self::Static)
+                .map_err(|error| ConfigError::new("static_jwks", error.to_string())),
+            JwksSource::Uri(uri) => {
+                let url = check_url("jwks_uri", uri, trusted.transport)?;
+                let endpoint = JwksEndpoint::new(url, clients.clone());
+                let algorithms = trusted.algorithms.as_slice().into();
+                let remote =
+                    RemoteKeys::new(trusted.issuer.as_str(), endpoint, algorithms, policy, clock);
+                Ok(Self::Remote(Arc::new(remote)))
+            }
+        }
+    }
+
+    /// Finds a token's key among the keys held. `None`: a refresh may bring it, see
+    /// [`wait_for`](Self::wait_for).
+    pub(crate) fn find(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Option<Arc<VerifyingKey>>, AuthErrorKind> {
+        match self {
+            Self::Static(keys) => find_static(keys, kid, algorithm).map(Some),
+            Self::Remote(remote) => remote.find(kid, algorithm),
+        }
+    }
+
+    /// Finds a token's key, and waits for up to two refreshes that may bring it. All waiters share
+    /// them.
+    pub(crate) async fn wait_for(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Arc<VerifyingKey>, AuthErrorKind> {
+        match self {
+            Self::Static(keys) => find_static(keys, kid, algorithm),
+            Self::Remote(remote) => remote.wait_for(kid, algorithm).await,
+        }
+    }
+
+    /// Whether this very key may still be used.
+    pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
+        match self {
+            Self::Static(keys) => keys.holds(key),
+            Self::Remote(remote) => remote.holds(key),
+        }
+    }
+
+    /// Fetches the keys, unless usable keys are held.
+    pub(crate) async fn load(&self) -> Result<(), KeysError> {
+        match self {
+            Self::Static(_) => Ok(()),
+            Self::Remote(remote) => remote.load().await,
+        }
+    }
+}
+
+fn find_static(
+    keys: &KeySet,
+    kid: Option<&str>,
+    algorithm: Algorithm,
+) -> Result<Arc<VerifyingKey>, AuthErrorKind> {
+    let key = keys.select(kid, algorithm)?.ok_or_else(|| InvalidToken::unknown_key(kid))?;
+    Ok(Arc::clone(key))
+}
