@@ -137,3 +137,12 @@ async fn a_refresh_keeps_the_identity_of_unchanged_keys() {
     assert!(Arc::ptr_eq(&before, &held(&kid)));
     assert!(keys.holds(&before));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_jwks_endpoint_is_named_with_its_timeout() {
+    let fixture = Fixture::new(0).await;
+    fixture.logto.hang();
+    let error = fixture.validator.validate(&fixture.logto.token().build()).await.unwrap_err();
+    let url = fixture.logto.jwks_uri();
+    assert!(error.to_string().contains(&format!("{url} did not answer within 5 s")), "{error}");
+}
