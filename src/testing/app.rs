@@ -1,21 +1,22 @@
-//! A machine-to-machine application and what its roles give it.
+//! A machine-to-machine application and the scopes that its roles grant.
 
 use std::fmt;
 
-/// A machine-to-machine application of a [`TestIssuer`](super::TestIssuer): its credentials and
-/// what its roles grant.
+/// A machine-to-machine application of a [`TestIssuer`](crate::testing::TestIssuer): its
+/// credentials and the scopes that its roles grant.
 ///
-/// A scope is given to a token when it was granted *and* asked for, as Logto does.
+/// As in Logto, a token gets the scopes that are both granted and requested.
 ///
 /// ```
 /// use tower_logto::testing::TestApp;
 ///
-/// let app = TestApp::new("reporting", "its secret")
+/// let app = TestApp::new("reporting", "reporting-secret")
 ///     .grant("https://shopping.api", ["read:products"])
 ///     .organization("acme", ["invite:member"])
 ///     .organization_grant("acme", "https://shopping.api", ["write:products"]);
 /// ```
 #[derive(Clone)]
+#[must_use = "pass the application to TestIssuerBuilder::app"]
 pub struct TestApp {
     pub(super) id: String,
     pub(super) secret: String,
@@ -23,8 +24,10 @@ pub struct TestApp {
     grants: Vec<Grant>,
 }
 
-/// Scopes of a resource, or organization permissions where none is named; from the roles of an
-/// organization, or the global ones.
+/// Scopes of one role.
+///
+/// Without a resource, the scopes are organization permissions. Without an organization, the role
+/// is a global one.
 #[derive(Debug, Clone)]
 struct Grant {
     organization: Option<String>,
@@ -33,14 +36,15 @@ struct Grant {
 }
 
 impl TestApp {
-    /// An application without any role.
-    #[must_use]
+    /// Creates an application without roles.
+    ///
+    /// The secret is a plain `String`, because it protects nothing: it exists only in your test.
+    /// `Debug` does not print it.
     pub fn new(app_id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { id: app_id.into(), secret: secret.into(), expired: false, grants: Vec::new() }
     }
 
-    /// Its roles grant these scopes of a global API resource.
-    #[must_use]
+    /// Grants scopes of a global API resource.
     pub fn grant<'a>(
         self,
         resource: impl Into<String>,
@@ -49,9 +53,8 @@ impl TestApp {
         self.add(None, Some(resource.into()), scopes)
     }
 
-    /// It is a member of an organization, and its organization roles grant these organization
-    /// permissions.
-    #[must_use]
+    /// Makes the application a member of an organization, and grants organization permissions in
+    /// it.
     pub fn organization<'a>(
         self,
         id: impl Into<String>,
@@ -60,9 +63,8 @@ impl TestApp {
         self.add(Some(id.into()), None, scopes)
     }
 
-    /// It is a member of an organization, and its organization roles grant these scopes of an
-    /// organization-level API resource.
-    #[must_use]
+    /// Makes the application a member of an organization, and grants scopes of an
+    /// organization-level API resource in it.
     pub fn organization_grant<'a>(
         self,
         id: impl Into<String>,
@@ -72,8 +74,7 @@ impl TestApp {
         self.add(Some(id.into()), Some(resource.into()), scopes)
     }
 
-    /// Its secret is the right one, but has expired.
-    #[must_use]
+    /// Makes the secret expired. The token endpoint then responds with 400.
     pub const fn expired_secret(mut self) -> Self {
         self.expired = true;
         self
@@ -83,7 +84,8 @@ impl TestApp {
         self.grants.iter().any(|grant| grant.organization.as_deref() == Some(organization))
     }
 
-    /// What was granted for just these two, in the order of the roles.
+    /// Returns the scopes that are granted for exactly this organization and resource, in the order
+    /// of the roles.
     pub(super) fn granted(
         &self,
         organization: Option<&str>,
@@ -95,12 +97,12 @@ impl TestApp {
         grants.flat_map(|grant| &grant.scopes).map(String::as_str)
     }
 
-    /// Every resource that some grant mentions.
+    /// Returns the resources of all grants.
     pub(super) fn resources(&self) -> impl Iterator<Item = &String> {
         self.grants.iter().filter_map(|grant| grant.resource.as_ref())
     }
 
-    /// Every organization permission that some role mentions.
+    /// Returns the organization permissions of all grants.
     pub(super) fn organization_permissions(&self) -> impl Iterator<Item = &str> {
         let permissions = self.grants.iter().filter(|grant| grant.resource.is_none());
         permissions.flat_map(|grant| &grant.scopes).map(String::as_str)

@@ -1,4 +1,4 @@
-//! A clock that moves only when a test says so.
+//! A clock that a test moves.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,7 +7,9 @@ use std::{
 
 use crate::Clock;
 
-/// A [`Clock`] to move by hand; a clone shows the same time.
+/// A [`Clock`] that changes only when a test changes it.
+///
+/// All clones show the same time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,21 +29,25 @@ struct Times {
 }
 
 impl ManualClock {
-    /// Stands still at this many seconds since the Unix epoch.
-    #[must_use]
+    /// Creates a clock that shows this number of seconds since the Unix epoch.
     pub fn at(unix_seconds: u64) -> Self {
         let wall = Duration::from_secs(unix_seconds);
         Self(Arc::new(Mutex::new(Times { wall, monotonic: Duration::ZERO })))
     }
 
-    /// Lets time pass: tokens and keys age together.
+    /// Moves the clock forward. Both tokens and cached keys age.
+    ///
+    /// # Panics
+    /// If the time overflows a [`Duration`].
     pub fn advance(&self, duration: Duration) {
         let mut times = self.times();
         times.wall += duration;
         times.monotonic += duration;
     }
 
-    /// Sets the wall clock, forward or back, as NTP or an administrator may; keys do not age.
+    /// Sets the wall clock forward or back, as NTP or an administrator may do.
+    ///
+    /// The wall clock decides whether a token is expired. The age of cached keys does not change.
     pub fn set_unix_time(&self, since_epoch: Duration) {
         self.times().wall = since_epoch;
     }
@@ -51,8 +57,9 @@ impl ManualClock {
     }
 }
 
-/// 22 November 2026, 10:20 UTC: the day of the captured Logto answers that this crate is tested
-/// with.
+/// Shows 22 November 2026, 10:20 UTC.
+///
+/// On that day the Logto responses were captured that this crate is tested with.
 impl Default for ManualClock {
     fn default() -> Self {
         Self::at(1_795_342_800)
@@ -74,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_advance_ages_the_keys() {
+    fn only_advance_moves_the_monotonic_clock() {
         let clock = ManualClock::default();
         let shared = clock.clone();
         shared.advance(Duration::from_millis(1_500));

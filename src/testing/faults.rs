@@ -1,108 +1,36 @@
-//! What can go wrong with an identity server, on demand.
+//! Outages of the issuer and faults of its endpoints, and the number of requests to them.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use axum::response::{IntoResponse as _, Response};
-use http::{StatusCode, header::CONTENT_TYPE};
-use tokio::sync::watch;
+use crate::testing::{issuer::TestIssuer, server::fault_switch::Fault};
 
-use super::TestIssuer;
-
-/// How an endpoint of a [`TestIssuer`] answers.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub enum Fault {
-    /// As it should.
-    #[default]
-    None,
-    /// 500 `text/plain`: Logto when its database is out.
-    ServerError,
-    /// Takes the request and does not answer before the fault changes.
-    Hang,
-    /// As it should, but so much later, in real time.
-    Slow(Duration),
-    /// This status with this body, as JSON if it looks like an object.
-    Status(u16, String),
-    /// Any answer at all: a redirect, a 429 with its `Retry-After`, a wrong content type.
-    Response(http::Response<String>),
-}
-
-/// One endpoint: its present fault, and how often it was asked.
-#[derive(Debug, Default)]
-pub(super) struct Endpoint {
-    fault: watch::Sender<Fault>,
-    requests: watch::Sender<u64>,
-}
-
-impl Endpoint {
-    /// Counts the request and answers it, unless the fault says otherwise.
-    pub(super) async fn answer(&self, honestly: impl FnOnce() -> Response) -> Response {
-        self.requests.send_modify(|requests| *requests += 1);
-        let mut faults = self.fault.subscribe();
-        loop {
-            let fault = faults.borrow_and_update().clone();
-            match fault {
-                Fault::None => return honestly(),
-                Fault::Slow(duration) => {
-                    tokio::time::sleep(duration).await;
-                    return honestly();
-                }
-                Fault::ServerError => return text(500, "Internal Server Error".into()),
-                Fault::Status(status, body) => return text(status, body),
-                Fault::Response(response) => return response.into_response(),
-                // An error would mean that the issuer is gone, and this task with it.
-                Fault::Hang => drop(faults.changed().await),
-            }
-        }
-    }
-
-    fn set(&self, fault: Fault) {
-        if let Fault::Status(code, _) = fault {
-            // Here it fails the test, on the server's thread it would only cut the connection.
-            status(code);
-        }
-        self.fault.send_replace(fault);
-    }
-
-    fn requests(&self) -> u64 {
-        *self.requests.borrow()
-    }
-
-    async fn requested(&self, times: u64) {
-        let mut requests = self.requests.subscribe();
-        requests.wait_for(|requests| *requests >= times).await.expect("the issuer is there");
-    }
-}
-
-fn text(code: u16, body: String) -> Response {
-    let content_type =
-        if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
-    (status(code), [(CONTENT_TYPE, content_type)], body).into_response()
-}
-
-fn status(code: u16) -> StatusCode {
-    StatusCode::from_u16(code).expect("a status from 100 to 999")
-}
-
+/// # Outages and faults
 impl TestIssuer {
-    /// Every endpoint answers 500 `text/plain`, as Logto does when its database is out; until
-    /// [`recover`](Self::recover).
+    /// Makes every endpoint respond with 500 and `text/plain`, as Logto does if its database is
+    /// unavailable.
+    ///
+    /// Call [`recover`](Self::recover) to end it.
     pub fn go_down(&self) {
         self.fault_all(&Fault::ServerError);
     }
 
-    /// Takes requests and does not answer them until [`recover`](Self::recover), which answers the
-    /// waiting ones too.
+    /// Makes every endpoint accept requests without responding to them.
+    ///
+    /// Call [`recover`](Self::recover) to end it. The issuer then also responds to the requests
+    /// that wait.
     pub fn hang(&self) {
         self.fault_all(&Fault::Hang);
     }
 
-    /// Answers so much later, in real time; until [`recover`](Self::recover).
+    /// Makes every endpoint respond only after this time. The delay is in real time, whatever the
+    /// issuer's clock is.
+    ///
+    /// Call [`recover`](Self::recover) to end it.
     pub fn slow(&self, duration: Duration) {
         self.fault_all(&Fault::Slow(duration));
     }
 
-    /// A fault of the key set alone.
+    /// Sets the fault of the JWKS endpoint only.
     ///
     /// ```
     /// use tower_logto::testing::{Fault, TestIssuer};
@@ -112,83 +40,85 @@ impl TestIssuer {
     /// let issuer = TestIssuer::start().await?;
     /// let validator = issuer.validator("https://shopping.api")?;
     /// issuer.fault_jwks(Fault::Status(404, "no such tenant".into()));
-    /// let refusal = validator.validate(&issuer.token().build()).await.unwrap_err();
-    /// assert_eq!(refusal.status(), 503);
+    /// let error = validator.validate(&issuer.token().build()).await.unwrap_err();
+    /// assert_eq!(error.status(), 503);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Panics
-    /// When the status of a [`Fault::Status`] is none.
+    /// If the code of a [`Fault::Status`] is not from 100 to 999.
     pub fn fault_jwks(&self, fault: Fault) {
-        self.state().jwks.set(fault);
+        self.state().faults.jwks.set(fault);
     }
 
-    /// A fault of the token endpoint alone.
+    /// Sets the fault of the token endpoint only.
     ///
     /// # Panics
-    /// When the status of a [`Fault::Status`] is none.
+    /// If the code of a [`Fault::Status`] is not from 100 to 999.
     pub fn fault_token(&self, fault: Fault) {
-        self.state().token.set(fault);
+        self.state().faults.token.set(fault);
     }
 
-    /// Ends every fault and a [published](Self::publish) key set; a [stopped](Self::stop) server
-    /// stays stopped.
+    /// Ends every fault, and serves the issuer's own key set again if another one was
+    /// [published](Self::publish).
+    ///
+    /// A [stopped](Self::stop) server remains stopped.
     pub fn recover(&self) {
         self.fault_all(&Fault::None);
         self.state().keys().published = None;
     }
 
-    /// Closes the port and all connections: who connects is refused. The port stays reserved for
-    /// [`start_again`](Self::start_again).
+    /// Closes the port and all connections. New connections are refused.
+    ///
+    /// The port remains bound for [`start_again`](Self::start_again).
     ///
     /// # Panics
-    /// When the port cannot be kept.
+    /// If the port cannot be bound again after closing it.
     pub fn stop(&self) {
-        self.server().close().expect("the port is kept");
+        self.server().close().expect("the port of the test issuer can be bound again");
     }
 
-    /// Opens the same port again after [`stop`](Self::stop).
+    /// Opens the same port again after [`stop`](Self::stop). Does nothing if the server runs.
     ///
     /// # Panics
-    /// When the port cannot be opened.
+    /// If the port cannot be opened.
     pub fn start_again(&self) {
-        self.open().expect("the port is opened again");
+        self.open().expect("the port of the test issuer can be opened again");
     }
 
-    /// How often the key set was asked for.
-    #[must_use]
+    /// Returns the number of requests to the JWKS endpoint since the start.
     pub fn jwks_requests(&self) -> u64 {
-        self.state().jwks.requests()
+        self.state().faults.jwks.requests()
     }
 
-    /// How often the token endpoint was asked.
-    #[must_use]
+    /// Returns the number of requests to the token endpoint since the start.
     pub fn token_requests(&self) -> u64 {
-        self.state().token.requests()
+        self.state().faults.token.requests()
     }
 
-    /// How many answers were 304.
-    #[must_use]
+    /// Returns the number of responses with status 304.
     pub fn not_modified(&self) -> u64 {
         self.state().not_modified.load(Ordering::Relaxed)
     }
 
-    /// Waits until the key set was asked for so many times since the start: with
-    /// [`hang`](Self::hang), the way to a state in which a request is under way.
-    pub async fn jwks_requested(&self, times: u64) {
-        self.state().jwks.requested(times).await;
+    /// Waits until the JWKS endpoint has received at least `count` requests since the start.
+    ///
+    /// Together with [`hang`](Self::hang), this brings your service into a state with a request in
+    /// flight.
+    pub async fn jwks_requested(&self, count: u64) {
+        self.state().faults.jwks.wait_for_requests(count).await;
     }
 
-    /// Waits until the token endpoint was asked so many times since the start.
-    pub async fn token_requested(&self, times: u64) {
-        self.state().token.requested(times).await;
+    /// Waits until the token endpoint has received at least `count` requests since the start.
+    pub async fn token_requested(&self, count: u64) {
+        self.state().faults.token.wait_for_requests(count).await;
     }
 
     fn fault_all(&self, fault: &Fault) {
-        let state = self.state();
-        for endpoint in [&state.discovery, &state.jwks, &state.token, &state.management] {
-            endpoint.set(fault.clone());
+        let faults = &self.state().faults;
+        for switch in [&faults.discovery, &faults.jwks, &faults.token, &faults.management] {
+            switch.set(fault.clone());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A Logto on a loopback port.
+//! A Logto server on a loopback port, and its settings.
 
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -12,18 +12,23 @@ use crate::{
     clock::SystemClock,
     error::ConfigError,
     testing::{
-        SigningKey, TestApp, TokenBuilder,
-        faults::Endpoint,
-        rotation::KeyRing,
-        server::{Server, endpoints, grant::ORGANIZATIONS_RESOURCE},
-        token::opaque,
+        app::TestApp,
+        key::SigningKey,
+        server::{
+            Server, endpoints,
+            key_ring::KeyRing,
+            state::{Faults, IssuerState, MANAGEMENT_API, ORGANIZATIONS_RESOURCE},
+        },
+        token::{TokenBuilder, random_id},
     },
 };
 
-/// A Logto on a port of 127.0.0.1: discovery, key set, token endpoint, and tokens without HTTP.
+/// A Logto server on a port of 127.0.0.1, with discovery, key set and token endpoint.
 ///
-/// A clone is the same server, which stops when the last one is dropped. It runs on a thread of
-/// its own, so that one may be shared by tests that each have their own runtime.
+/// It also builds tokens without an HTTP request, see [`token`](Self::token).
+///
+/// All clones are the same server, which stops when the last clone is dropped. The server runs on
+/// its own thread, so tests with different runtimes can share it.
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -40,122 +45,97 @@ use crate::{
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct TestIssuer(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    server: Server,
-    state: Arc<State>,
-}
-
-/// What the server knows.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) endpoint: String,
-    pub(super) issuer: Issuer,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) apps: Vec<TestApp>,
-    pub(super) resources: BTreeSet<String>,
-    pub(super) token_ttl: Duration,
-    pub(super) discovery: Endpoint,
-    pub(super) jwks: Endpoint,
-    pub(super) token: Endpoint,
-    pub(super) management: Endpoint,
-    pub(super) not_modified: AtomicU64,
-    keys: Mutex<KeyRing>,
+pub struct TestIssuer {
+    server: Arc<Server>,
+    state: Arc<IssuerState>,
 }
 
 impl TestIssuer {
     /// The resource indicator of the Management API of a self-hosted Logto.
-    pub const MANAGEMENT_API: &str = "https://default.logto.app/api";
+    pub const MANAGEMENT_API: &str = MANAGEMENT_API;
 
-    /// Starts on any free port, with an ES384 key and the system's clock.
+    /// Starts a server on any free port, with an ES384 key and the system clock.
     ///
     /// # Errors
-    /// If no port of 127.0.0.1 can be opened.
+    /// If the server cannot open a port of 127.0.0.1 or start its thread.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
 
-    /// For a port, a clock, applications.
-    #[must_use]
+    /// Returns a builder, which sets the port, the clock, the applications and so on.
     pub fn builder() -> TestIssuerBuilder {
         TestIssuerBuilder::default()
     }
 
-    /// Its origin, `http://127.0.0.1:PORT`: what a user calls the Logto endpoint.
-    #[must_use]
+    /// Returns the Logto endpoint, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
-        self.state().endpoint.clone()
+        self.state.endpoint.clone()
     }
 
-    /// The issuer that its tokens name: `{endpoint}/oidc`, unless the builder said otherwise.
-    #[must_use]
+    /// Returns the `iss` of the tokens: `{endpoint}/oidc`, unless set by
+    /// [`TestIssuerBuilder::issuer`].
     pub fn issuer(&self) -> Issuer {
-        self.state().issuer.clone()
+        self.state.issuer.clone()
     }
 
-    /// Where its key set is.
-    #[must_use]
+    /// Returns the URL of the key set.
     pub fn jwks_uri(&self) -> String {
-        format!("{}/oidc/jwks", self.state().endpoint)
+        format!("{}/oidc/jwks", self.state.endpoint)
     }
 
-    /// Where it gives tokens.
-    #[must_use]
+    /// Returns the URL of the token endpoint.
     pub fn token_endpoint(&self) -> String {
-        format!("{}/oidc/token", self.state().endpoint)
+        format!("{}/oidc/token", self.state.endpoint)
     }
 
-    /// Trust in it for one API, to add settings to.
-    #[must_use]
+    /// Returns a [`TrustedIssuer`] for this server and one audience. Further settings can be added.
     pub fn trusted(&self, audience: impl Into<String>) -> TrustedIssuer {
         TrustedIssuer::new(&self.issuer()).audience(audience).jwks_uri(self.jwks_uri())
     }
 
-    /// A validator for one API, with the defaults, and with this issuer's clock.
+    /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// When the audience is none that a validator takes.
+    /// If the audience is invalid, as for
+    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
-        let clock = SharedClock(Arc::clone(&self.state().clock));
+        let clock = SharedClock(Arc::clone(&self.state.clock));
         Validator::builder().trust(self.trusted(audience)).clock(clock).build()
     }
 
-    /// An access token to fill in: for `https://shopping.api`, of a machine, without scopes, good
-    /// for the next hour.
+    /// Returns a builder for an access token.
+    ///
+    /// Without further settings, it is the token of a machine for `https://shopping.api`, without
+    /// scopes, which expires after one hour or the
+    /// [`token_ttl`](TestIssuerBuilder::token_ttl).
     pub fn token(&self) -> TokenBuilder {
-        TokenBuilder::new(self.state())
+        TokenBuilder::new(&self.state)
     }
 
-    /// An ID token of a user, signed with the same key: never to be taken for an access token.
+    /// Returns a builder for an ID token of a user, signed with the same key. A service must not
+    /// accept it as an access token.
     pub fn id_token(&self) -> TokenBuilder {
-        TokenBuilder::new(self.state()).into_id_token()
+        TokenBuilder::new(&self.state).into_id_token()
     }
 
-    /// What Logto gives a user's application that asked for no `resource`: 43 characters, no JWT.
-    #[must_use]
+    /// Returns an opaque token of 43 characters. Logto issues such a token if a user's application
+    /// does not request a `resource`.
     pub fn opaque_token(&self) -> String {
-        opaque(43)
+        random_id(43)
     }
 
-    pub(super) fn state(&self) -> &State {
-        &self.0.state
+    pub(super) fn state(&self) -> &IssuerState {
+        &self.state
     }
 
     pub(super) fn server(&self) -> &Server {
-        &self.0.server
+        &self.server
     }
 
+    /// Makes the server listen. Does nothing if it already listens.
     pub(super) fn open(&self) -> io::Result<()> {
-        let management = self.validator(Self::MANAGEMENT_API).expect("the kit's own settings work");
-        self.0.server.open(endpoints::router(&self.0.state, management))
-    }
-}
-
-impl State {
-    pub(super) fn keys(&self) -> MutexGuard<'_, KeyRing> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        let management = self.validator(MANAGEMENT_API).expect("the audience is valid");
+        self.server.open(endpoints::router(&self.state, management))
     }
 }
 
@@ -179,6 +159,7 @@ impl State {
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "call start() to run the server"]
 pub struct TestIssuerBuilder {
     port: u16,
     issuer: Option<Issuer>,
@@ -196,9 +177,7 @@ impl Default for TestIssuerBuilder {
             issuer: None,
             clock: Arc::new(SystemClock),
             apps: Vec::new(),
-            resources: [TestIssuer::MANAGEMENT_API, ORGANIZATIONS_RESOURCE]
-                .map(str::to_owned)
-                .into(),
+            resources: [MANAGEMENT_API, ORGANIZATIONS_RESOURCE].map(str::to_owned).into(),
             token_ttl: Duration::from_secs(3600),
             key: None,
         }
@@ -206,95 +185,90 @@ impl Default for TestIssuerBuilder {
 }
 
 impl TestIssuerBuilder {
-    /// The port of 127.0.0.1; any free one by default.
-    #[must_use]
+    /// Sets the port of 127.0.0.1. By default, it is any free port.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// The issuer that its tokens name; `{endpoint}/oidc` by default. Another one plays a Logto
-    /// whose keys are fetched by an internal name.
-    #[must_use]
+    /// Sets the `iss` of the tokens. The default is `{endpoint}/oidc`.
+    ///
+    /// Use it to test a service that fetches Logto's keys from an internal address.
     pub fn issuer(mut self, issuer: &Issuer) -> Self {
         self.issuer = Some(issuer.clone());
         self
     }
 
-    /// The clock of `iat` and `exp`; the system's by default.
-    #[must_use]
+    /// Sets the clock for `iat` and `exp`. The default is the system clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// An application that may ask for tokens; its grants make their API resources known.
-    #[must_use]
+    /// Adds an application that may request tokens. The API resources of its grants are added too.
     pub fn app(mut self, app: TestApp) -> Self {
         self.resources.extend(app.resources().cloned());
         self.apps.push(app);
         self
     }
 
-    /// Another API resource of the tenant. The Management API and Logto's reserved
-    /// `urn:logto:resource:organizations` are known from the start.
-    #[must_use]
+    /// Adds an API resource to the tenant.
+    ///
+    /// The Management API and Logto's reserved `urn:logto:resource:organizations` always exist.
     pub fn resource(mut self, indicator: impl Into<String>) -> Self {
         self.resources.insert(indicator.into());
         self
     }
 
-    /// How long tokens live; an hour by default.
-    #[must_use]
+    /// Sets the lifetime of tokens. The default is one hour.
     pub const fn token_ttl(mut self, ttl: Duration) -> Self {
         self.token_ttl = ttl;
         self
     }
 
-    /// Starts with an RSA key (RS256) rather than an EC one (ES384).
-    #[must_use]
+    /// Signs with a new RSA key (RS256). The default is a new EC key (ES384).
     pub fn rsa(self) -> Self {
-        self.signing_key(&SigningKey::generate(Algorithm::RS256))
+        self.signing_key(SigningKey::generate(Algorithm::RS256))
     }
 
-    /// Starts with this key; one RSA key shared by many tests saves them the time to generate it.
-    #[must_use]
-    pub fn signing_key(mut self, key: &SigningKey) -> Self {
-        self.key = Some(key.clone());
+    /// Signs with this key. If many tests share an RSA key, they save the time to generate it.
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.key = Some(key);
         self
     }
 
     /// Starts the server.
     ///
     /// # Errors
-    /// When the port cannot be had.
-    #[allow(clippy::unused_async, reason = "room to wait, in a signature that stays")]
+    /// If the server cannot open the port, for example because it is in use, or cannot start its
+    /// thread.
+    #[allow(
+        clippy::unused_async,
+        reason = "a later version may wait here without a breaking change"
+    )]
     pub async fn start(self) -> io::Result<TestIssuer> {
         let server = Server::bind(self.port)?;
         let endpoint = format!("http://{}", server.address());
-        let own_name = || Issuer::logto(&endpoint).expect("an address makes an issuer");
+        let own_issuer = || Issuer::logto(&endpoint).expect("the endpoint is a valid URL");
         let key = self.key.unwrap_or_else(|| SigningKey::generate(Algorithm::ES384));
-        let state = State {
-            issuer: self.issuer.unwrap_or_else(own_name),
+        let state = IssuerState {
+            issuer: self.issuer.unwrap_or_else(own_issuer),
             endpoint,
             clock: self.clock,
             apps: self.apps,
             resources: self.resources,
             token_ttl: self.token_ttl,
-            discovery: Endpoint::default(),
-            jwks: Endpoint::default(),
-            token: Endpoint::default(),
-            management: Endpoint::default(),
+            faults: Faults::default(),
             not_modified: AtomicU64::new(0),
             keys: Mutex::new(KeyRing::new(key)),
         };
-        let issuer = TestIssuer(Arc::new(Inner { server, state: Arc::new(state) }));
+        let issuer = TestIssuer { server: Arc::new(server), state: Arc::new(state) };
         issuer.open()?;
         Ok(issuer)
     }
 }
 
-/// The issuer's clock for a validator.
+/// Passes the issuer's clock to a validator.
 #[derive(Debug)]
 struct SharedClock(Arc<dyn Clock>);
 

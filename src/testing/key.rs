@@ -1,4 +1,4 @@
-//! Keys that sign.
+//! Signing keys.
 
 use std::{fmt, sync::Arc};
 
@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::{Algorithm, testing::server::json::base64url};
 
-/// A key pair that signs tokens with one algorithm; a clone is the same key.
+/// A key pair that signs tokens with one algorithm.
+///
+/// All clones are the same key.
 ///
 /// ```
 /// use tower_logto::{testing::SigningKey, Algorithm};
@@ -22,61 +24,60 @@ use crate::{Algorithm, testing::server::json::base64url};
 /// assert_eq!(key.jwk()["kid"], key.kid());
 /// ```
 #[derive(Clone)]
-pub struct SigningKey(Arc<Inner>);
+pub struct SigningKey(Arc<GeneratedKey>);
 
-struct Inner {
+struct GeneratedKey {
     algorithm: Algorithm,
-    pair: Pair,
+    private_key: PrivateKey,
     kid: String,
-    /// As Logto writes it; base64url needs no escapes.
+    /// The public key in JSON, as Logto writes it. base64url needs no escapes.
     jwk: String,
 }
 
-enum Pair {
+enum PrivateKey {
     Ec(EcdsaKeyPair),
     Rsa(RsaKeyPair),
 }
 
 impl SigningKey {
-    /// A new key; for RSA of 2,048 bits, which takes a moment.
-    #[must_use]
+    /// Generates a key. An RSA key has 2,048 bits and takes much longer to generate than an EC key.
     pub fn generate(algorithm: Algorithm) -> Self {
-        let (pair, kid, jwk) = match ec_signing(algorithm) {
+        let (private_key, kid, jwk) = match ec_signing(algorithm) {
             Some((signing, curve)) => ec_pair(algorithm, signing, curve),
             None => rsa_pair(),
         };
-        Self(Arc::new(Inner { algorithm, pair, kid, jwk }))
+        Self(Arc::new(GeneratedKey { algorithm, private_key, kid, jwk }))
     }
 
-    /// The algorithm it signs with.
-    #[must_use]
+    /// Returns the algorithm that the key signs with.
     pub fn algorithm(&self) -> Algorithm {
         self.0.algorithm
     }
 
-    /// The SHA-256 thumbprint of the public key (RFC 7638), as Logto names its keys.
-    #[must_use]
+    /// Returns the SHA-256 thumbprint of the public key (RFC 7638), which is also Logto's `kid`.
     pub fn kid(&self) -> &str {
         &self.0.kid
     }
 
-    /// The public key as Logto publishes it: `kty use kid alg crv x y`, or `kty use kid e n` for
-    /// RSA, which has no `alg`.
-    #[must_use]
+    /// Returns the public key with the members that Logto publishes.
+    ///
+    /// An EC key has `kty`, `use`, `kid`, `alg`, `crv`, `x` and `y`. An RSA key has `kty`, `use`,
+    /// `kid`, `e` and `n`, but no `alg`.
     pub fn jwk(&self) -> Value {
-        serde_json::from_str(&self.0.jwk).expect("it is JSON")
+        serde_json::from_str(&self.0.jwk).expect("a JWK is JSON")
     }
 
-    /// Signs a message; an ECDSA signature is of fixed length (RFC 7518 §3.4).
-    #[must_use]
+    /// Signs a message. An ECDSA signature has a fixed length (RFC 7518 §3.4).
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
-        match &self.0.pair {
-            Pair::Ec(pair) => pair.sign(&random, message).expect("it signs").as_ref().into(),
-            Pair::Rsa(pair) => {
+        match &self.0.private_key {
+            PrivateKey::Ec(pair) => {
+                pair.sign(&random, message).expect("the key signs").as_ref().into()
+            }
+            PrivateKey::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(rsa_encoding(self.0.algorithm), &random, message, &mut signature)
-                    .expect("it signs");
+                    .expect("the key signs");
                 signature
             }
         }
@@ -100,9 +101,9 @@ fn ec_pair(
     algorithm: Algorithm,
     signing: &'static EcdsaSigningAlgorithm,
     crv: &str,
-) -> (Pair, String, String) {
-    let pair = EcdsaKeyPair::generate(signing).expect("a key is generated");
-    // An uncompressed point: 04, x, y.
+) -> (PrivateKey, String, String) {
+    let pair = EcdsaKeyPair::generate(signing).expect("the key is generated");
+    // An uncompressed point consists of 04, x and y (SEC 1 §2.3.3).
     let point = &pair.public_key().as_ref()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (base64url(x), base64url(y));
@@ -110,23 +111,24 @@ fn ec_pair(
     let jwk = format!(
         r#"{{"kty":"EC","use":"sig","kid":"{kid}","alg":"{algorithm}","crv":"{crv}","x":"{x}","y":"{y}"}}"#
     );
-    (Pair::Ec(pair), kid, jwk)
+    (PrivateKey::Ec(pair), kid, jwk)
 }
 
-fn rsa_pair() -> (Pair, String, String) {
-    let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key is generated");
-    // RSAPublicKey (RFC 8017 §A.1.1) of 2,048 bits and 65537: only the modulus ever differs.
+fn rsa_pair() -> (PrivateKey, String, String) {
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("the key is generated");
+    // RSAPublicKey (RFC 8017 §A.1.1) with 2,048 bits and the exponent 65537: only the modulus
+    // differs between keys, so its position is fixed.
     let n = base64url(&pair.public_key().as_ref()[9..9 + 256]);
     let kid = thumbprint(&format!(r#"{{"e":"AQAB","kty":"RSA","n":"{n}"}}"#));
     let jwk = format!(r#"{{"kty":"RSA","use":"sig","kid":"{kid}","e":"AQAB","n":"{n}"}}"#);
-    (Pair::Rsa(pair), kid, jwk)
+    (PrivateKey::Rsa(pair), kid, jwk)
 }
 
 fn ec_thumbprint(crv: &str, x: &str, y: &str) -> String {
     thumbprint(&format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#))
 }
 
-/// Of the required members alone, in lexicographic order (RFC 7638 §3).
+/// Hashes the required members, which must be in lexicographic order (RFC 7638 §3).
 fn thumbprint(members: &str) -> String {
     base64url(digest::digest(&digest::SHA256, members.as_bytes()))
 }
@@ -159,7 +161,7 @@ mod tests {
     use crate::jwks::key_set::KeySet;
 
     #[test]
-    fn every_algorithm_signs_what_its_jwk_verifies() {
+    fn jwk_verifies_signature_for_every_algorithm() {
         for algorithm in Algorithm::ALL {
             let key = SigningKey::generate(algorithm);
             let set = format!("{{\"keys\":[{}]}}", key.jwk_json());
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jwk_has_the_members_of_logtos() {
+    fn jwk_has_logtos_members() {
         let ec = SigningKey::generate(Algorithm::ES384);
         assert!(ec.jwk_json().starts_with(r#"{"kty":"EC","use":"sig","kid":""#));
         assert_eq!(ec.jwk()["alg"], "ES384");
@@ -185,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn a_kid_is_the_thumbprint() {
-        // Logto's own.
+    fn kid_is_the_rfc_7638_thumbprint() {
+        // A key of a real Logto.
         let x = "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury";
         let y = "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ";
         assert_eq!(ec_thumbprint("P-384", x, y), "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk");
     }
 
     #[test]
-    fn debug_shows_no_private_key() {
+    fn debug_omits_private_key() {
         let key = SigningKey::generate(Algorithm::ES256);
         let expected = format!("SigningKey {{ algorithm: ES256, kid: {:?}, .. }}", key.kid());
         assert_eq!(format!("{key:?}"), expected);

@@ -1,17 +1,19 @@
-//! A Logto on a loopback port for your own tests, and a clock to move by hand.
+//! A Logto server on a loopback port for your own tests, and a clock that a test moves.
 //!
-//! Turn the feature on for tests only:
+//! Enable the feature for tests only:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! tower-logto = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! [`TestIssuer`] publishes keys and gives tokens as Logto does, over real sockets, so a test
-//! drives your service as it runs in production: give it `issuer.issuer()` (or `issuer.endpoint()`)
-//! where it reads its configuration. Tokens of every kind, good and bad, come from
-//! [`TestIssuer::token`]; those that your service asks for itself, from its token endpoint and the
-//! [`TestApp`]s you name.
+//! [`TestIssuer`] publishes keys and issues tokens as Logto does, over real sockets. Your service
+//! therefore runs in a test as it runs in production. Pass it `issuer.issuer()` or
+//! `issuer.endpoint()` where it reads its configuration.
+//!
+//! - [`TestIssuer::token`] builds a valid or invalid token of any kind, without an HTTP request.
+//! - The token endpoint issues the tokens that your service requests itself. Add a [`TestApp`] for
+//!   each application that may request tokens.
 //!
 //! ```
 //! use tower_logto::{error::{AuthErrorKind, InvalidToken}, testing::TestIssuer};
@@ -19,30 +21,31 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let issuer = TestIssuer::start().await?;
-//! let validator = issuer.validator("https://shopping.api")?; // your service's, in your test
+//! let validator = issuer.validator("https://shopping.api")?; // in your test, the service's own
 //!
 //! let good = issuer.token().scopes(["read:products"]).build();
 //! assert!(validator.validate(&good).await.is_ok());
 //!
 //! let forged = issuer.token().bad_signature().build();
-//! let refusal = validator.validate(&forged).await.unwrap_err();
-//! assert!(matches!(refusal.kind(), AuthErrorKind::InvalidToken(InvalidToken::BadSignature)));
+//! let error = validator.validate(&forged).await.unwrap_err();
+//! assert!(matches!(error.kind(), AuthErrorKind::InvalidToken(InvalidToken::BadSignature)));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! | token of Logto's | here |
+//! | Logto's token | in the test kit |
 //! |---|---|
 //! | global API resource | `issuer.token().audience("https://shopping.api")` |
 //! | organization-level API resource | `.audience("https://shopping.api").organization_resource("acme")` |
 //! | organization permissions | `.organization_permissions("acme")` |
 //! | Management API | `.management_api()` |
-//! | a user's, of any of these | `.subject("alice")` |
-//! | not access tokens | `issuer.id_token()`, `issuer.opaque_token()` |
+//! | any of these for a user | `.subject("alice")` |
+//! | not an access token | `issuer.id_token()`, `issuer.opaque_token()` |
 //!
 //! # Time
-//! By default the system's. With a [`ManualClock`] given to the issuer and to the validator
-//! ([`TestIssuer::validator`] does that) a test makes tokens expire and keys age without waiting:
+//! By default, the test kit uses the system clock. Pass a [`ManualClock`] to the issuer and to the
+//! validator to make tokens expire and keys age without waiting. [`TestIssuer::validator`] passes
+//! the issuer's clock to the validator:
 //!
 //! ```
 //! use std::time::Duration;
@@ -61,24 +64,32 @@
 //! # }
 //! ```
 //!
-//! # Trouble
-//! [`rotate`](TestIssuer::rotate), [`stop`](TestIssuer::stop), [`go_down`](TestIssuer::go_down),
-//! [`hang`](TestIssuer::hang), [`publish`](TestIssuer::publish) and [`Fault`] make the identity
-//! server misbehave; [`jwks_requests`](TestIssuer::jwks_requests) and
-//! [`token_requests`](TestIssuer::token_requests) count what your service asked of it.
+//! # Outages and key rotation
+//! - Error responses: [`go_down`](TestIssuer::go_down). No responses: [`hang`](TestIssuer::hang).
+//!   Slow responses: [`slow`](TestIssuer::slow). [`recover`](TestIssuer::recover) ends all of them.
+//! - Refused connections: [`stop`](TestIssuer::stop), then
+//!   [`start_again`](TestIssuer::start_again).
+//! - Any other response of one endpoint: [`fault_jwks`](TestIssuer::fault_jwks) or
+//!   [`fault_token`](TestIssuer::fault_token) with a [`Fault`].
+//! - A new signing key: [`rotate`](TestIssuer::rotate). A key set of your own:
+//!   [`publish`](TestIssuer::publish).
+//! - The number of requests that your service sent: [`jwks_requests`](TestIssuer::jwks_requests)
+//!   and [`token_requests`](TestIssuer::token_requests).
 //!
 //! # The Management API
-//! `GET /api/applications` lists the [`TestApp`]s page by page, for a token with the scope `all` of
-//! [`TestIssuer::MANAGEMENT_API`]. It is guarded by this crate's own layer, whose first request
-//! fetches the key set.
+//! `GET /api/applications` returns the [`TestApp`]s in pages. It requires a token for
+//! [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This crate's own layer protects the route,
+//! and the first request to it fetches the key set.
 //!
-//! What goes wrong inside the kit panics, as a failed test does. It is no identity server: it knows
-//! the client credentials grant and no users.
+//! # Limits
+//! The test kit is not an identity server. It supports only the client credentials grant, and it
+//! has no users. If the kit itself fails, it panics, so that your test fails.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
-    reason = "a test kit: its failures are test failures"
+    clippy::panic,
+    reason = "a failure of the kit must fail the test; panics that a user can cause are documented"
 )]
 
 mod app;
@@ -96,7 +107,7 @@ mod token;
 pub use crate::{escape::Escaped, jwks::key_set::KeySet, scope::is_scope_token};
 pub use app::TestApp;
 pub use clock::ManualClock;
-pub use faults::Fault;
 pub use issuer::{TestIssuer, TestIssuerBuilder};
 pub use key::SigningKey;
+pub use server::fault_switch::Fault;
 pub use token::TokenBuilder;

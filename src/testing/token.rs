@@ -1,4 +1,4 @@
-//! Tokens, good and bad.
+//! Builds valid and invalid tokens.
 
 use std::{iter, sync::Arc, time::Duration};
 
@@ -8,17 +8,18 @@ use crate::{
     Clock,
     issuer::ORGANIZATION_AUDIENCE,
     testing::{
-        SigningKey, TestIssuer,
-        issuer::State,
-        server::json::{Members, base64url},
+        key::SigningKey,
+        server::{
+            json::{OrderedObject, base64url},
+            state::{IssuerState, MANAGEMENT_API},
+        },
     },
 };
 
-/// A token to fill in, and then to [`build`](Self::build); from
-/// [`TestIssuer::token`](super::TestIssuer::token).
+/// Builds a token. [`TestIssuer::token`](crate::testing::TestIssuer::token) returns a builder.
 ///
-/// Untouched it is exactly what Logto gives a machine: the same header, the same claims in the same
-/// order. Everything can be made wrong.
+/// Without further settings, the token is what Logto issues to a machine: the same header, and the
+/// same claims in the same order. Every part of it can be made invalid.
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -28,16 +29,16 @@ use crate::{
 /// let issuer = TestIssuer::start().await?;
 /// let validator = issuer.validator("https://shopping.api")?;
 ///
-/// let users = issuer.token().subject("alice").claim("roles", serde_json::json!(["admin"])).build();
-/// assert!(!validator.validate(&users).await?.is_machine());
+/// let user = issuer.token().subject("alice").claim("roles", serde_json::json!(["admin"])).build();
+/// assert!(!validator.validate(&user).await?.is_machine());
 ///
-/// let old = issuer.token().expired().build();
-/// assert_eq!(validator.validate(&old).await.unwrap_err().status(), 401);
+/// let expired = issuer.token().expired().build();
+/// assert_eq!(validator.validate(&expired).await.unwrap_err().status(), 401);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a token comes from build()"]
+#[must_use = "call build() to get the token"]
 pub struct TokenBuilder {
     issuer: String,
     key: SigningKey,
@@ -50,8 +51,9 @@ pub struct TokenBuilder {
     subject: Option<String>,
     lifetime: Duration,
     expired: bool,
-    /// What to set, or without a value to leave out, in this order.
+    /// Changes to the header in this order. A member without a value is removed.
     header: Vec<(String, Option<Value>)>,
+    /// Changes to the claims, as for the header.
     claims: Vec<(String, Option<Value>)>,
     raw_header: Option<String>,
     raw_payload: Option<String>,
@@ -66,7 +68,7 @@ enum Signature {
 }
 
 impl TokenBuilder {
-    pub(super) fn new(state: &State) -> Self {
+    pub(super) fn new(state: &IssuerState) -> Self {
         Self {
             issuer: state.issuer.as_str().into(),
             key: state.keys().current.clone(),
@@ -93,70 +95,74 @@ impl TokenBuilder {
         self
     }
 
-    /// For this API resource; `https://shopping.api` if never said.
+    /// Sets the API resource, `aud`. The default is `https://shopping.api`.
     pub fn audience(mut self, resource: impl Into<String>) -> Self {
         self.audience = resource.into();
         self
     }
 
-    /// For an organization-level API resource: the claim `organization_id` beside the audience.
+    /// Makes it a token for an organization-level API resource: adds the claim `organization_id`.
     pub fn organization_resource(mut self, id: impl Into<String>) -> Self {
         self.organization_id = Some(id.into());
         self
     }
 
-    /// With an organization's own permissions: `aud` is `urn:logto:organization:ID`, there is no
-    /// `organization_id`, and without scopes `scope` is empty.
+    /// Makes it a token with organization permissions.
+    ///
+    /// `aud` is `urn:logto:organization:ID`, and there is no `organization_id`. Without scopes,
+    /// `scope` is the empty string.
     pub fn organization_permissions(mut self, id: impl AsRef<str>) -> Self {
         self.audience = format!("{ORGANIZATION_AUDIENCE}{}", id.as_ref());
         self.organization_id = None;
         self
     }
 
-    /// For Logto's Management API, with its scope `all`.
+    /// Makes it a token for Logto's Management API, with the scope `all`.
     pub fn management_api(self) -> Self {
-        self.audience(TestIssuer::MANAGEMENT_API).scopes(["all"])
+        self.audience(MANAGEMENT_API).scopes(["all"])
     }
 
-    /// With these scopes and no others; without any there is no `scope` claim.
+    /// Sets the scopes. If there are none, there is no `scope` claim.
     pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let scopes: Vec<_> = scopes.into_iter().collect();
         self.scope = if scopes.is_empty() { None } else { Some(scopes.join(" ")) };
         self
     }
 
-    /// Of a user: `sub`, which for a machine is the `client_id`.
+    /// Sets `sub`, which makes it a token of a user. By default, `sub` equals `client_id`, as in a
+    /// machine's token.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Asked for by this application.
+    /// Sets `client_id`, the application that requested the token. The default is
+    /// `test-application`.
     pub fn client_id(mut self, app_id: impl Into<String>) -> Self {
         self.client_id = app_id.into();
         self
     }
 
-    /// `exp` so much after `iat`, in whole seconds; the issuer's token TTL if never said.
+    /// Sets the time from `iat` to `exp`, in whole seconds. The default is the issuer's
+    /// [`token_ttl`](crate::testing::TestIssuerBuilder::token_ttl).
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// Expired an hour ago.
+    /// Makes the token expired: `exp` is one hour before now.
     pub fn expired(mut self) -> Self {
         self.expired = true;
         self
     }
 
-    /// Sets a claim, a standard one included; new ones stand in front, where Logto puts custom
-    /// claims.
+    /// Sets any claim. A new claim is added in front, where Logto adds custom claims.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), Some(value.into())));
         self
     }
 
-    /// Leaves a claim out.
+    /// Removes a claim.
     pub fn without_claim(mut self, name: impl Into<String>) -> Self {
         self.claims.push((name.into(), None));
         self
@@ -168,54 +174,55 @@ impl TokenBuilder {
         self
     }
 
-    /// Leaves a member of the header out.
+    /// Removes a member of the header.
     pub fn without_header(mut self, name: impl Into<String>) -> Self {
         self.header.push((name.into(), None));
         self
     }
 
-    /// `typ`; `at+jwt` if never said.
+    /// Sets `typ`. The default is `at+jwt`.
     pub fn typ(self, typ: impl Into<String>) -> Self {
         self.header("typ", typ.into())
     }
 
-    /// `kid`; the signing key's own if never said.
+    /// Sets `kid`. The default is the `kid` of the signing key.
     pub fn kid(self, kid: impl Into<String>) -> Self {
         self.header("kid", kid.into())
     }
 
-    /// This text as the whole payload, JSON or not; what was said about claims does not count.
+    /// Replaces the whole payload with this text, which may be invalid JSON. All settings of claims
+    /// are ignored.
     pub fn raw_payload(mut self, text: impl Into<String>) -> Self {
         self.raw_payload = Some(text.into());
         self
     }
 
-    /// This text as the whole header, JSON or not.
+    /// Replaces the whole header with this text, which may be invalid JSON. All settings of the
+    /// header are ignored.
     pub fn raw_header(mut self, text: impl Into<String>) -> Self {
         self.raw_header = Some(text.into());
         self
     }
 
-    /// Signed with this key instead of the issuer's: `alg` and `kid` are its own.
+    /// Signs the token with this key instead of the issuer's, and sets `alg` and `kid` accordingly.
     pub fn signed_by(mut self, key: &SigningKey) -> Self {
         self.key = key.clone();
         self
     }
 
-    /// With one bit of the signature wrong.
+    /// Flips one bit of the signature.
     pub fn bad_signature(mut self) -> Self {
         self.signature = Signature::Bad;
         self
     }
 
-    /// `alg` is `none` and the signature is empty (RFC 7518 §3.6).
+    /// Sets `alg` to `none` and leaves the signature empty (RFC 7518 §3.6).
     pub fn unsigned_alg_none(mut self) -> Self {
         self.signature = Signature::Absent;
         self.header("alg", "none")
     }
 
-    /// The token: header, payload and signature (RFC 7515 §7.1).
-    #[must_use]
+    /// Signs the token, and returns it in compact form (RFC 7515 §7.1).
     pub fn build(self) -> String {
         let header = self.raw_header.clone().unwrap_or_else(|| self.header_json());
         let payload = self.raw_payload.clone().unwrap_or_else(|| self.payload_json());
@@ -233,7 +240,7 @@ impl TokenBuilder {
     }
 
     fn header_json(&self) -> String {
-        let mut header = Members::from_iter([
+        let mut header = OrderedObject::from_iter([
             ("alg", self.key.algorithm().name()),
             ("typ", if self.is_id_token { "JWT" } else { "at+jwt" }),
             ("kid", self.key.kid()),
@@ -265,15 +272,15 @@ impl TokenBuilder {
         claims.to_json()
     }
 
-    /// Logto's claims in Logto's order.
-    fn access_claims(&self, subject: &str, issued: u64, expires: u64) -> Members {
+    /// Returns the claims of an access token in Logto's order.
+    fn access_claims(&self, subject: &str, issued: u64, expires: u64) -> OrderedObject {
         let of_organization = self.audience.starts_with(ORGANIZATION_AUDIENCE);
         let scope = self.scope.as_deref().or(of_organization.then_some(""));
-        let mut claims = Members::default();
+        let mut claims = OrderedObject::default();
         if let Some(id) = &self.organization_id {
             claims.push("organization_id", id.as_str());
         }
-        claims.push("jti", opaque(21));
+        claims.push("jti", random_id(21));
         claims.push("sub", subject);
         claims.push("iat", issued);
         claims.push("exp", expires);
@@ -286,10 +293,11 @@ impl TokenBuilder {
         claims
     }
 
-    fn id_claims(&self, subject: &str, issued: u64, expires: u64) -> Members {
-        let mut claims = Members::default();
+    /// Returns the claims of an ID token in Logto's order.
+    fn id_claims(&self, subject: &str, issued: u64, expires: u64) -> OrderedObject {
+        let mut claims = OrderedObject::default();
         claims.push("sub", subject);
-        claims.push("at_hash", opaque(32));
+        claims.push("at_hash", random_id(32));
         claims.push("aud", self.client_id.as_str());
         claims.push("exp", expires);
         claims.push("iat", issued);
@@ -298,8 +306,8 @@ impl TokenBuilder {
     }
 }
 
-/// A random text of the alphabet of Logto's ids.
-pub(super) fn opaque(length: usize) -> String {
+/// Returns a random string with the alphabet of Logto's IDs.
+pub(super) fn random_id(length: usize) -> String {
     iter::repeat_with(|| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
         .take(length)
         .collect()

@@ -1,4 +1,4 @@
-//! The HTTP of a Logto: discovery, key set, token endpoint.
+//! The HTTP endpoints of a Logto server: discovery, key set, token endpoint.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use axum::{
     Router,
     body::Bytes,
-    extract,
+    extract::State,
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -18,16 +18,11 @@ use http::{
 
 use crate::{
     Validator,
-    testing::{
-        issuer::State,
-        server::{grant::grant, json::Members, management},
-    },
+    testing::server::{grant::grant, json::OrderedObject, management, state::IssuerState},
 };
 
-type Shared = extract::State<Arc<State>>;
-
-/// The endpoints.
-pub(in crate::testing) fn router(state: &Arc<State>, management: Validator) -> Router {
+/// Routes all endpoints. `management` checks the tokens of the Management API.
+pub(crate) fn router(state: &Arc<IssuerState>, management: Validator) -> Router {
     Router::new()
         .route("/oidc/.well-known/openid-configuration", get(discovery))
         .route("/oidc/jwks", get(jwks))
@@ -36,12 +31,12 @@ pub(in crate::testing) fn router(state: &Arc<State>, management: Validator) -> R
         .merge(management::router(state, management))
 }
 
-async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Response {
-    let answer = || {
-        // As in Logto, the addresses follow the request, and the issuer does not.
+async fn discovery(State(state): State<Arc<IssuerState>>, headers: HeaderMap) -> Response {
+    let respond = || {
+        // As in Logto, the URLs follow the Host header of the request, and the issuer does not.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let base = host.map_or_else(|| state.endpoint.clone(), |host| format!("http://{host}"));
-        let metadata = Members::from_iter([
+        let metadata = OrderedObject::from_iter([
             ("authorization_endpoint", format!("{base}/oidc/auth")),
             ("issuer", state.issuer.to_string()),
             ("jwks_uri", format!("{base}/oidc/jwks")),
@@ -49,11 +44,11 @@ async fn discovery(extract::State(state): Shared, headers: HeaderMap) -> Respons
         ]);
         metadata.into_response()
     };
-    state.discovery.answer(answer).await
+    state.faults.discovery.apply(respond).await
 }
 
-async fn jwks(extract::State(state): Shared, headers: HeaderMap) -> Response {
-    let answer = || {
+async fn jwks(State(state): State<Arc<IssuerState>>, headers: HeaderMap) -> Response {
+    let respond = || {
         let body = state.keys().to_json();
         let etag = etag(&body);
         let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
@@ -67,19 +62,20 @@ async fn jwks(extract::State(state): Shared, headers: HeaderMap) -> Response {
         }
         (caching, [(CONTENT_TYPE, "application/jwk-set+json; charset=utf-8")], body).into_response()
     };
-    state.jwks.answer(answer).await
+    state.faults.jwks.apply(respond).await
 }
 
-async fn token(extract::State(state): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let answer = || {
-        let answer = grant(&state, &headers, &body);
-        let answer = answer.map_err(|refusal| refusal.into_response(&state.issuer));
-        ([(CACHE_CONTROL, "no-store")], answer).into_response()
+async fn token(State(state): State<Arc<IssuerState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let respond = || {
+        let granted = grant(&state, &headers, &body);
+        let granted = granted.map_err(|error| error.into_response(&state.issuer));
+        ([(CACHE_CONTROL, "no-store")], granted).into_response()
     };
-    state.token.answer(answer).await
+    state.faults.token.apply(respond).await
 }
 
-/// Logto's own form: length in hexadecimal, and SHA-1 in 27 characters of base64.
+/// Returns the `ETag` in Logto's form: the length in hexadecimal, and the SHA-1 in 27 characters of
+/// base64.
 fn etag(body: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body.as_bytes());
     format!("\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(hash))

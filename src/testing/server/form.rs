@@ -1,25 +1,26 @@
-//! `application/x-www-form-urlencoded`, as a server reads it.
+//! Reads `application/x-www-form-urlencoded` as a server does.
 
-/// The parameters of a form that have a value.
-pub(in crate::testing) struct Form(Vec<(String, String)>);
+/// The parameters of a form, without those whose value is empty.
+pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
-    pub(in crate::testing) fn parse(body: &[u8]) -> Self {
+    pub(crate) fn parse(body: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(body).into_owned();
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
 
-    pub(in crate::testing) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub(in crate::testing) fn one(&self, name: &str) -> Option<&str> {
+    pub(crate) fn one(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 }
 
-/// A single value, strictly: `None` where [`Form::parse`] would let a stray `%` stand.
-pub(in crate::testing) fn decode(text: &str) -> Option<String> {
+/// Decodes a single value. Returns `None` if a `%` does not start an escape. [`Form::parse`] would
+/// keep such a `%`.
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_decoded() {
+    fn parameters_are_decoded_and_empty_ones_are_dropped() {
         let form = Form::parse(b"scope=read%3Aproducts+write&resource=&resource=a&x=%2&y");
         assert_eq!(form.one("scope"), Some("read:products write"));
         assert_eq!(form.all("resource").collect::<Vec<_>>(), ["a"]);
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_half_that_is_not_encoded_is_none() {
+    fn invalid_percent_encoding_is_refused() {
         assert_eq!(decode("p%25%3a%C3%A9+"), Some("p%:é ".into()));
         for text in ["%", "%4", "%zz", "%C3"] {
             assert_eq!(decode(text), None, "{text}");

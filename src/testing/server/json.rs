@@ -1,4 +1,4 @@
-//! A JSON object in the order of Logto's, and its base64url.
+//! JSON objects with Logto's order of members, and base64url.
 
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,18 +6,19 @@ use http::header::CONTENT_TYPE;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// The members of a JSON object, in order: `serde_json`'s own map sorts them.
+/// A JSON object that keeps the order of its members. `serde_json`'s own map sorts them.
 #[derive(Default)]
-pub(in crate::testing) struct Members(Vec<(String, Value)>);
+pub(crate) struct OrderedObject(Vec<(String, Value)>);
 
-impl Members {
+impl OrderedObject {
     /// Adds a member at the end.
-    pub(in crate::testing) fn push(&mut self, name: &str, value: impl Into<Value>) {
+    pub(crate) fn push(&mut self, name: &str, value: impl Into<Value>) {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Sets a member where it stands, or in front; removes it when there is no value.
-    pub(in crate::testing) fn edit(&mut self, name: &str, value: Option<Value>) {
+    /// Replaces the value of a member, or adds a new member in front. Removes the member if
+    /// `value` is `None`.
+    pub(crate) fn edit(&mut self, name: &str, value: Option<Value>) {
         let at = self.0.iter().position(|(known, _)| known == name);
         match (at, value) {
             (Some(at), Some(value)) => self.0[at].1 = value,
@@ -27,31 +28,31 @@ impl Members {
         }
     }
 
-    pub(in crate::testing) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and values are JSON")
     }
 }
 
-impl<N: Into<String>, V: Into<Value>> FromIterator<(N, V)> for Members {
+impl<N: Into<String>, V: Into<Value>> FromIterator<(N, V)> for OrderedObject {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(members: I) -> Self {
         Self(members.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
-impl Serialize for Members {
+impl Serialize for OrderedObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl IntoResponse for Members {
+impl IntoResponse for OrderedObject {
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, JSON)], self.to_json()).into_response()
     }
 }
 
-pub(in crate::testing) fn base64url(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub(in crate::testing) const JSON: &str = "application/json; charset=utf-8";
+pub(crate) const JSON: &str = "application/json; charset=utf-8";

@@ -1,9 +1,10 @@
-//! The one route of the Management API that the kit has, behind this crate's own layer.
+//! The only route of the Management API in the test kit, protected by this crate's own layer.
 
 use std::sync::Arc;
 
 use axum::{
-    Router, extract,
+    Router,
+    extract::State,
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -15,29 +16,27 @@ use http::{
 use crate::{
     AuthError, AuthLayer, RequireScopes, Validator,
     error::AuthErrorKind,
-    testing::{
-        issuer::State,
-        server::{
-            form::Form,
-            json::{JSON, Members},
-        },
+    testing::server::{
+        form::Form,
+        json::{JSON, OrderedObject},
+        state::IssuerState,
     },
 };
 
-pub(in crate::testing) fn router(state: &Arc<State>, validator: Validator) -> Router {
+pub(crate) fn router(state: &Arc<IssuerState>, validator: Validator) -> Router {
     Router::new()
         .route("/api/applications", get(applications))
         .route_layer(RequireScopes::all(["all"]))
         .route_layer(AuthLayer::new(validator))
-        .layer(axum::middleware::map_response(in_logtos_words))
+        .layer(axum::middleware::map_response(use_logtos_error_bodies))
         .with_state(Arc::clone(state))
 }
 
-async fn applications(extract::State(state): extract::State<Arc<State>>, uri: Uri) -> Response {
-    state.management.answer(|| page(&state, uri.query().unwrap_or_default())).await
+async fn applications(State(state): State<Arc<IssuerState>>, uri: Uri) -> Response {
+    state.faults.management.apply(|| page(&state, uri.query().unwrap_or_default())).await
 }
 
-fn page(state: &State, query: &str) -> Response {
+fn page(state: &IssuerState, query: &str) -> Response {
     let query = Form::parse(query.as_bytes());
     let number = |name, default| query.one(name).map_or(Some(default), |text| text.parse().ok());
     let (Some(page @ 1_usize..), Some(page_size @ 1..=100)) =
@@ -48,7 +47,7 @@ fn page(state: &State, query: &str) -> Response {
     let total = state.apps.len();
     let shown = state.apps.iter().skip((page - 1).saturating_mul(page_size)).take(page_size);
     let shown = shown.map(|app| {
-        Members::from_iter([
+        OrderedObject::from_iter([
             ("tenantId", "default"),
             ("id", &app.id),
             ("name", &app.id),
@@ -57,7 +56,7 @@ fn page(state: &State, query: &str) -> Response {
     });
     let body = serde_json::to_string(&shown.collect::<Vec<_>>()).expect("strings are JSON");
     let next = (page.saturating_mul(page_size) < total).then(|| {
-        // As in Logto, the address lacks `/api`.
+        // As in Logto, the URL lacks `/api`.
         let url =
             format!("{}/applications?page={}&page_size={page_size}", state.endpoint, page + 1);
         [(LINK, format!("<{url}>; rel=\"next\""))]
@@ -65,10 +64,10 @@ fn page(state: &State, query: &str) -> Response {
     ([(CONTENT_TYPE, JSON)], [("total-number", total.to_string())], next, body).into_response()
 }
 
-/// Logto's own errors instead of an empty body.
-async fn in_logtos_words(response: Response) -> Response {
-    let Some(refusal) = response.extensions().get::<AuthError>() else { return response };
-    let (code, message) = match (refusal.status(), refusal.kind()) {
+/// Replaces the empty body of the layer's error responses with Logto's own error.
+async fn use_logtos_error_bodies(response: Response) -> Response {
+    let Some(auth_error) = response.extensions().get::<AuthError>() else { return response };
+    let (code, message) = match (auth_error.status(), auth_error.kind()) {
         (StatusCode::UNAUTHORIZED, AuthErrorKind::MissingToken) => {
             ("auth.authorization_header_missing", "Authorization header is missing.")
         }
@@ -80,9 +79,9 @@ async fn in_logtos_words(response: Response) -> Response {
         }
         _ => return response,
     };
-    error(refusal.status(), code, message)
+    error(auth_error.status(), code, message)
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Members::from_iter([("code", code), ("message", message)])).into_response()
+    (status, OrderedObject::from_iter([("code", code), ("message", message)])).into_response()
 }

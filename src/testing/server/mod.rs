@@ -1,10 +1,13 @@
-//! A port that is served from a thread of its own.
+//! An HTTP server that runs on its own thread.
 
 pub(super) mod endpoints;
+pub(super) mod fault_switch;
 mod form;
-pub(super) mod grant;
+mod grant;
 pub(super) mod json;
+pub(super) mod key_ring;
 mod management;
+pub(super) mod state;
 
 use std::{
     fmt, io,
@@ -18,37 +21,41 @@ use tokio::{net::TcpSocket, runtime, sync::oneshot};
 
 /// Serves until it is dropped.
 ///
-/// Its own thread and runtime make it live longer than the runtime of the test that started it (a
-/// server may be shared by all tests of a binary), keep it out of a test's paused time, and make
-/// closing it complete: no connection outlives the runtime.
-pub(in crate::testing) struct Server {
+/// The server has its own thread and runtime, for three reasons:
+/// - It continues after the runtime of the test that started it ends, so that all tests of a binary
+///   can share it.
+/// - The paused time of a test does not affect it.
+/// - Dropping the runtime closes every connection.
+pub(crate) struct Server {
     address: SocketAddr,
     port: Mutex<Port>,
 }
 
 enum Port {
-    Open(#[expect(dead_code, reason = "held for its Drop")] Serving),
-    /// Bound and not listening: connections are refused, and who binds any free port gets another.
+    Open(#[expect(dead_code, reason = "dropping it stops the thread")] ServerThread),
+    /// Bound but not listening. Connections are refused, and a socket that binds any free port gets
+    /// another one.
     Closed(TcpSocket),
+    /// Not even bound, because an earlier call failed.
     Lost,
 }
 
-/// The sender is dropped to stop the thread.
-struct Serving(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+/// Dropping the sender stops the thread.
+struct ServerThread(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Server {
-    /// Binds a port of 127.0.0.1 without listening on it; 0 for any that is free.
-    pub(in crate::testing) fn bind(port: u16) -> io::Result<Self> {
+    /// Binds a port of 127.0.0.1 without listening on it. Port 0 selects any free port.
+    pub(crate) fn bind(port: u16) -> io::Result<Self> {
         let socket = bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
         Ok(Self { address: socket.local_addr()?, port: Mutex::new(Port::Closed(socket)) })
     }
 
-    pub(in crate::testing) const fn address(&self) -> SocketAddr {
+    pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Listens; nothing happens if it does already.
-    pub(in crate::testing) fn open(&self, router: Router) -> io::Result<()> {
+    /// Starts to listen. Does nothing if the server already listens.
+    pub(crate) fn open(&self, router: Router) -> io::Result<()> {
         let mut port = self.lock();
         if let Port::Open(_) = *port {
             return Ok(());
@@ -61,8 +68,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the port and every connection; returns when they are closed.
-    pub(in crate::testing) fn close(&self) -> io::Result<()> {
+    /// Closes the port and every connection, and returns after they are closed.
+    pub(crate) fn close(&self) -> io::Result<()> {
         let mut port = self.lock();
         if let Port::Open(_) = *port {
             *port = Port::Lost;
@@ -82,11 +89,11 @@ impl fmt::Debug for Server {
     }
 }
 
-impl Drop for Serving {
+impl Drop for ServerThread {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.0.take() {
             drop(stop);
-            // A panic in there was printed, and failed the request it belongs to.
+            // A panic on the thread was already printed, and its request failed.
             let _ = thread.join();
         }
     }
@@ -94,7 +101,7 @@ impl Drop for Serving {
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // On Windows the option would let others take the port.
+    // On Windows, SO_REUSEADDR would let another process take the port.
     if cfg!(not(windows)) {
         socket.set_reuseaddr(true)?;
     }
@@ -102,7 +109,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn serve(socket: TcpSocket, router: Router) -> io::Result<Serving> {
+fn serve(socket: TcpSocket, router: Router) -> io::Result<ServerThread> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listening = {
         let _context = runtime.enter();
@@ -111,7 +118,7 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<Serving> {
     let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            // To drop it as usual would wait, and panic inside a test's own runtime.
+            // A plain drop blocks, and so it would panic inside the test's own runtime.
             runtime.shutdown_background();
             return Err(error);
         }
@@ -120,7 +127,7 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<Serving> {
     let (stop, stopped) = oneshot::channel();
     let run = move || drop(runtime.block_on(stopped));
     let thread = thread::Builder::new().name("test-issuer".into()).spawn(run)?;
-    Ok(Serving(Some((stop, thread))))
+    Ok(ServerThread(Some((stop, thread))))
 }
 
 const BACKLOG: u32 = 1024;

@@ -1,20 +1,19 @@
-//! An identity server that fails, and comes back.
+//! Outages of the issuer, and the life of its server.
 
 use std::{io::ErrorKind, net::TcpStream};
 
 use super::*;
 
-fn is_refused(endpoint: &str) -> bool {
+fn refuses_connections(endpoint: &str) -> bool {
     let address = endpoint.strip_prefix("http://").unwrap();
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 #[tokio::test]
-async fn an_outage_ends() {
+async fn validation_works_after_every_fault_ends() {
     let (issuer, validator, clock) = start().await;
     let token = issuer.token().build();
-    type Trouble = fn(&TestIssuer);
-    let troubles: [Trouble; 5] = [
+    let faults: [fn(&TestIssuer); 5] = [
         TestIssuer::go_down,
         TestIssuer::stop,
         |issuer| issuer.publish("{}"),
@@ -27,29 +26,29 @@ async fn an_outage_ends() {
             issuer.fault_jwks(Fault::Response(redirect.unwrap()));
         },
     ];
-    for (tried, trouble) in troubles.into_iter().enumerate() {
-        trouble(&issuer);
-        assert!(is_unavailable(&validator, &token).await, "{tried}");
+    for (index, fault) in faults.into_iter().enumerate() {
+        fault(&issuer);
+        assert!(keys_are_unavailable(&validator, &token).await, "{index}");
         clock.advance(Duration::from_secs(60));
         issuer.start_again();
         issuer.recover();
     }
     assert!(validator.validate(&token).await.is_ok());
-    // Every time but while it was stopped.
+    // Five validations reached the server. The sixth found it stopped.
     assert_eq!(issuer.jwks_requests(), 5);
 }
 
 #[tokio::test]
-async fn a_stopped_server_refuses_connections_and_comes_back_on_its_port() {
+async fn stopped_server_refuses_connections_and_restarts_on_its_port() {
     let (issuer, ..) = start().await;
     let client = client();
     for _ in 0..3 {
         client.get(issuer.jwks_uri()).send().await.unwrap().bytes().await.unwrap();
         issuer.stop();
         issuer.stop();
-        // The client's kept connection is closed with the rest.
+        // The client's idle connection is closed too.
         assert!(client.get(issuer.jwks_uri()).send().await.is_err());
-        assert!(is_refused(&issuer.endpoint()));
+        assert!(refuses_connections(&issuer.endpoint()));
         issuer.start_again();
         issuer.start_again();
     }
@@ -57,7 +56,7 @@ async fn a_stopped_server_refuses_connections_and_comes_back_on_its_port() {
 }
 
 #[tokio::test]
-async fn a_hung_request_is_answered_on_recovery() {
+async fn hung_request_gets_its_response_on_recovery() {
     let (issuer, validator, _) = start().await;
     let token = issuer.token().build();
     issuer.hang();
@@ -69,43 +68,43 @@ async fn a_hung_request_is_answered_on_recovery() {
 }
 
 #[tokio::test]
-async fn a_hung_connection_is_cut_by_stop() {
+async fn stop_closes_hung_connection() {
     let (issuer, validator, _) = start().await;
     let token = issuer.token().build();
     issuer.fault_jwks(Fault::Hang);
-    let waiting = tokio::spawn(async move { is_unavailable(&validator, &token).await });
+    let waiting = tokio::spawn(async move { keys_are_unavailable(&validator, &token).await });
     issuer.jwks_requested(1).await;
     issuer.stop();
     assert!(waiting.await.unwrap());
 }
 
 #[tokio::test]
-async fn slow_is_slow_and_right() {
+async fn slow_response_is_valid() {
     let (issuer, validator, _) = start().await;
     issuer.slow(Duration::from_millis(1));
     assert!(validator.validate(&issuer.token().build()).await.is_ok());
 }
 
 #[tokio::test]
-async fn the_last_handle_closes_the_port() {
+async fn dropping_the_last_clone_closes_the_port() {
     let (issuer, ..) = start().await;
     let (endpoint, uri, other) = (issuer.endpoint(), issuer.jwks_uri(), issuer.clone());
     let client = client();
     drop(issuer);
     assert_eq!(client.get(&uri).send().await.unwrap().status(), 200);
     drop(other);
-    assert!(is_refused(&endpoint));
+    assert!(refuses_connections(&endpoint));
 }
 
 #[tokio::test]
-async fn a_port_can_be_chosen_once() {
+async fn start_fails_on_a_port_in_use() {
     let (issuer, ..) = start().await;
     let port = issuer.endpoint().rsplit(':').next().unwrap().parse().unwrap();
     assert!(TestIssuer::builder().port(port).start().await.is_err());
 }
 
 #[test]
-fn it_outlives_the_runtime_that_started_it() {
+fn server_outlives_the_runtime_that_started_it() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().start_paused(true).build().unwrap()
@@ -117,7 +116,7 @@ fn it_outlives_the_runtime_that_started_it() {
 }
 
 #[test]
-fn debug_shows_no_secret() {
+fn debug_omits_secret() {
     let app = TestApp::new("reporting", "very secret").grant(SHOPPING, SCOPES);
     let shown = format!("{:?}", TestIssuer::builder().app(app));
     assert!(shown.contains("reporting") && !shown.contains("very secret"), "{shown}");

@@ -1,4 +1,4 @@
-//! The key set over HTTP, discovery, rotation.
+//! The key set over HTTP, discovery, and key rotation.
 
 use super::*;
 
@@ -11,7 +11,7 @@ async fn get(issuer: &TestIssuer, etag: Option<&str>) -> Response {
 }
 
 #[tokio::test]
-async fn it_is_answered_as_logto_does() {
+async fn key_set_response_has_logtos_headers_and_etag() {
     let (issuer, ..) = start().await;
     let response = get(&issuer, None).await;
     let headers = response.headers().clone();
@@ -30,15 +30,14 @@ async fn it_is_answered_as_logto_does() {
     assert_eq!(get(&issuer, Some(etag)).await.status(), 200);
 }
 
-/// The captured bodies, published here, get the captured `ETag`.
 #[tokio::test]
-async fn the_etag_is_logtos() {
+async fn captured_key_set_gets_the_captured_etag() {
     let (issuer, ..) = start().await;
     for name in ["jwks-gzip", "jwks-two-keys"] {
         let (head, body) = captured(&format!("jwks/{name}"));
         issuer.publish(body);
         let response = get(&issuer, None).await;
-        let etag = response.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let etag = text(&response, &header::ETAG).unwrap();
         assert!(head.contains(&format!("ETag: {etag}\n")), "{name}: {etag}");
     }
     issuer.recover();
@@ -46,7 +45,7 @@ async fn the_etag_is_logtos() {
 }
 
 #[tokio::test]
-async fn discovery_follows_the_host_and_the_issuer_does_not() {
+async fn discovery_urls_follow_the_host_header_but_issuer_does_not() {
     let (issuer, ..) = start().await;
     let url = format!("{}/.well-known/openid-configuration", issuer.issuer());
     let request = client().get(url).header(header::HOST, "logto:3001");
@@ -63,9 +62,9 @@ fn published(issuer: &TestIssuer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn at_most_next_current_and_previous_are_published() {
+async fn only_current_next_and_previous_key_are_published() {
     let issuer = TestIssuer::builder()
-        .signing_key(&SigningKey::generate(Algorithm::ES256))
+        .signing_key(SigningKey::generate(Algorithm::ES256))
         .start()
         .await
         .unwrap();
@@ -86,7 +85,7 @@ async fn at_most_next_current_and_previous_are_published() {
 }
 
 #[tokio::test]
-async fn a_validator_follows_a_rotation() {
+async fn validator_follows_rotation() {
     let (issuer, validator, clock) = start().await;
     let old = issuer.token().build();
     validator.validate(&old).await.unwrap();
@@ -98,8 +97,8 @@ async fn a_validator_follows_a_rotation() {
     issuer.rotate();
     issuer.delete_previous();
     clock.advance(Duration::from_secs(60));
-    let error = validator.validate(&old).await;
-    assert!(error.is_ok(), "the validator has not looked yet");
+    let outcome = validator.validate(&old).await;
+    assert!(outcome.is_ok(), "the validator has not refreshed the keys yet");
     validator.validate(&issuer.token().build()).await.unwrap();
     assert_eq!(validator.validate(&old).await.unwrap_err().status(), 401);
 }

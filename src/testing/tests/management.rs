@@ -1,4 +1,4 @@
-//! The Management API's one route.
+//! The only route of the Management API in the test kit.
 
 use super::*;
 
@@ -11,7 +11,7 @@ async fn get(issuer: &TestIssuer, query: &str, token: Option<TokenBuilder>) -> R
 }
 
 #[tokio::test]
-async fn refusals_are_the_captured_ones() {
+async fn refused_request_gets_the_captured_error() {
     let (issuer, ..) = start().await;
     let without_scope = issuer.token().audience(TestIssuer::MANAGEMENT_API);
     for (name, status, token) in [("no-token", 401, None), ("noscope", 403, Some(without_scope))] {
@@ -23,7 +23,7 @@ async fn refusals_are_the_captured_ones() {
 }
 
 #[tokio::test]
-async fn applications_come_page_by_page() {
+async fn applications_are_returned_in_pages() {
     let apps = ["a", "b", "c"].map(|id| TestApp::new(id, "secret"));
     let builder = apps.into_iter().fold(TestIssuer::builder(), |builder, app| builder.app(app));
     let issuer = builder.start().await.unwrap();

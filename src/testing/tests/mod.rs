@@ -1,4 +1,5 @@
-//! The kit against the validator, over real sockets, and against the captures of a real Logto.
+//! Tests of the test kit with a validator over real sockets, and against captured responses of a
+//! real Logto.
 
 mod faults;
 mod key_set;
@@ -8,13 +9,16 @@ mod tokens;
 
 use std::{fs, path::Path, time::Duration};
 
-use reqwest::{Client, RequestBuilder, Response, header};
+use reqwest::{
+    Client, RequestBuilder, Response,
+    header::{self, HeaderName},
+};
 use serde_json::{Value, json};
 
-use super::{Fault, ManualClock, SigningKey, TestApp, TestIssuer, TokenBuilder};
 use crate::{
     Algorithm, TokenKind, TrustedIssuer, Validator,
     error::{AuthErrorKind, InvalidToken},
+    testing::{Fault, ManualClock, SigningKey, TestApp, TestIssuer, TokenBuilder},
 };
 
 async fn start() -> (TestIssuer, Validator, ManualClock) {
@@ -25,6 +29,7 @@ async fn start() -> (TestIssuer, Validator, ManualClock) {
     (issuer, validator, clock)
 }
 
+/// Returns the reason why the validator refuses the token.
 async fn refusal(validator: &Validator, token: TokenBuilder) -> InvalidToken {
     let error = validator.validate(&token.build()).await.unwrap_err();
     match error.kind() {
@@ -33,12 +38,12 @@ async fn refusal(validator: &Validator, token: TokenBuilder) -> InvalidToken {
     }
 }
 
-async fn is_unavailable(validator: &Validator, token: &str) -> bool {
-    let verdict = validator.validate(token).await;
-    verdict.is_err_and(|error| matches!(error.kind(), AuthErrorKind::KeysUnavailable(_)))
+async fn keys_are_unavailable(validator: &Validator, token: &str) -> bool {
+    let outcome = validator.validate(token).await;
+    outcome.is_err_and(|error| matches!(error.kind(), AuthErrorKind::KeysUnavailable(_)))
 }
 
-/// Status line and headers, and the body, of a captured answer.
+/// Returns the head (status line and headers) and the body of a captured response.
 fn captured(name: &str) -> (String, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/logto-captures");
     let path = folder.join(name).with_extension("http");
@@ -49,6 +54,10 @@ fn captured(name: &str) -> (String, String) {
 
 fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
+}
+
+fn text<'a>(response: &'a Response, name: &HeaderName) -> Option<&'a str> {
+    response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
 const SHOPPING: &str = "https://shopping.api";

@@ -1,8 +1,8 @@
-//! Every kind of token is accepted, every wrong one refused for its reason.
+//! Tokens of every kind are valid, and each invalid token is refused for its reason.
 
 use super::*;
 
-/// Header and claims of a token, as text: their order counts.
+/// Returns header and claims of a token as text, because the order of the members matters.
 fn parts(token: &str) -> [String; 2] {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
@@ -10,7 +10,7 @@ fn parts(token: &str) -> [String; 2] {
 }
 
 #[tokio::test]
-async fn all_kinds_validate() {
+async fn every_kind_of_token_is_valid() {
     let (issuer, validator, _) = start().await;
     let validate = async |token: TokenBuilder| validator.validate(&token.build()).await.unwrap();
 
@@ -38,17 +38,17 @@ async fn all_kinds_validate() {
 }
 
 #[tokio::test]
-async fn every_algorithm_validates() {
+async fn every_algorithm_is_valid() {
     for algorithm in Algorithm::LOGTO {
         let key = SigningKey::generate(algorithm);
-        let issuer = TestIssuer::builder().signing_key(&key).start().await.unwrap();
+        let issuer = TestIssuer::builder().signing_key(key).start().await.unwrap();
         let validator = issuer.validator(SHOPPING).unwrap();
         validator.validate(&issuer.token().build()).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_token_has_logtos_form() {
+async fn token_has_logtos_members_in_logtos_order() {
     let (issuer, ..) = start().await;
     let kid = issuer.current_kid();
     let [header, claims] = parts(&issuer.token().build());
@@ -70,10 +70,10 @@ async fn a_token_has_logtos_form() {
 }
 
 #[tokio::test]
-async fn each_wrong_token_is_refused_for_its_reason() {
+async fn each_invalid_token_is_refused_for_its_reason() {
     let (issuer, validator, _) = start().await;
     let token = || issuer.token();
-    let stranger = SigningKey::generate(Algorithm::ES384);
+    let other_key = SigningKey::generate(Algorithm::ES384);
     let es256 = SigningKey::generate(Algorithm::ES256);
     macro_rules! refused {
         ($token:expr, $reason:pat) => {
@@ -82,8 +82,8 @@ async fn each_wrong_token_is_refused_for_its_reason() {
         };
     }
     refused!(token().bad_signature(), InvalidToken::BadSignature);
-    refused!(token().signed_by(&stranger), InvalidToken::UnknownKey(Some(_)));
-    refused!(token().signed_by(&stranger).kid(issuer.current_kid()), InvalidToken::BadSignature);
+    refused!(token().signed_by(&other_key), InvalidToken::UnknownKey(Some(_)));
+    refused!(token().signed_by(&other_key).kid(issuer.current_kid()), InvalidToken::BadSignature);
     refused!(
         token().signed_by(&es256).kid(issuer.current_kid()),
         InvalidToken::KeyAlgorithmMismatch(Algorithm::ES256)
@@ -118,7 +118,7 @@ async fn each_wrong_token_is_refused_for_its_reason() {
 }
 
 #[tokio::test]
-async fn a_token_expires_with_the_manual_clock() {
+async fn token_expires_with_the_manual_clock() {
     let (issuer, validator, clock) = start().await;
     let token = issuer.token().lifetime(Duration::from_secs(60)).build();
     clock.advance(Duration::from_secs(60 + 29));
@@ -128,7 +128,7 @@ async fn a_token_expires_with_the_manual_clock() {
 }
 
 #[tokio::test]
-async fn an_issuer_may_have_another_name_than_its_address() {
+async fn issuer_may_differ_from_its_endpoint() {
     let name = crate::Issuer::logto("https://auth.example.com").unwrap();
     let issuer = TestIssuer::builder().issuer(&name).start().await.unwrap();
     let validator = issuer.validator(SHOPPING).unwrap();

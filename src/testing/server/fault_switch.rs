@@ -1,0 +1,89 @@
+//! The fault of one endpoint, and the number of its requests.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header::CONTENT_TYPE};
+use tokio::sync::watch;
+
+/// How an endpoint of a [`TestIssuer`](crate::testing::TestIssuer) fails.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Responds as Logto does.
+    #[default]
+    None,
+    /// Responds with 500 and `text/plain`, as Logto does if its database is unavailable.
+    ServerError,
+    /// Accepts the request and does not respond until the fault changes.
+    Hang,
+    /// Responds as Logto does, but only after this time. The delay is in real time, whatever the
+    /// issuer's clock is.
+    Slow(Duration),
+    /// Responds with this status and body. The content type is `application/json` if the body
+    /// starts with `{`, otherwise `text/plain`.
+    Status(u16, String),
+    /// Responds with this response, for example a redirect, a 429 with `Retry-After`, or a wrong
+    /// content type.
+    Response(http::Response<String>),
+}
+
+/// Every request to an endpoint passes its switch, which counts it and applies the fault.
+#[derive(Debug, Default)]
+pub(crate) struct FaultSwitch {
+    fault: watch::Sender<Fault>,
+    requests: watch::Sender<u64>,
+}
+
+impl FaultSwitch {
+    /// Counts the request and responds to it. Calls `respond` unless a fault prevents that.
+    pub(crate) async fn apply(&self, respond: impl FnOnce() -> Response) -> Response {
+        self.requests.send_modify(|requests| *requests += 1);
+        let mut faults = self.fault.subscribe();
+        loop {
+            let fault = faults.borrow_and_update().clone();
+            match fault {
+                Fault::None => return respond(),
+                Fault::Slow(duration) => {
+                    tokio::time::sleep(duration).await;
+                    return respond();
+                }
+                Fault::ServerError => return text(500, "Internal Server Error".into()),
+                Fault::Status(status, body) => return text(status, body),
+                Fault::Response(response) => return response.into_response(),
+                // `changed` fails only if the sender is dropped, and `self` owns the sender.
+                Fault::Hang => drop(faults.changed().await),
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, fault: Fault) {
+        if let Fault::Status(code, _) = fault {
+            // A panic on the server's thread would only close the connection, not fail the test.
+            status(code);
+        }
+        self.fault.send_replace(fault);
+    }
+
+    /// Returns the number of requests since the start.
+    pub(crate) fn requests(&self) -> u64 {
+        *self.requests.borrow()
+    }
+
+    /// Waits until the endpoint has received at least this number of requests.
+    pub(crate) async fn wait_for_requests(&self, count: u64) {
+        let mut requests = self.requests.subscribe();
+        requests.wait_for(|requests| *requests >= count).await.expect("self owns the sender");
+    }
+}
+
+fn text(code: u16, body: String) -> Response {
+    let content_type =
+        if body.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" };
+    (status(code), [(CONTENT_TYPE, content_type)], body).into_response()
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code)
+        .unwrap_or_else(|_| panic!("Fault::Status({code}, …): a status code is from 100 to 999"))
+}

@@ -1,0 +1,34 @@
+//! The signing keys of the issuer, and the key set that it publishes.
+
+use crate::testing::key::SigningKey;
+
+/// At most three published keys: the current one, which signs, the next one and the previous one.
+#[derive(Debug)]
+pub(crate) struct KeyRing {
+    pub(crate) current: SigningKey,
+    pub(crate) next: Option<SigningKey>,
+    pub(crate) previous: Option<SigningKey>,
+    /// A key set that is served instead of the keys above.
+    pub(crate) published: Option<String>,
+}
+
+impl KeyRing {
+    pub(crate) const fn new(current: SigningKey) -> Self {
+        Self { current, next: None, previous: None, published: None }
+    }
+
+    /// Makes `key` the current key. The current key becomes the previous one.
+    pub(crate) fn rotate(&mut self, key: SigningKey) {
+        self.previous = Some(std::mem::replace(&mut self.current, key));
+    }
+
+    /// Returns the body of the key set, with the keys in Logto's order.
+    pub(crate) fn to_json(&self) -> String {
+        if let Some(json) = &self.published {
+            return json.clone();
+        }
+        let keys = [Some(&self.current), self.next.as_ref(), self.previous.as_ref()];
+        let keys: Vec<_> = keys.into_iter().flatten().map(SigningKey::jwk_json).collect();
+        format!("{{\"keys\":[{}]}}", keys.join(","))
+    }
+}
