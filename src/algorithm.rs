@@ -1,11 +1,11 @@
-//! The signature algorithms an access token may use (RFC 7518 §3.1). No HMAC, no `none`, no EdDSA.
+//! Signature algorithms of access tokens (RFC 7518 §3.1). HMAC, `none` and EdDSA are left out.
 
 use std::fmt;
 
 /// A signature algorithm for access tokens (RFC 7518 §3.1).
 ///
-/// Only what Logto can sign with, and the longer RSA variants for issuers that are not Logto.
-/// HMAC, `none` and EdDSA have no name here, so nothing can switch them on.
+/// The algorithms that Logto can sign with, and the longer RSA variants for other issuers. HMAC,
+/// `none` and EdDSA are not in this list, so no setting can enable them.
 ///
 /// ```
 /// use tower_logto::Algorithm;
@@ -17,11 +17,11 @@ use std::fmt;
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256.
     ES256,
-    /// ECDSA on P-384 with SHA-384: what a new Logto tenant signs with.
+    /// ECDSA on P-384 with SHA-384: the default of a new Logto tenant.
     ES384,
     /// ECDSA on P-521 with SHA-512.
     ES512,
-    /// RSASSA-PKCS1-v1_5 with SHA-256: Logto after a rotation to RSA.
+    /// RSASSA-PKCS1-v1_5 with SHA-256: used by Logto after a rotation to RSA.
     RS256,
     /// RSASSA-PKCS1-v1_5 with SHA-384; not in the default list.
     RS384,
@@ -36,7 +36,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// What Logto can sign with, and the default allow-list: ES256, ES384, ES512, RS256, PS256.
+    /// The algorithms that Logto can sign with: ES256, ES384, ES512, RS256, PS256. This is the default
+    /// of [`TrustedIssuer::algorithms`](crate::TrustedIssuer::algorithms).
     pub const LOGTO: [Self; 5] = [Self::ES256, Self::ES384, Self::ES512, Self::RS256, Self::PS256];
 
     pub(crate) const ALL: [Self; 9] = [
@@ -52,7 +53,6 @@ impl Algorithm {
     ];
 
     /// The `alg` value of a JOSE header (RFC 7515 §4.1.1).
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::ES256 => "ES256",
@@ -67,7 +67,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of a header's or a JWK's `alg`, compared byte for byte.
+    /// Finds the algorithm with this `alg` value, compared byte for byte.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_found_only_as_it_is_spelled() {
+    fn name_is_matched_byte_for_byte() {
         for algorithm in Algorithm::ALL {
             assert_eq!(Algorithm::from_name(algorithm.name()), Some(algorithm));
             assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), None);

@@ -1,4 +1,4 @@
-//! Where the crate reads time; the only file that does.
+//! The source of time. No other file reads the system's clocks.
 
 use std::{
     fmt,
@@ -6,19 +6,19 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A source of time: wall time judges `exp` and `nbf`, monotonic time the age of keys.
+/// A source of time. Wall-clock time is for `exp` and `nbf`, monotonic time for the age of keys and
+/// for retries.
 ///
-/// The system's clocks are the default. Tests pass a clock they move by hand
-/// (`testing::ManualClock`), or one of their own:
+/// The default is the system's clocks. A test can pass a `testing::ManualClock`, or its own clock:
 ///
 /// ```
 /// use std::time::Duration;
 /// use tower_logto::Clock;
 ///
 /// #[derive(Debug)]
-/// struct Stopped;
+/// struct FixedClock;
 ///
-/// impl Clock for Stopped {
+/// impl Clock for FixedClock {
 ///     fn unix_time(&self) -> Duration {
 ///         Duration::from_secs(1_795_342_781)
 ///     }
@@ -28,10 +28,10 @@ use std::{
 /// }
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Time since the Unix epoch, as `exp` and `nbf` count it (RFC 7519 §2, NumericDate).
+    /// The time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
     fn unix_time(&self) -> Duration;
 
-    /// Time since any fixed point; never goes backward, whatever happens to the wall clock.
+    /// The time since any fixed point. It never decreases, even if the wall clock is changed.
     fn monotonic(&self) -> Duration;
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct SystemClock;
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clocks")]
 impl Clock for SystemClock {
     fn unix_time(&self) -> Duration {
-        // A clock before 1970 makes every token expired rather than none.
+        // Fails closed: with a clock before 1970, every token is expired.
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
     }
 

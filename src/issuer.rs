@@ -1,4 +1,4 @@
-//! Who signs: an issuer's exact name, and what is trusted about it.
+//! Issuers of tokens: the exact identifier, and what to accept from a trusted issuer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     url::{self, Transport},
 };
 
-/// An issuer identifier, the exact string of the `iss` claim (RFC 8414 §2, RFC 9068 §2.2).
+/// An issuer identifier: the exact string of the `iss` claim (RFC 8414 §2, RFC 9068 §2.2).
 ///
 /// ```
 /// use tower_logto::Issuer;
@@ -21,11 +21,12 @@ use crate::{
 pub struct Issuer(Arc<str>);
 
 impl Issuer {
-    /// The issuer of a Logto endpoint (`https://tenant.logto.app`, a custom domain or a
-    /// self-hosted origin): the endpoint and `/oidc`.
+    /// Returns the issuer of a Logto endpoint: the endpoint followed by `/oidc`.
+    ///
+    /// The endpoint is `https://tenant.logto.app`, a custom domain or a self-hosted origin.
     ///
     /// # Errors
-    /// `endpoint`, when it is not an `http` or `https` URL without query, fragment and user, or
+    /// If `endpoint` is not an `http` or `https` URL, has a query, a fragment or a user name, or
     /// already ends in `/oidc`.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
         url::parse_url("endpoint", endpoint)?;
@@ -33,33 +34,34 @@ impl Issuer {
         if endpoint.ends_with("/oidc") {
             return Err(ConfigError::new(
                 "endpoint",
-                format!("{endpoint:?} is the issuer: leave out /oidc, or use Issuer::new"),
+                format!("{endpoint:?} is already an issuer; remove /oidc, or use Issuer::new"),
             ));
         }
         Ok(Self(format!("{endpoint}/oidc").into()))
     }
 
-    /// Any issuer, compared byte for byte with `iss`: no trailing slash is added or taken away.
+    /// Returns an issuer with exactly this identifier, which may be another server than Logto.
+    ///
+    /// The validator compares it with `iss` byte for byte. No trailing slash is added or removed.
     ///
     /// # Errors
-    /// `issuer`, when it is not an `http` or `https` URL without query, fragment and user.
+    /// If `issuer` is not an `http` or `https` URL, or has a query, a fragment or a user name.
     pub fn new(issuer: &str) -> Result<Self, ConfigError> {
         url::parse_url("issuer", issuer)?;
         Ok(Self(issuer.into()))
     }
 
-    /// The exact string.
-    #[must_use]
+    /// The identifier, exactly as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Where Logto publishes the issuer's keys: `{issuer}/jwks`.
+    /// The address of Logto's key set: `{issuer}/jwks`.
     pub(crate) fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.0.trim_end_matches('/'))
     }
 
-    /// Where Logto gives tokens: `{issuer}/token`.
+    /// The address of Logto's token endpoint: `{issuer}/token`.
     #[cfg(feature = "client")]
     pub(crate) fn token_endpoint(&self) -> String {
         format!("{}/token", self.0.trim_end_matches('/'))
@@ -78,12 +80,14 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// An issuer and what is accepted from it: audiences, algorithms, clock tolerance, keys.
+/// An issuer and what the validator accepts from it: audiences, algorithms, clock tolerance, keys.
+///
+/// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) validates these settings.
 ///
 /// ```
 /// use tower_logto::{Issuer, TrustedIssuer, Validator};
 ///
-/// // Keys are fetched by the cluster's name, the issuer is what the tokens say.
+/// // Inside a cluster, keys have an internal address. The issuer is the one in the tokens.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let trusted = TrustedIssuer::new(&issuer)
 ///     .audience("https://shopping.api")
@@ -94,6 +98,7 @@ impl fmt::Debug for Issuer {
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
+#[must_use = "an issuer is trusted only after ValidatorBuilder::trust"]
 pub struct TrustedIssuer {
     pub(crate) issuer: Issuer,
     pub(crate) audiences: Vec<Box<str>>,
@@ -104,7 +109,7 @@ pub struct TrustedIssuer {
     pub(crate) transport: Transport,
 }
 
-/// Where an issuer's keys come from.
+/// The source of an issuer's keys.
 #[derive(Debug, Clone)]
 pub(crate) enum JwksSource {
     Uri(String),
@@ -112,8 +117,8 @@ pub(crate) enum JwksSource {
 }
 
 impl TrustedIssuer {
-    /// Trusts an issuer's keys, for no audience yet.
-    #[must_use]
+    /// Trusts an issuer. It needs at least one [`audience`](Self::audience), or
+    /// [`organizations`](Self::organizations).
     pub fn new(issuer: &Issuer) -> Self {
         Self {
             issuer: issuer.clone(),
@@ -126,73 +131,69 @@ impl TrustedIssuer {
         }
     }
 
-    /// Accepts tokens for this API: its resource indicator (RFC 8707), compared byte for byte.
-    #[must_use]
+    /// Also accepts tokens for this API: its resource indicator (RFC 8707), compared byte for byte.
     pub fn audience(mut self, resource: impl Into<String>) -> Self {
         self.audiences.push(resource.into().into());
         self
     }
 
-    /// Accepts organization permission tokens, `aud` = `urn:logto:organization:<id>`.
+    /// Also accepts organization permission tokens, whose `aud` is `urn:logto:organization:<id>`.
     ///
-    /// They open only routes whose guards name that kind:
-    /// [`RequiredScopes::kind`](crate::RequiredScopes::kind).
-    #[must_use]
+    /// Only guards that name this kind of token accept them:
+    /// [`Require::organization_permissions`](crate::Require::organization_permissions).
     pub const fn organizations(mut self) -> Self {
         self.organizations = true;
         self
     }
 
-    /// The allow-list of signature algorithms; [`Algorithm::LOGTO`] by default.
-    #[must_use]
+    /// Sets the signature algorithms that are accepted. The default is [`Algorithm::LOGTO`].
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self
     }
 
-    /// How far this machine's clock and the issuer's may differ when `exp` and `nbf` are judged;
-    /// whole seconds, 30 s by default, at most 5 min.
-    #[must_use]
+    /// Sets how far the clocks of this machine and of the issuer may differ. It applies to `exp` and
+    /// `nbf`.
+    ///
+    /// The default is 30 s and the maximum 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
         self.clock_tolerance = tolerance;
         self
     }
 
-    /// Fetches the key set from this address; `{issuer}/jwks` by default.
+    /// Fetches the key set from this address. The default is `{issuer}/jwks`.
     ///
-    /// Behind Docker or Kubernetes the address may be an internal one, while the issuer stays what
-    /// the tokens say.
-    #[must_use]
+    /// In Docker or Kubernetes, this may be an internal address. The issuer stays the one in the
+    /// tokens.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks = JwksSource::Uri(uri.into());
         self
     }
 
-    /// Uses this key set (the JSON of RFC 7517 §5) for ever, and never fetches.
-    #[must_use]
+    /// Uses this key set (the JSON of RFC 7517 §5) and never fetches keys.
     pub fn static_jwks(mut self, json: impl Into<String>) -> Self {
         self.jwks = JwksSource::Static(json.into());
         self
     }
 
-    /// Allows a key set over plain `http` from an address that is not loopback.
+    /// Allows plain `http` for a key set at an address that is not loopback.
     ///
-    /// Whoever can change that traffic can sign tokens: only inside a network you trust. The
-    /// environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
-    #[must_use]
+    /// An attacker who can change this traffic can sign tokens, so use it only inside a network that
+    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
     }
 
-    /// Whether the settings can work.
+    /// Validates the settings, for `ValidatorBuilder::build`.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.audiences.is_empty() && !self.organizations {
             return Err(ConfigError::new(
                 "audience",
                 format!(
-                    "none for {}: name the API's resource indicator, or call organizations()",
-                    self.issuer
+                    "issuer {:?} has none; add the API's resource indicator with audience(…), or call \
+                     organizations()",
+                    self.issuer.as_str()
                 ),
             ));
         }
@@ -200,10 +201,16 @@ impl TrustedIssuer {
             check_audience(audience)?;
         }
         if self.algorithms.is_empty() {
-            return Err(ConfigError::new("algorithms", "the allow-list is empty"));
+            return Err(ConfigError::new(
+                "algorithms",
+                "the list is empty; leave it out for the default, Algorithm::LOGTO",
+            ));
         }
         if self.clock_tolerance > MAX_CLOCK_TOLERANCE {
-            return Err(ConfigError::new("clock_tolerance", "at most 5 minutes"));
+            return Err(ConfigError::new(
+                "clock_tolerance",
+                format!("{:?} is too long; the maximum is 5 min", self.clock_tolerance),
+            ));
         }
         Ok(())
     }
@@ -211,15 +218,18 @@ impl TrustedIssuer {
 
 fn check_audience(audience: &str) -> Result<(), ConfigError> {
     let advice = if audience.trim().is_empty() {
-        "empty: name the API's resource indicator".into()
+        "the audience is empty; expected the API's resource indicator".into()
     } else if audience.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        format!("{audience:?} holds spaces or control characters, and no resource indicator does")
+        format!(
+            "{audience:?} has spaces or control characters; expected the API's resource indicator"
+        )
     } else if audience.starts_with(ORGANIZATION_AUDIENCE) {
         format!(
-            "{audience:?} is an organization: call organizations(), guard with RequireOrganization"
+            "{audience:?} is an organization; call organizations() instead, and guard routes with \
+             Require::organization_in_path(…).organization_permissions()"
         )
     } else if audience.starts_with(LOGTO_AUDIENCES) {
-        format!("{audience:?} is reserved for Logto, which gives such tokens to any app")
+        format!("{audience:?} is reserved; Logto issues tokens for it to every application")
     } else {
         return Ok(());
     };
@@ -228,8 +238,8 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
 
 /// The prefix of `aud` in an organization permission token; the organization's id follows.
 pub(crate) const ORGANIZATION_AUDIENCE: &str = "urn:logto:organization:";
-/// Logto's own audiences: organizations, and the reserved resource that gives any app every
-/// organization scope.
+/// The prefix of Logto's own audiences. One of them is a reserved resource: every application can
+/// get a token for it with all organization scopes.
 pub(crate) const LOGTO_AUDIENCES: &str = "urn:logto:";
 const DEFAULT_CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -239,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_becomes_an_issuer() {
+    fn endpoint_gives_issuer_and_invalid_endpoint_is_refused() {
         for (endpoint, issuer) in [
             ("https://tenant.logto.app", "https://tenant.logto.app/oidc"),
             ("https://tenant.logto.app/", "https://tenant.logto.app/oidc"),
@@ -266,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_keeps_its_exact_string() {
+    fn issuer_keeps_its_exact_string() {
         let issuer = Issuer::new("https://Example.com:443/oidc/").unwrap();
         assert_eq!(issuer.as_str(), "https://Example.com:443/oidc/");
         assert_eq!(issuer.jwks_uri(), "https://Example.com:443/oidc/jwks");
@@ -275,25 +285,25 @@ mod tests {
     #[test]
     fn settings_that_cannot_work_are_named() {
         let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
-        let good = || TrustedIssuer::new(&issuer).audience("https://shopping.api");
+        let valid = || TrustedIssuer::new(&issuer).audience("https://shopping.api");
         let build = |trusted| crate::Validator::builder().trust(trusted).build();
-        build(good()).unwrap();
+        build(valid()).unwrap();
         build(TrustedIssuer::new(&issuer).organizations()).unwrap();
-        build(good().jwks_uri("http://127.0.0.1:3001/jwks")).unwrap();
-        build(good().jwks_uri("http://[::1]:3001/jwks")).unwrap();
-        build(good().jwks_uri("http://logto/jwks").dangerously_allow_http()).unwrap();
+        build(valid().jwks_uri("http://127.0.0.1:3001/jwks")).unwrap();
+        build(valid().jwks_uri("http://[::1]:3001/jwks")).unwrap();
+        build(valid().jwks_uri("http://logto/jwks").dangerously_allow_http()).unwrap();
         for (trusted, setting) in [
             (TrustedIssuer::new(&issuer), "audience"),
-            (good().audience(""), "audience"),
-            (good().audience("https://shopping.api "), "audience"),
-            (good().audience("urn:logto:organization:acme"), "audience"),
-            (good().audience("urn:logto:resource:organizations"), "audience"),
-            (good().audience("urn:logto:shopping"), "audience"),
-            (good().algorithms([]), "algorithms"),
-            (good().clock_tolerance(Duration::from_secs(301)), "clock_tolerance"),
-            (good().jwks_uri("http://logto:3001/oidc/jwks"), "jwks_uri"),
-            (good().jwks_uri("http://127.0.0.1.evil.example/jwks"), "jwks_uri"),
-            (good().jwks_uri("file:///etc/passwd"), "jwks_uri"),
+            (valid().audience(""), "audience"),
+            (valid().audience("https://shopping.api "), "audience"),
+            (valid().audience("urn:logto:organization:acme"), "audience"),
+            (valid().audience("urn:logto:resource:organizations"), "audience"),
+            (valid().audience("urn:logto:shopping"), "audience"),
+            (valid().algorithms([]), "algorithms"),
+            (valid().clock_tolerance(Duration::from_secs(301)), "clock_tolerance"),
+            (valid().jwks_uri("http://logto:3001/oidc/jwks"), "jwks_uri"),
+            (valid().jwks_uri("http://127.0.0.1.evil.example/jwks"), "jwks_uri"),
+            (valid().jwks_uri("file:///etc/passwd"), "jwks_uri"),
         ] {
             assert_eq!(build(trusted).unwrap_err().setting(), setting);
         }

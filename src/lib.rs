@@ -1,58 +1,91 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # The crate in one walk
-//! A request meets [`AuthLayer`], which reads its `Authorization` header and asks a [`Validator`].
-//! The validator knows one or more [`TrustedIssuer`]s: whom their tokens may be for, which
-//! algorithms they may use, where their keys are. What passes becomes an [`AccessToken`] in the
-//! request's extensions. [`RequireScopes`] and [`RequireOrganization`] guard routes, [`Scoped`] and
-//! [`Claims`] guard from a handler's signature, [`AccessToken::require_scopes`] from its body. What
-//! does not pass is an [`AuthError`], which maps itself to a status and a challenge, once and for
-//! all.
+//! # How a request is handled
+//! [`AuthLayer`] reads the `Authorization` header of a request and passes the token to a
+//! [`Validator`]. The validator trusts one or more issuers. A [`TrustedIssuer`] names the audiences
+//! and algorithms that are accepted, and the address of the keys. A valid token becomes an
+//! [`AccessToken`] in the request's extensions. For any other token the layer responds with an
+//! [`AuthError`], which has one status and one challenge.
+//!
+//! Scopes and organizations can be checked in three places:
+//! - on the route, with the guard [`Require`];
+//! - in the handler's signature, with the extractors [`Scoped`] and [`Claims`];
+//! - in the handler's body, with [`AccessToken::require_scopes`].
 //!
 //! # Which token opens which route
-//! The same scope name means something else in each of Logto's permission models, so a token has a
-//! [`TokenKind`], and guards fail closed:
+//! The same scope name has a different meaning in each of Logto's permission models. Each token
+//! therefore has a [`TokenKind`], and a guard accepts only the kinds that it names:
 //!
-//! | token | asked for with | what accepts it |
+//! | token | requested with | accepted by |
 //! |---|---|---|
-//! | global API resource | `resource` | guards that name no other kind, outside [`RequireOrganization`] |
-//! | organization-level API resource | `resource`, `organization_id` | guards inside [`RequireOrganization`] (or after [`AccessToken::in_organization`]) |
-//! | organization permissions | `organization_id` | a validator with [`TrustedIssuer::organizations`], and guards that name it with [`RequiredScopes::kind`], inside [`RequireOrganization`] |
+//! | global API resource | `resource` | [`Require::global`], and extractors outside of an organization's guard |
+//! | organization-level API resource | `resource`, `organization_id` | [`Require::organization_in_path`] and the other organization constructors, and extractors inside them (or after [`AccessToken::require_organization`]) |
+//! | organization permissions | `organization_id` | a validator with [`TrustedIssuer::organizations`], and the same guards with [`Require::organization_permissions`] |
+//!
+//! **A user's token for a global API resource has more scopes than it seems.** Logto adds the API
+//! scopes of the user's roles in every organization, and the token does not show where a scope
+//! comes from. So a scope that any organization role grants must not guard a global route. Guard
+//! routes about an organization's data with one of the organization constructors.
+//! Machine-to-machine tokens are not affected.
 //!
 //! # What callers get
-//! | | status | challenge |
+//! | cause | status | challenge |
 //! |---|---|---|
 //! | no token | 401 | `Bearer`, without an error code |
 //! | two `Authorization` headers, malformed credentials, not exactly one organization header | 400 | `invalid_request` |
-//! | a token that is not to be trusted here | 401 | `invalid_token` |
-//! | a good token without the scopes, of the wrong kind or organization | 403 | `insufficient_scope` |
-//! | the issuer's keys cannot be had | 503 | none; `Retry-After` |
-//! | a guard without a layer around it, a path parameter that the route does not have | 500 | none; logged as an error |
+//! | an invalid token | 401 | `invalid_token` |
+//! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
+//! | the issuer's signing keys are unavailable | 503 | none; `Retry-After` |
+//! | a guard without a layer around it, or with a path parameter that the route does not have | 500 | none; logged as an error |
 //!
-//! A gRPC caller that the layer or a guard on the route refuses gets the `grpc-status` that belongs
-//! to it; handlers and their extractors answer HTTP, and [`AuthError::grpc_status`] is for a
-//! `tonic::Status` there. The reason, and what to do about it, stands in the log at debug
-//! (`RUST_LOG=tower_logto=debug`); the caller never reads it.
+//! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
+//! Handlers and extractors respond with HTTP statuses; use [`AuthError::grpc_status`] to build a
+//! `tonic::Status` there.
+//!
+//! The log has the reason of each refusal, and what to do about it, at level debug
+//! (`RUST_LOG=tower_logto=debug`). The caller does not see it.
 //!
 //! # Calling other services
-//! A [`TokenClient`] gets the tokens of a machine-to-machine application, [`BearerLayer`] attaches
-//! them to the requests of an HTTP client, [`ManagementApi`] calls Logto itself: see [`m2m`].
+//! The module [`m2m`] requests tokens for a machine-to-machine application:
+//! [`TokenClient`](m2m::TokenClient) caches them, [`BearerLayer`](m2m::BearerLayer) attaches them to
+//! the requests of an HTTP client, and [`ManagementApi`](m2m::ManagementApi) calls Logto.
 //!
-//! # Good to know
-//! - A route that is added after `.route_layer(…)`, and a fallback, are not covered by the layer. A
-//!   guard in the handler's signature answers 500 there, rather than let anybody in.
-//! - The last layer that is added runs first: [`AuthLayer`] comes last.
-//! - A flood of bad signatures costs one check each; a rate limit belongs in front of the service.
-//! - A call that waits for keys holds its place in a `ConcurrencyLimit` inside, and so does a service
-//!   that has refused a call, until its next one: axum and hyper-util drop it after each.
-//! - WebSockets and streams outlive `exp`: close them yourself at [`AccessToken::expires_at`].
-//! - A tenant's custom-claims script may set `organization_id`: the tenant is trusted.
-//! - Tokens in the query or the body of a request are not read.
+//! # Browsers (CORS)
+//! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
+//! layer after `AuthLayer`: the last layer runs first, and answers preflights itself.
+//!
+//! ```
+//! use axum::{Router, routing::get};
+//! use tower_http::cors::CorsLayer;
+//! use tower_logto::{AuthLayer, Issuer, Validator};
+//!
+//! let issuer = Issuer::logto("https://tenant.logto.app")?;
+//! let validator = Validator::new(&issuer, "https://shopping.api")?;
+//! let app: Router = Router::new()
+//!     .route("/products", get(async || "the catalogue"))
+//!     .route_layer(AuthLayer::new(validator))
+//!     .layer(CorsLayer::permissive()); // outside of AuthLayer
+//! # Ok::<(), tower_logto::error::ConfigError>(())
+//! ```
+//!
+//! # Pitfalls
+//! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. An extractor in
+//!   the handler's signature answers 500 there instead of accepting the request.
+//! - The last layer that is added runs first, so add [`AuthLayer`] after the guards.
+//! - Each token with a wrong signature costs one signature check. Limit the request rate in front of
+//!   the service.
+//! - While a request waits for keys, it holds a permit of a `ConcurrencyLimit` inside the layer. A
+//!   service that refused a request keeps its permit until it is called again or dropped. axum and
+//!   hyper-util drop it after each request.
+//! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`].
+//! - A custom-claims script of the tenant can set `organization_id`. The tenant is trusted.
+//! - Tokens in the query or the body of a request are ignored.
 //!
 //! # Not supported
-//! Opaque tokens and introspection (ask Logto for a `resource`), ID tokens, DPoP and mTLS-bound
-//! tokens (refused), HMAC, EdDSA and encrypted tokens, discovery at start (the addresses follow
-//! from the issuer, or are set).
+//! - Opaque tokens and introspection. Request a token with a `resource`; Logto then issues a JWT.
+//! - ID tokens, and tokens bound by DPoP or mTLS. The validator refuses them.
+//! - HMAC, EdDSA and encrypted tokens.
+//! - Discovery. The addresses follow from the issuer, or are set.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

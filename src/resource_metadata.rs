@@ -1,13 +1,14 @@
-//! RFC 9728: the document in which a resource server says who may ask whom for which tokens.
+//! The protected resource metadata document (RFC 9728).
 
-use reqwest::Url;
 use serde::Serialize;
+use url::Url;
 
 use crate::issuer::Issuer;
 
-/// The protected resource metadata document (RFC 9728 §2).
+/// The protected resource metadata document (RFC 9728 §2): the API's issuers and scopes.
 ///
-/// Clients find it by the `resource_metadata` of a challenge: set its public URL with
+/// A client finds the document through the `resource_metadata` parameter of a challenge. Set its
+/// public URL with
 /// [`ValidatorBuilder::resource_metadata`](crate::ValidatorBuilder::resource_metadata).
 ///
 /// ```
@@ -22,6 +23,7 @@ use crate::issuer::Issuer;
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Serialize)]
+#[must_use = "the document is not served; use router() or to_json()"]
 pub struct ProtectedResourceMetadata {
     resource: String,
     authorization_servers: Vec<String>,
@@ -35,7 +37,7 @@ pub struct ProtectedResourceMetadata {
 }
 
 impl ProtectedResourceMetadata {
-    /// A resource, by its resource indicator, and the issuers of its tokens.
+    /// Describes a resource by its resource indicator and the issuers of its tokens.
     pub fn new<'a>(
         resource: impl Into<String>,
         issuers: impl IntoIterator<Item = &'a Issuer>,
@@ -50,60 +52,57 @@ impl ProtectedResourceMetadata {
         }
     }
 
-    /// `scopes_supported`: the scopes a client may ask for.
-    #[must_use]
+    /// Sets `scopes_supported`: the scopes that a client may request.
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes_supported = scopes.into_iter().map(Into::into).collect();
         self
     }
 
-    /// `resource_name`: a name for people.
-    #[must_use]
+    /// Sets `resource_name`: a name to show to end users.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.resource_name = Some(name.into());
         self
     }
 
-    /// `resource_documentation`: a page for developers.
-    #[must_use]
+    /// Sets `resource_documentation`: the URL of a page for developers.
     pub fn documentation(mut self, url: impl Into<String>) -> Self {
         self.resource_documentation = Some(url.into());
         self
     }
 
-    /// The document.
-    #[must_use]
+    /// The document as JSON.
     pub fn to_json(&self) -> String {
-        // Strings and lists of strings always serialize.
+        // Serialization of strings and lists of strings does not fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The path of the document: the well-known one, and behind it the path of the resource
-    /// indicator, if it has one (RFC 9728 §3.1).
-    #[must_use]
+    /// The path of the document (RFC 9728 §3.1): the well-known path, followed by the path of the
+    /// resource indicator if it has one.
     pub fn path(&self) -> String {
         let url = Url::parse(&self.resource).ok().filter(|url| url.has_host());
         let path = url.as_ref().map_or("", |url| url.path().trim_end_matches('/'));
         format!("/.well-known/oauth-protected-resource{path}")
     }
 
-    /// A route for the document: GET and HEAD, open to scripts of any origin. Merge it outside the
-    /// [`AuthLayer`](crate::AuthLayer).
+    /// Returns a router that serves the document for GET and HEAD. CORS allows every origin.
+    ///
+    /// Merge the router outside of [`AuthLayer`](crate::AuthLayer), because clients request the
+    /// document without a token.
     ///
     /// # Panics
-    /// When a segment of the resource indicator's path begins with `:` or `*`: axum takes no such
-    /// route.
+    /// If a segment of the resource indicator's path begins with `:` or `*`, because axum does not
+    /// accept such a route.
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
         use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE};
 
         let document = self.to_json();
-        let answer = move || {
+        let respond = move || {
             let headers = [(CONTENT_TYPE, "application/json"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
             std::future::ready((headers, document.clone()))
         };
-        axum::Router::new().route(&self.path(), axum::routing::get(answer))
+        axum::Router::new().route(&self.path(), axum::routing::get(respond))
     }
 }
 
