@@ -13,7 +13,7 @@ use http::{
 };
 
 use crate::{
-    AuthError, AuthLayer, RequireScopes, Validator,
+    AuthError, AuthLayer, Require, Validator,
     error::AuthErrorKind,
     testing::{
         issuer::State,
@@ -27,7 +27,7 @@ use crate::{
 pub(in crate::testing) fn router(state: &Arc<State>, validator: Validator) -> Router {
     Router::new()
         .route("/api/applications", get(applications))
-        .route_layer(RequireScopes::all(["all"]))
+        .route_layer(Require::global().scopes(["all"]))
         .route_layer(AuthLayer::new(validator))
         .layer(axum::middleware::map_response(in_logtos_words))
         .with_state(Arc::clone(state))
