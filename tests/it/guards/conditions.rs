@@ -98,10 +98,10 @@ async fn a_guard_accepts_exactly_the_tokens_of_its_row() {
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
         // An alternative passes, or the first that accepts the kind gives the refusal.
-        (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OOO"),
-        (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OOO"),
+        (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
+        (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),
-        (global().or(by_header()).or(by_header().organization_permissions()), "......O.O"),
+        (global().or(by_header()).or(by_header().organization_permissions()), ".....O.O"),
         (global().scopes(["b"]).or(any().scopes(["c"])), ".SSS.SSS"),
         // Conditions after `or` apply to every alternative.
         (global().or(by_header()).scopes(["c"]), "SSSS.OKK"),
