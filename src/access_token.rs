@@ -1,4 +1,4 @@
-//! What a handler holds: the validated access token.
+//! The validated access token that a handler gets.
 
 use std::{
     fmt,
@@ -15,13 +15,13 @@ use crate::{
     error::{AuthError, AuthErrorKind, InvalidToken},
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
-    scope::{RequiredScopes, ScopeSet, TokenKind},
+    scope::{Scope, ScopePolicy, ScopeSet, TokenKind},
 };
 
-/// A validated access token (RFC 9068): signature, issuer, audience and lifetime hold.
+/// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
 ///
-/// [`AuthLayer`](crate::AuthLayer) puts it into the request's extensions; with axum it is an
-/// extractor. A clone is one reference count. `Debug` shows whose it is, never the token.
+/// [`AuthLayer`](crate::AuthLayer) inserts it into the request's extensions; with axum it is an
+/// extractor. A clone increments one reference count. `Debug` shows claims, never the token.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError};
@@ -34,7 +34,7 @@ use crate::{
 #[derive(Clone)]
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
-    tied: bool,
+    organization_checked: bool,
 }
 
 /// What validation found, and what is checked again on every cache hit.
@@ -123,40 +123,38 @@ impl TokenClaims {
 
 impl AccessToken {
     pub(crate) fn new(verified: VerifiedToken) -> Self {
-        Self { verified: Arc::new(verified), tied: false }
+        Self { verified: Arc::new(verified), organization_checked: false }
     }
 
-    /// `iss`: who signed it (RFC 7519 §4.1.1).
-    #[must_use]
+    /// Returns `iss`, the issuer (RFC 7519 §4.1.1).
     pub fn issuer(&self) -> &str {
         self.verified.claims.get(self.verified.claims.issuer)
     }
 
-    /// `sub`: the user's id, or the application's for a machine-to-machine token (RFC 7519 §4.1.2).
-    #[must_use]
+    /// Returns `sub`: the id of the user, or of the application for a machine-to-machine token
+    /// (RFC 7519 §4.1.2).
     pub fn subject(&self) -> &str {
         self.verified.claims.get(self.verified.claims.subject)
     }
 
-    /// `client_id`: the application that asked for the token (RFC 9068 §2.2); Logto always sets it.
-    #[must_use]
+    /// Returns `client_id`, the application that asked for the token (RFC 9068 §2.2). Logto always
+    /// sets it.
     pub fn client_id(&self) -> Option<&str> {
         self.verified.claims.client_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// The organization it was given for: the claim, or the one that `aud` names.
-    #[must_use]
+    /// Returns the organization of the token: the claim `organization_id`, or the one that `aud`
+    /// names.
     pub fn organization_id(&self) -> Option<&str> {
         self.verified.claims.organization_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Which of Logto's permission models it belongs to.
-    #[must_use]
+    /// Returns the permission model that the token belongs to.
     pub fn kind(&self) -> TokenKind {
         self.verified.claims.kind
     }
 
-    /// `aud`: whom it is for, at least one (RFC 7519 §4.1.3).
+    /// Returns `aud`: the audiences, at least one (RFC 7519 §4.1.3).
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
         let spans = match &self.verified.claims.audiences {
             Audiences::One(span) => std::slice::from_ref(span),
@@ -165,8 +163,7 @@ impl AccessToken {
         spans.iter().map(|span| self.verified.claims.get(*span))
     }
 
-    /// `scope`: what was granted; empty when the claim is absent.
-    #[must_use]
+    /// Returns `scope`, the granted scopes; empty if the claim is absent.
     pub fn scopes(&self) -> ScopeSet<'_> {
         self.verified
             .claims
@@ -175,32 +172,30 @@ impl AccessToken {
             .unwrap_or_default()
     }
 
-    /// `iat` (RFC 7519 §4.1.6), in whole seconds.
-    #[must_use]
+    /// Returns `iat`, in whole seconds (RFC 7519 §4.1.6).
     pub fn issued_at(&self) -> Option<SystemTime> {
         self.verified.claims.issued_at.map(system_time)
     }
 
-    /// `exp` (RFC 7519 §4.1.4), in whole seconds, without the clock tolerance.
-    #[must_use]
+    /// Returns `exp`, in whole seconds, without the clock tolerance (RFC 7519 §4.1.4).
     pub fn expires_at(&self) -> SystemTime {
         system_time(self.verified.claims.lifetime.expires_at)
     }
 
-    /// `jti`: the token's own id (RFC 7519 §4.1.7).
-    #[must_use]
+    /// Returns `jti`, the id of the token (RFC 7519 §4.1.7).
     pub fn jwt_id(&self) -> Option<&str> {
         self.verified.claims.jwt_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Whether an application speaks for itself: `sub` equals `client_id`.
-    #[must_use]
+    /// Whether the token belongs to a machine-to-machine application: `sub` equals `client_id`.
     pub fn is_machine(&self) -> bool {
         self.client_id() == Some(self.subject())
     }
 
-    /// `act.sub`: who acts for the subject, after a token exchange (RFC 8693 §4.1).
-    #[must_use]
+    /// Returns `act.sub`: who acts for the subject, after a token exchange (RFC 8693 §4.1).
+    ///
+    /// Parses the whole payload in every call. `None` if the claim is absent, or if `act.sub` is
+    /// not a string.
     pub fn actor(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Delegation {
@@ -213,13 +208,13 @@ impl AccessToken {
         self.claims::<Delegation>().ok().map(|delegation| delegation.act.sub)
     }
 
-    /// All claims, custom ones included, as a type of yours.
+    /// Deserializes all claims, custom ones included, into a type of yours.
     ///
-    /// A claim that not every token has is an `Option` in that type: callers answer a 401 by
-    /// fetching a new token, which will not have it either.
+    /// Parses the whole payload in every call. Make a claim that some tokens lack an `Option`: a
+    /// caller answers a 401 with a new token, which lacks the claim too.
     ///
     /// # Errors
-    /// [`InvalidToken::CustomClaims`], 401, when the payload does not have that shape.
+    /// [`InvalidToken::CustomClaims`], 401, if the payload does not have that shape.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         serde_json::from_str(self.verified.claims.get(self.verified.claims.payload)).map_err(
             |error| {
@@ -229,19 +224,25 @@ impl AccessToken {
         )
     }
 
-    /// Demands every one of these scopes, from a kind of token that [`RequiredScopes`] accepts by
-    /// default.
+    /// Requires all of these scopes.
+    ///
+    /// The token must be for a global API resource, or for an organization-level one after
+    /// [`require_organization`](Self::require_organization) or a
+    /// [`Require::organization_…`](crate::Require) guard. For other kinds, see
+    /// [`require_scope`](Self::require_scope).
     ///
     /// # Errors
-    /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403.
+    /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty list
+    /// is refused as well.
     pub fn require_scopes<'a>(
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), AuthError> {
-        self.require(&RequiredScopes::all(scopes.into_iter().map(str::to_owned)))
+        self.require_policy(&ScopePolicy::all(scopes.into_iter().map(str::to_owned)))
     }
 
-    /// Demands at least one of these scopes.
+    /// Requires one of these scopes, from the same kinds of token as
+    /// [`require_scopes`](Self::require_scopes).
     ///
     /// # Errors
     /// As [`require_scopes`](Self::require_scopes).
@@ -249,52 +250,60 @@ impl AccessToken {
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), AuthError> {
-        self.require(&RequiredScopes::any(scopes.into_iter().map(str::to_owned)))
+        self.require_policy(&ScopePolicy::any(scopes.into_iter().map(str::to_owned)))
     }
 
-    /// Demands scopes and a kind of token.
+    /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares, from the kinds of
+    /// token that it names.
     ///
     /// # Errors
     /// As [`require_scopes`](Self::require_scopes).
-    pub fn require(&self, required: &RequiredScopes) -> Result<(), AuthError> {
-        if !required.accepts(self.kind(), self.tied) {
+    pub fn require_scope<S: Scope>(&self) -> Result<(), AuthError> {
+        self.require_policy(&S::POLICY)
+    }
+
+    fn require_policy(&self, policy: &ScopePolicy) -> Result<(), AuthError> {
+        if !policy.accepts(self.kind(), self.organization_checked) {
             return Err(self.refuse(AuthErrorKind::WrongKind(self.kind())));
         }
-        if !required.met_by(self.scopes()) {
-            return Err(self.refuse(AuthErrorKind::InsufficientScope(required.clone())));
+        if !policy.is_satisfied_by(self.scopes()) {
+            return Err(self.refuse(AuthErrorKind::InsufficientScope(policy.clone())));
         }
         Ok(())
     }
 
-    /// Demands that it was given for this organization, and returns it tied to it: its scopes then
-    /// count in [`require_scopes`](Self::require_scopes).
+    /// Requires a token for this organization, and returns it with the organization checked.
+    ///
+    /// [`require_scopes`](Self::require_scopes) accepts the organization's scopes from the returned
+    /// token only.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
     ///
     /// fn invite(token: &AccessToken, organization: &str) -> Result<(), AuthError> {
-    ///     token.in_organization(organization)?.require_scopes(["invite:member"])
+    ///     token.require_organization(organization)?.require_scopes(["invite:member"])
     /// }
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::WrongOrganization`], 403, for another organization's or a global token.
-    pub fn in_organization(&self, id: &str) -> Result<Self, AuthError> {
+    /// [`AuthErrorKind::WrongOrganization`], 403, for the token of another organization, and for a
+    /// global token.
+    pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         if id.is_empty() || self.organization_id() != Some(id) {
             return Err(self.refuse(AuthErrorKind::WrongOrganization));
         }
-        Ok(Self { verified: Arc::clone(&self.verified), tied: true })
+        Ok(Self { verified: Arc::clone(&self.verified), organization_checked: true })
     }
 
-    /// The token that an [`AuthLayer`](crate::AuthLayer) left in a request's extensions: how
-    /// guards and extractors of your own get at it.
+    /// Returns the token that an [`AuthLayer`](crate::AuthLayer) inserted into the extensions of a
+    /// request, for guards and extractors of your own.
     ///
     /// # Errors
-    /// [`AuthErrorKind::MissingToken`] where no credentials came, [`AuthErrorKind::MissingLayer`]
-    /// where there is no layer.
+    /// [`AuthErrorKind::MissingToken`] if the request has no credentials, and
+    /// [`AuthErrorKind::MissingLayer`] if there is no layer.
     pub fn from_extensions(extensions: &Extensions) -> Result<&Self, AuthError> {
         extensions.get::<Self>().ok_or_else(|| match extensions.get::<Anonymous>() {
-            Some(anonymous) => anonymous.refuse(),
+            Some(anonymous) => AuthError::missing_token().or_challenge(&anonymous.challenge),
             None => AuthError::new(AuthErrorKind::MissingLayer, None),
         })
     }
@@ -312,6 +321,11 @@ impl AccessToken {
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
         AuthError::new(kind, Some(Arc::clone(&self.verified.challenge)))
     }
+
+    /// Gives a refusal of the user's the challenge settings of the validator.
+    pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
+        refusal.or_challenge(&self.verified.challenge)
+    }
 }
 
 impl fmt::Debug for AccessToken {
@@ -327,17 +341,11 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// What [`AuthLayer::optional`](crate::AuthLayer::optional) leaves in the extensions when no
-/// credentials came, or for a CORS preflight.
+/// Marks a request without credentials that [`AuthLayer::optional`](crate::AuthLayer::optional)
+/// let pass; in the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Anonymous {
     pub(crate) challenge: Arc<ChallengeSettings>,
-}
-
-impl Anonymous {
-    fn refuse(&self) -> AuthError {
-        AuthError::new(AuthErrorKind::MissingToken, Some(Arc::clone(&self.challenge)))
-    }
 }
 
 fn system_time(seconds: u64) -> SystemTime {

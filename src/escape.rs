@@ -1,42 +1,29 @@
-//! Untrusted text, made safe for logs and errors.
+//! Untrusted text, escaped for logs and errors.
 
-use std::{error::Error, fmt, ops::BitAnd};
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+    ops::BitAnd,
+};
 
-/// A stranger's text, safe to print: escaped, and cut after 80 characters (a cause after 200).
+/// Untrusted text, escaped and cut; printed in quotes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Escaped(pub(crate) Box<str>);
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]
+pub struct Escaped(Box<str>);
 
 impl Escaped {
     pub(crate) fn new(text: &str) -> Self {
-        Self::cut(text, 80)
+        Self(escaped(text))
     }
 
-    /// What is at the bottom of an error: the refused connection, the certificate that is wrong.
+    /// The innermost source of an error, cut after 200 characters: the refused connection, the
+    /// certificate that is wrong.
     pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> Self {
-        let mut bottom = error;
-        while let Some(source) = bottom.source() {
-            bottom = source;
+        let mut innermost = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
         }
-        Self::cut(&bottom.to_string(), 200)
-    }
-
-    fn cut(text: &str, length: usize) -> Self {
-        if text.len() <= length && all_quotable(text) {
-            return Self(text.into());
-        }
-        let mut escaped = String::with_capacity(text.len().min(length));
-        let mut characters = text.chars();
-        characters.by_ref().take(length).for_each(|c| {
-            if is_quotable(c) {
-                escaped.push(c);
-            } else {
-                escaped.extend(c.escape_default());
-            }
-        });
-        if characters.next().is_some() {
-            escaped.push('…');
-        }
-        Self(escaped.into())
+        Self(escape(&innermost.to_string(), 200))
     }
 }
 
@@ -52,14 +39,76 @@ impl fmt::Debug for Escaped {
     }
 }
 
-/// Whether a character may stand between the quotes of any parameter of a challenge
+/// The text, escaped, and cut after 80 characters.
+pub(crate) fn escaped(text: &str) -> Box<str> {
+    escape(text, 80)
+}
+
+/// Writes a text of the user's code. It is not cut, but cannot forge a line of a log.
+pub(crate) fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|c| match c {
+        '"' | '\'' | '\\' => f.write_char(c),
+        _ => write!(f, "{}", c.escape_debug()),
+    })
+}
+
+fn escape(text: &str, length: usize) -> Box<str> {
+    if text.len() <= length && all_quotable(text) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len().min(length));
+    let mut characters = text.chars();
+    characters.by_ref().take(length).for_each(|c| {
+        if is_quotable(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_default());
+        }
+    });
+    if characters.next().is_some() {
+        escaped.push('…');
+    }
+    escaped.into()
+}
+
+/// Whether every parameter of a challenge allows the character between its quotes
 /// (RFC 6750 §3: printable ASCII, neither `"` nor `\`).
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
 
-/// Without an early end, so that it compiles to a few vector instructions.
+/// Without an early exit, so that it compiles to a few vector instructions.
 pub(crate) fn all_quotable(text: &str) -> bool {
     let quotable = |byte| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
     text.bytes().map(quotable).fold(true, BitAnd::bitand)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn untrusted_text_is_escaped_and_cut() {
+        let text = format!("a\"b\r\n\u{1b}[31m\u{202e}é{}", "x".repeat(1000));
+        let escaped = Escaped::new(&text).to_string();
+        assert!(escaped.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '…'), "{escaped}");
+        assert!(escaped.starts_with("\"a\\\"b\\r\\n\\u{1b}[31m\\u{202e}\\u{e9}xxx"), "{escaped}");
+        assert!(escaped.len() < 200);
+    }
+
+    #[test]
+    fn printable_text_is_kept_and_control_characters_are_escaped() {
+        struct Printable(&'static str);
+        impl fmt::Display for Printable {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_printable(f, self.0)
+            }
+        }
+        for (text, written) in [
+            (r#"the plan "é" doesn't allow \exports"#, r#"the plan "é" doesn't allow \exports"#),
+            ("a\r\nb\u{1b}[31m\u{202e}", r"a\r\nb\u{1b}[31m\u{202e}"),
+        ] {
+            assert_eq!(Printable(text).to_string(), written);
+        }
+    }
 }

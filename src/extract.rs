@@ -1,4 +1,4 @@
-//! axum's extractors: the guard in the handler's signature.
+//! axum extractors: the guard in the signature of a handler.
 
 use std::{marker::PhantomData, ops::Deref};
 
@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     access_token::AccessToken,
     error::{AuthError, AuthErrorKind},
-    scope::Requirement,
+    scope::Scope,
 };
 
-/// The token of the request; 401 without one. `Option<AccessToken>` is `None` where
+/// Extracts the token of the request; 401 without one. `Option<AccessToken>` is `None` if
 /// [`AuthLayer::optional`](crate::AuthLayer::optional) let an anonymous request pass.
 impl<S: Sync> FromRequestParts<S> for AccessToken {
     type Rejection = AuthError;
@@ -33,8 +33,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for AccessToken {
     }
 }
 
-/// The token's claims as a type of yours, custom claims included; 401 when they do not have its
-/// shape.
+/// Extracts the claims of the token, custom ones included, as a type of yours; 401 if they do not
+/// have its shape.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -71,9 +71,10 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
     }
 }
 
-/// A token that has what `R` demands; 403 without. `R` is declared by [`scopes!`](crate::scopes).
+/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares; 403 if
+/// it does not.
 ///
-/// The guard is in the handler's signature, so no route can be added without it:
+/// The guard is in the signature of the handler, so no route can be added without it:
 ///
 /// ```
 /// use tower_logto::{scopes, Scoped};
@@ -89,20 +90,19 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(list));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Scoped<R> {
+pub struct Scoped<S: Scope> {
     token: AccessToken,
-    requirement: PhantomData<fn() -> R>,
+    scope: PhantomData<fn() -> S>,
 }
 
-impl<R> Scoped<R> {
-    /// The token alone.
-    #[must_use]
+impl<S: Scope> Scoped<S> {
+    /// Returns the token alone.
     pub fn into_token(self) -> AccessToken {
         self.token
     }
 }
 
-impl<R> Deref for Scoped<R> {
+impl<S: Scope> Deref for Scoped<S> {
     type Target = AccessToken;
 
     fn deref(&self) -> &AccessToken {
@@ -110,25 +110,28 @@ impl<R> Deref for Scoped<R> {
     }
 }
 
-impl<S: Sync, R: Requirement> FromRequestParts<S> for Scoped<R> {
+impl<State: Sync, S: Scope> FromRequestParts<State> for Scoped<S> {
     type Rejection = AuthError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AuthError> {
+    async fn from_request_parts(parts: &mut Parts, _: &State) -> Result<Self, AuthError> {
         let token = AccessToken::from_extensions(&parts.extensions)?;
-        token.require(&R::REQUIRED)?;
-        Ok(Self { token: token.clone(), requirement: PhantomData })
+        token.require_scope::<S>()?;
+        Ok(Self { token: token.clone(), scope: PhantomData })
     }
 }
 
-impl<S: Sync, R: Requirement> OptionalFromRequestParts<S> for Scoped<R> {
+impl<State: Sync, S: Scope> OptionalFromRequestParts<State> for Scoped<S> {
     type Rejection = AuthError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, AuthError> {
-        absent_is_none(<Self as FromRequestParts<S>>::from_request_parts(parts, state).await)
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &State,
+    ) -> Result<Option<Self>, AuthError> {
+        absent_is_none(<Self as FromRequestParts<State>>::from_request_parts(parts, state).await)
     }
 }
 
-/// Absent is `None`; present but bad, or no layer at all, is a refusal.
+/// An absent token is `None`. A bad token or a missing layer stays a refusal.
 fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthError> {
     match extracted {
         Err(error) if matches!(error.kind(), AuthErrorKind::MissingToken) => Ok(None),
@@ -136,9 +139,10 @@ fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthE
     }
 }
 
-/// Status, challenge and an empty body: [`AuthError::response`].
+/// Logs the refusal and writes [`AuthError::into_http_response`], for the body of a handler.
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
-        self.response()
+        self.log();
+        self.into_http_response()
     }
 }

@@ -126,8 +126,10 @@ pub use error::AuthError;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use extract::{Claims, Scoped};
 pub use issuer::{Issuer, TrustedIssuer};
-pub use layer::AuthLayer;
-pub use layer::{RequireOrganization, RequireScopes};
+pub use layer::{AuthLayer, Require};
 pub use resource_metadata::ProtectedResourceMetadata;
-pub use scope::{RequiredScopes, Requirement, ScopeSet, TokenKind, is_scope_token};
+pub use scope::{Scope, ScopeSet, TokenKind};
 pub use validator::{Validator, ValidatorBuilder};
+
+#[doc(hidden)]
+pub use scope::macro_support as __private;

@@ -1,18 +1,18 @@
-//! Permissions: the scope-token grammar, the scopes a token has, and what a guard demands.
+//! Scopes: the grammar, the scopes of a token, and the scopes that a guard asks for.
 
 use std::{borrow::Cow, fmt};
 
-/// Which of Logto's three permission models an access token belongs to.
+/// Logto's permission model that an access token belongs to.
 ///
-/// The same scope name means something else in each of them, so guards ask for a kind as well as
-/// for scopes: see [`RequiredScopes`].
+/// The same scope name has another meaning in each model. So every guard names the model first:
+/// see the constructors of [`Require`](crate::Require).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenKind {
     /// A global API resource: `aud` is the resource indicator, no `organization_id`.
     Global,
     /// An organization-level API resource: `aud` is the resource indicator, and the claim
-    /// `organization_id` names the organization whose roles gave the scopes.
+    /// `organization_id` names the organization whose roles granted the scopes.
     OrganizationResource,
     /// Organization (non-API) permissions: `aud` is `urn:logto:organization:<id>`.
     OrganizationPermissions,
@@ -28,7 +28,7 @@ impl fmt::Display for TokenKind {
     }
 }
 
-/// The scopes an access token has: its `scope` claim, split at single spaces (RFC 6749 §3.3).
+/// The scopes of an access token: its `scope` claim, split at single spaces (RFC 6749 §3.3).
 ///
 /// ```
 /// use tower_logto::ScopeSet;
@@ -42,14 +42,13 @@ impl fmt::Display for TokenKind {
 pub struct ScopeSet<'a>(&'a str);
 
 impl<'a> ScopeSet<'a> {
-    /// Reads a `scope` value. Nothing but a single space separates, and order has no meaning.
-    #[must_use]
+    /// Splits a `scope` value. A single space is the only separator, and the order has no meaning.
     pub const fn new(scope: &'a str) -> Self {
         Self(scope)
     }
 
-    /// Whether this exact scope is there; no prefixes, no wildcards, case matters.
-    #[must_use]
+    /// Whether the set has exactly this scope. There are no prefixes and no wildcards, and the case
+    /// matters.
     pub fn contains(self, scope: &str) -> bool {
         self.iter().any(|have| have == scope)
     }
@@ -59,20 +58,18 @@ impl<'a> ScopeSet<'a> {
         self.0.split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Whether there is no scope at all.
-    #[must_use]
+    /// Whether the set has no scope.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
     }
 
     /// The claim as it was received.
-    #[must_use]
     pub const fn as_str(self) -> &'a str {
         self.0
     }
 }
 
-/// Whatever their order.
+/// The order of the scopes does not matter.
 impl PartialEq for ScopeSet<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().all(|scope| other.contains(scope))
@@ -88,30 +85,13 @@ impl fmt::Debug for ScopeSet<'_> {
     }
 }
 
-/// What a guard demands of a token: scopes, and the kinds of token that may bring them.
+/// The scopes that a guard asks for, and the kinds of token that it accepts them from.
 ///
-/// By default only a [`TokenKind::Global`] token satisfies it, or an
-/// [`TokenKind::OrganizationResource`] token that
-/// [`RequireOrganization`](crate::RequireOrganization) (or
-/// [`AccessToken::in_organization`](crate::AccessToken::in_organization)) has tied to the
-/// request's organization: a scope that an organization's role gave must not open a route for
-/// everybody. An organization permission token is let in only where [`kind`](Self::kind) or
-/// [`any_kind`](Self::any_kind) names it.
-///
-/// ```
-/// use tower_logto::{RequiredScopes, ScopeSet, TokenKind};
-///
-/// let either = RequiredScopes::any(["read:products", "write:products"]);
-/// assert!(either.met_by(ScopeSet::new("read:products")));
-///
-/// let both = RequiredScopes::all(["read:products", "write:products"]);
-/// assert!(!both.met_by(ScopeSet::new("read:products")));
-///
-/// let invite = RequiredScopes::all(["invite:member"]).kind(TokenKind::OrganizationPermissions);
-/// assert_eq!(invite.to_string(), "invite:member");
-/// ```
+/// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) holds it,
+/// so that a body of yours can name the missing scopes. [`Display`](fmt::Display) writes them
+/// separated by single spaces, as the `scope` parameter of a challenge does (RFC 6750 §3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequiredScopes {
+pub struct ScopePolicy {
     scopes: Cow<'static, [Cow<'static, str>]>,
     rule: Rule,
     kinds: Kinds,
@@ -125,67 +105,48 @@ enum Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kinds {
-    /// Global, or organization-level API once tied to the request's organization.
+    /// Global, or organization-level API once the organization was checked.
     Default,
     Only(TokenKind),
     Any,
 }
 
-impl RequiredScopes {
-    /// Every one of these scopes.
-    pub fn all<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+impl ScopePolicy {
+    pub(crate) fn all<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(scopes, Rule::All)
     }
 
-    /// At least one of these scopes.
-    pub fn any<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn any<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>) -> Self {
         Self::new(scopes, Rule::Any)
     }
 
-    /// The same as [`all`](Self::all), for constants: what [`scopes!`](crate::scopes) writes.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn constant_all(scopes: &'static [Cow<'static, str>]) -> Self {
-        Self { scopes: Cow::Borrowed(scopes), rule: Rule::All, kinds: Kinds::Default }
+    fn new<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>, rule: Rule) -> Self {
+        let scopes = scopes.into_iter().map(Into::into).collect();
+        Self { scopes: Cow::Owned(scopes), rule, kinds: Kinds::Default }
     }
 
-    /// The same as [`any`](Self::any), for constants: what [`scopes!`](crate::scopes) writes.
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn constant_any(scopes: &'static [Cow<'static, str>]) -> Self {
-        Self { scopes: Cow::Borrowed(scopes), rule: Rule::Any, kinds: Kinds::Default }
+    /// The scopes: all of them are required, or one of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.scopes.iter().map(AsRef::as_ref)
     }
 
-    /// Only from tokens of this kind. Organizations' tokens still have to be tied to the
-    /// request's organization.
-    #[must_use]
-    pub const fn kind(mut self, kind: TokenKind) -> Self {
-        self.kinds = Kinds::Only(kind);
-        self
+    /// Whether one of the scopes is enough.
+    pub fn is_any(&self) -> bool {
+        self.rule == Rule::Any
     }
 
-    /// From a token of any kind, whether it was tied to the request's organization or not.
-    ///
-    /// Whoever has the scope in any one organization passes: only for routes where that is meant.
-    #[must_use]
-    pub const fn any_kind(mut self) -> Self {
-        self.kinds = Kinds::Any;
-        self
-    }
-
-    /// Whether these scopes are enough, whatever kind of token they came with.
-    #[must_use]
-    pub fn met_by(&self, granted: ScopeSet<'_>) -> bool {
+    /// Whether these scopes are enough. The kind of token is not considered.
+    pub(crate) fn is_satisfied_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
-            // No scope at all is a mistake, not a permission.
+            // An empty list is a mistake, so it fails closed.
             Rule::All => !self.scopes.is_empty() && self.iter().all(|one| granted.contains(one)),
             Rule::Any => self.iter().any(|scope| granted.contains(scope)),
         }
     }
 
-    /// Whether a token of this kind may satisfy it; `tied`: to the request's organization.
-    pub(crate) fn accepts(&self, kind: TokenKind, tied: bool) -> bool {
-        let belongs = tied || kind == TokenKind::Global;
+    /// Whether a token of this kind may bring the scopes.
+    pub(crate) fn accepts(&self, kind: TokenKind, organization_checked: bool) -> bool {
+        let belongs = organization_checked || kind == TokenKind::Global;
         match self.kinds {
             Kinds::Any => true,
             Kinds::Only(only) => kind == only && belongs,
@@ -193,35 +154,24 @@ impl RequiredScopes {
         }
     }
 
-    /// The scopes that are demanded, all of them or the alternatives.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.scopes.iter().map(AsRef::as_ref)
+    /// The kind that [`scopes!`](crate::scopes) declared with `for KIND`.
+    pub(crate) const fn declared_kind(&self) -> Option<TokenKind> {
+        match self.kinds {
+            Kinds::Only(kind) => Some(kind),
+            Kinds::Default | Kinds::Any => None,
+        }
     }
 
-    /// The first scope no token can have, for a guard to name at start; `Some("")` for none at all.
+    /// The first scope that no token can have; `Some("")` if there is no scope.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         if self.scopes.is_empty() {
             return Some("");
         }
         self.iter().find(|scope| !is_scope_token(scope))
     }
-
-    /// For the operator, in front of the scopes.
-    pub(crate) const fn demand(&self) -> &'static str {
-        match self.rule {
-            Rule::All => "all of",
-            Rule::Any => "one of",
-        }
-    }
-
-    fn new<S: Into<Cow<'static, str>>>(scopes: impl IntoIterator<Item = S>, rule: Rule) -> Self {
-        let scopes = scopes.into_iter().map(Into::into).collect();
-        Self { scopes: Cow::Owned(scopes), rule, kinds: Kinds::Default }
-    }
 }
 
-/// The scopes, separated by single spaces, as the `scope` of a challenge lists them.
-impl fmt::Display for RequiredScopes {
+impl fmt::Display for ScopePolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, scope) in self.iter().enumerate() {
             let separator = if position == 0 { "" } else { " " };
@@ -231,33 +181,54 @@ impl fmt::Display for RequiredScopes {
     }
 }
 
-/// Scopes with a type, to stand in a handler's signature as [`Scoped<Self>`](crate::Scoped).
+/// A type that stands for scopes; declared with [`scopes!`](crate::scopes).
 ///
-/// [`scopes!`](crate::scopes) implements it.
-pub trait Requirement {
-    /// What the token has to have.
-    const REQUIRED: RequiredScopes;
+/// A handler names it in its signature as [`Scoped<S>`](crate::Scoped), a route in
+/// [`Require::scope`](crate::Require::scope), and a handler's body in
+/// [`AccessToken::require_scope`](crate::AccessToken::require_scope).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a scope",
+    label = "not declared with `tower_logto::scopes!`",
+    note = "declare it: `tower_logto::scopes! {{ pub {Self} = \"read:products\"; }}`"
+)]
+pub trait Scope {
+    /// The scopes, and the kinds of token that may bring them.
+    #[doc(hidden)]
+    const POLICY: ScopePolicy;
 }
 
-/// Declares types for scopes, so that a handler's signature can demand them.
+/// Declares types for scopes, so that the signature of a handler can require them.
 ///
-/// A name stands for one scope, for `all[…]` of several, or for `any[…]` of them; `for any_kind`
-/// or `for` a [`TokenKind`] says which tokens may bring them (see [`RequiredScopes`]).
+/// A type names one scope, `all[…]` of several, or `any[…]` of several. By default, these tokens
+/// are accepted:
+/// - tokens for a global API resource;
+/// - tokens for an organization-level API resource, after a
+///   [`Require::organization_…`](crate::Require) guard or
+///   [`AccessToken::require_organization`](crate::AccessToken::require_organization) has checked
+///   the organization.
+///
+/// So a scope that the role of one organization grants does not open a route for everyone.
+/// `for` and a variant of [`TokenKind`] accepts that kind only. An organization's token must still
+/// be checked. `for any_kind` accepts every token, without a check of the organization: a user who
+/// has the scope in any organization passes.
 ///
 /// ```
-/// use tower_logto::{scopes, Requirement};
+/// use tower_logto::{AccessToken, AuthError, scopes};
 ///
 /// scopes! {
 ///     /// Read the catalogue.
 ///     pub ReadProducts = "read:products";
-///     /// Keep the catalogue.
+///     /// Maintain the catalogue.
 ///     pub ManageProducts = all["read:products", "write:products"];
 ///     /// See orders, as support or as billing.
 ///     SeeOrders = any["read:orders", "read:invoices"] for any_kind;
 ///     /// Invite a member into the organization of the path.
 ///     InviteMember = "invite:member" for OrganizationPermissions;
 /// }
-/// assert_eq!(ManageProducts::REQUIRED.to_string(), "read:products write:products");
+///
+/// fn manage(token: &AccessToken) -> Result<(), AuthError> {
+///     token.require_scope::<ManageProducts>()
+/// }
 /// ```
 ///
 /// A scope that RFC 6749 §3.3 does not allow does not compile:
@@ -275,11 +246,11 @@ macro_rules! scopes {
         $crate::scopes! { $(#[$meta])* $vis $name = all[$scope] $(for $kind)?; $($rest)* }
     };
     ($(#[$meta:meta])* $vis:vis $name:ident = all[$($scope:literal),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
-        $crate::scopes! { @define [$(#[$meta])* $vis $name] constant_all [$($scope),+] [$($kind)?] }
+        $crate::scopes! { @define [$(#[$meta])* $vis $name] all_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
     ($(#[$meta:meta])* $vis:vis $name:ident = any[$($scope:literal),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
-        $crate::scopes! { @define [$(#[$meta])* $vis $name] constant_any [$($scope),+] [$($kind)?] }
+        $crate::scopes! { @define [$(#[$meta])* $vis $name] any_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
     (@define [$(#[$meta:meta])* $vis:vis $name:ident] $rule:ident [$($scope:literal),+] [$($kind:ident)?]) => {
@@ -287,28 +258,53 @@ macro_rules! scopes {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis struct $name;
 
-        impl $crate::Requirement for $name {
-            const REQUIRED: $crate::RequiredScopes = $crate::scopes!(
-                @kind ($crate::RequiredScopes::$rule(&[$(::std::borrow::Cow::Borrowed($scope)),+])) $($kind)?
+        impl $crate::Scope for $name {
+            const POLICY: $crate::error::ScopePolicy = $crate::scopes!(
+                @kind ($crate::__private::$rule(&[$(::std::borrow::Cow::Borrowed($scope)),+])) $($kind)?
             );
         }
 
-        const _: () = { $(assert!($crate::is_scope_token($scope), "not a scope-token of RFC 6749 §3.3");)+ };
+        const _: () = {
+            $(assert!($crate::__private::is_scope_token($scope), "not a scope-token of RFC 6749 §3.3");)+
+        };
     };
-    (@kind ($required:expr)) => { $required };
-    (@kind ($required:expr) any_kind) => { $required.any_kind() };
-    (@kind ($required:expr) $kind:ident) => { $required.kind($crate::TokenKind::$kind) };
+    (@kind ($policy:expr)) => { $policy };
+    (@kind ($policy:expr) any_kind) => { $crate::__private::for_any_kind($policy) };
+    (@kind ($policy:expr) $kind:ident) => { $crate::__private::for_kind($policy, $crate::TokenKind::$kind) };
+}
+
+/// The functions that [`scopes!`](crate::scopes) expands to; exported as `__private`.
+pub mod macro_support {
+    use std::borrow::Cow;
+
+    use super::{Kinds, Rule, ScopePolicy, TokenKind};
+
+    pub use super::is_scope_token;
+
+    /// All of these scopes.
+    pub const fn all_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
+        ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::All, kinds: Kinds::Default }
+    }
+
+    /// One of these scopes.
+    pub const fn any_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
+        ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::Any, kinds: Kinds::Default }
+    }
+
+    /// Accepts tokens of this kind only.
+    pub const fn for_kind(mut policy: ScopePolicy, kind: TokenKind) -> ScopePolicy {
+        policy.kinds = Kinds::Only(kind);
+        policy
+    }
+
+    /// Accepts every kind of token, without a check of the organization.
+    pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
+        policy.kinds = Kinds::Any;
+        policy
+    }
 }
 
 /// Whether this is one scope-token: printable ASCII without space, `"` and `\` (RFC 6749 §3.3).
-///
-/// ```
-/// use tower_logto::testing::is_scope_token;
-///
-/// assert!(is_scope_token("read:products"));
-/// assert!(!is_scope_token("read products"));
-/// ```
-#[must_use]
 pub const fn is_scope_token(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut rest = bytes;
@@ -326,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_single_space_separates() {
+    fn scopes_are_split_at_single_spaces_only() {
         for (claim, scopes) in [
             ("", &[][..]),
             ("a", &["a"]),
@@ -342,16 +338,16 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_scopes_has_no_meaning() {
+    fn scope_sets_are_equal_in_any_order() {
         assert_eq!(ScopeSet::new("a b"), ScopeSet::new("b a"));
         assert_ne!(ScopeSet::new("a b"), ScopeSet::new("a"));
         assert_ne!(ScopeSet::new(""), ScopeSet::new("a"));
     }
 
     #[test]
-    fn a_scope_is_met_by_itself_only() {
+    fn a_scope_satisfies_only_itself() {
         let granted = ScopeSet::new("read:products admin");
-        for (scope, met) in [
+        for (scope, satisfied) in [
             ("read:products", true),
             ("read:product", false),
             ("read", false),
@@ -360,42 +356,45 @@ mod tests {
             ("read:products admin", false),
             ("", false),
         ] {
-            assert_eq!(RequiredScopes::all([scope]).met_by(granted), met, "{scope:?}");
-            assert_eq!(RequiredScopes::any([scope]).met_by(granted), met, "{scope:?}");
+            assert_eq!(ScopePolicy::all([scope]).is_satisfied_by(granted), satisfied, "{scope:?}");
+            assert_eq!(ScopePolicy::any([scope]).is_satisfied_by(granted), satisfied, "{scope:?}");
         }
-        assert!(!RequiredScopes::all::<&str>([]).met_by(granted));
-        assert!(!RequiredScopes::any::<&str>([]).met_by(granted));
+        assert!(!ScopePolicy::all::<&str>([]).is_satisfied_by(granted));
+        assert!(!ScopePolicy::any::<&str>([]).is_satisfied_by(granted));
     }
 
     #[test]
-    fn kinds_fail_closed() {
+    fn a_kind_that_is_not_named_is_not_accepted() {
         use TokenKind::{Global, OrganizationPermissions, OrganizationResource};
-        let default = RequiredScopes::all(["a"]);
-        let permissions = RequiredScopes::all(["a"]).kind(OrganizationPermissions);
-        let global = RequiredScopes::all(["a"]).kind(Global);
-        let any = RequiredScopes::all(["a"]).any_kind();
-        for (kind, tied, expected) in [
+        use macro_support::{for_any_kind, for_kind};
+
+        let default = ScopePolicy::all(["a"]);
+        let permissions = for_kind(default.clone(), OrganizationPermissions);
+        let global = for_kind(default.clone(), Global);
+        let any = for_any_kind(default.clone());
+        for (kind, checked, expected) in [
             (Global, false, [true, false, true, true]),
             (OrganizationResource, false, [false, false, false, true]),
             (OrganizationResource, true, [true, false, false, true]),
             (OrganizationPermissions, false, [false, false, false, true]),
             (OrganizationPermissions, true, [false, true, false, true]),
         ] {
-            let accepted = [&default, &permissions, &global, &any].map(|r| r.accepts(kind, tied));
-            assert_eq!(accepted, expected, "{kind:?}, tied: {tied}");
+            let accepted =
+                [&default, &permissions, &global, &any].map(|r| r.accepts(kind, checked));
+            assert_eq!(accepted, expected, "{kind:?}, organization checked: {checked}");
         }
     }
 
     #[test]
-    fn the_grammar_is_rfc_6749s() {
+    fn scope_tokens_follow_the_grammar_of_rfc_6749() {
         for byte in 0u8..=0x7f {
             let expected = (0x21..=0x7e).contains(&byte) && byte != b'"' && byte != b'\\';
             assert_eq!(is_scope_token(&char::from(byte).to_string()), expected, "{byte:#x}");
         }
         assert!(!is_scope_token(""));
         assert!(!is_scope_token("é"));
-        assert_eq!(RequiredScopes::all(["ok", "a\"b"]).first_invalid(), Some("a\"b"));
-        assert_eq!(RequiredScopes::all::<&str>([]).first_invalid(), Some(""));
-        assert_eq!(RequiredScopes::any(["ok"]).first_invalid(), None);
+        assert_eq!(ScopePolicy::all(["ok", "a\"b"]).first_invalid(), Some("a\"b"));
+        assert_eq!(ScopePolicy::all::<&str>([]).first_invalid(), Some(""));
+        assert_eq!(ScopePolicy::any(["ok"]).first_invalid(), None);
     }
 }

@@ -1,10 +1,10 @@
-//! The API itself: what a service of yours would look like.
+//! The API itself: the part that a service of yours has too.
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Claims, Issuer, ProtectedResourceMetadata,
-    RequireOrganization, RequireScopes, Scoped, TokenKind, Validator, scopes,
+    AccessToken, AuthError, AuthLayer, Claims, Issuer, ProtectedResourceMetadata, Require, Scoped,
+    Validator, scopes,
 };
 
 scopes! {
@@ -13,26 +13,26 @@ scopes! {
 }
 
 pub(crate) fn router(validator: Validator) -> Router {
-    // The guard can stand in the handler's signature (`list`), in its body (`create`),
-    // or on its routes, where the last layer runs first.
-    let members = Router::new()
-        .route("/orgs/{org_id}/members", get(members))
-        .route_layer(RequireScopes::all(["read:members"]))
-        .route_layer(RequireOrganization::path("org_id"));
+    // A guard is in the signature of the handler (`list`), in its body (`create`), or on the route.
+    let read_members = Require::organization_in_path("org_id").scopes(["read:members"]);
+    let invite_member = Require::organization_in_path("org_id")
+        .organization_permissions()
+        .scopes(["invite:member"]);
+    let members =
+        Router::new().route("/orgs/{org_id}/members", get(members)).route_layer(read_members);
     let permissions = Router::new()
         .route("/org-permissions/{org_id}", get(permissions))
-        .route_layer(RequireScopes::all(["invite:member"]).kind(TokenKind::OrganizationPermissions))
-        .route_layer(RequireOrganization::path("org_id"));
+        .route_layer(invite_member);
     Router::new()
         .route("/products", get(list).post(create))
         .route("/me", get(me))
         .merge(members)
         .merge(permissions)
-        .route_layer(AuthLayer::new(validator))
-        .route("/public", get(async || "Hello, whoever you are.\n"))
+        .route_layer(AuthLayer::new(validator)) // the last layer runs first
+        .route("/public", get(async || "Hello, anonymous caller.\n"))
 }
 
-/// The document that tells clients where to get tokens (RFC 9728).
+/// Describes the API and its issuer to clients (RFC 9728).
 pub(crate) fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
     ProtectedResourceMetadata::new(resource, [issuer])
         .scopes(["read:products", "write:products", "read:members"])

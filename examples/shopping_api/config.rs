@@ -1,15 +1,15 @@
-//! The environment: every setting by name, a wrong one refused with its name.
+//! The settings: environment variables. An error names the variable.
 
 use std::{env, fmt::Display, str::FromStr, time::Duration};
 
 use tower_logto::{Issuer, TrustedIssuer, Validator};
 
 pub(crate) struct Config {
-    /// The API's own port.
+    /// The port of the API.
     pub(crate) port: u16,
     /// The port of the embedded issuer.
     pub(crate) issuer_port: u16,
-    /// A Logto tenant; the embedded issuer when it is `None`.
+    /// The endpoint of a Logto tenant; `None` for the embedded issuer.
     pub(crate) endpoint: Option<String>,
     /// The API's resource indicator.
     pub(crate) resource: String,
@@ -22,7 +22,7 @@ impl Config {
     pub(crate) fn from_env() -> Result<Self, String> {
         let seconds = |name| Ok::<_, String>(parsed(name)?.map(Duration::from_secs));
         match text("LOGTO_ALLOW_HTTP")?.as_deref() {
-            // The crate itself reads it, too.
+            // The crate reads it too; here only the value is checked.
             None | Some("0" | "1") => {}
             Some(other) => return Err(format!("LOGTO_ALLOW_HTTP: {other:?} is neither 1 nor 0")),
         }
@@ -37,7 +37,7 @@ impl Config {
         })
     }
 
-    /// The issuer and the validator of an endpoint, for the API at this URL.
+    /// Builds the issuer and the validator of an endpoint, for the API at this URL.
     pub(crate) fn validator(
         &self,
         endpoint: &str,
@@ -80,13 +80,13 @@ fn named(variable: &str, error: &impl Display) -> String {
     format!("{variable}: {error}")
 }
 
-/// A variable that is set to something.
+/// Reads a variable. An empty one counts as not set.
 fn text(name: &str) -> Result<Option<String>, String> {
     match env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
-        Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: not UTF-8")),
+        Err(env::VarError::NotUnicode(_)) => Err(format!("{name}: the value is not UTF-8")),
     }
 }
 
@@ -94,7 +94,7 @@ fn parsed<T: FromStr<Err: Display>>(name: &str) -> Result<Option<T>, String> {
     let parse = |value: String| {
         value
             .parse()
-            .map_err(|error| format!("{name}: {value:?} is no whole number that fits ({error})"))
+            .map_err(|error| format!("{name}: {value:?} is not a whole number in range ({error})"))
     };
     text(name)?.map(parse).transpose()
 }

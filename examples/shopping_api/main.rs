@@ -1,7 +1,7 @@
-//! A shop behind Logto: `cargo run --example shopping_api`, and paste what it prints.
+//! A shop behind Logto: run `cargo run --example shopping_api` and paste the commands it prints.
 //!
-//! Without `LOGTO_ENDPOINT` it brings its own Logto, in-process. With it, it talks to that tenant:
-//! see `config.rs` for the other settings.
+//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process. With it, it uses that
+//! tenant. See `config.rs` for the other settings.
 
 mod api;
 mod config;
@@ -19,8 +19,8 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(complaint) => {
-            eprintln!("shopping_api: {complaint}");
+        Err(message) => {
+            eprintln!("shopping_api: {message}");
             ExitCode::from(2)
         }
     }
@@ -30,7 +30,7 @@ async fn run() -> Result<(), String> {
     let config = config::Config::from_env()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
         .await
-        .map_err(|error| format!("PORT: 127.0.0.1:{} cannot be had: {error}", config.port))?;
+        .map_err(|error| format!("PORT: 127.0.0.1:{} is unavailable: {error}", config.port))?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
     let embedded = match &config.endpoint {
         Some(_) => None,
@@ -58,13 +58,13 @@ async fn embedded_issuer(port: u16, resource: &str) -> Result<TestIssuer, String
         .app(writer)
         .start()
         .await
-        .map_err(|error| format!("ISSUER_PORT: 127.0.0.1:{port} cannot be had: {error}"))
+        .map_err(|error| format!("ISSUER_PORT: 127.0.0.1:{port} is unavailable: {error}"))
 }
 
 fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
-    println!("The shop is open at {api}, for tokens of {issuer} for {resource}.");
+    println!("The shop listens on {api} and accepts tokens of {issuer} for {resource}.");
     if !embedded {
-        println!("Fetch a token as in Logto's machine-to-machine quick start, and try:");
+        println!("Get a token as in Logto's machine-to-machine quick start, and try:");
         println!("  curl -i {api}/products -H \"Authorization: Bearer $TOKEN\"");
         return;
     }
@@ -78,7 +78,7 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     let members = format!("-d resource={resource} -d organization_id=acme -d scope=read:members");
     let permissions = "-d organization_id=acme -d scope=invite:member";
     println!(
-        "No LOGTO_ENDPOINT is set, so {issuer} is a test issuer inside this process.\n\
+        "LOGTO_ENDPOINT is not set, so {issuer} is a test issuer in this process.\n\
          Paste these into another terminal:\n\n\
          # tokens, as in Logto's machine-to-machine quick start\n\
          READER={}\n\
@@ -89,7 +89,7 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
          curl -i {api}/products -H \"Authorization: Bearer $READER\"\n\
          curl -i {api}/products\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $READER\"\n\n\
-         # 201, then the organization's routes\n\
+         # 201, then the routes of an organization\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $WRITER\"\n\
          curl -i {api}/orgs/acme/members -H \"Authorization: Bearer $MEMBER\"\n\
          curl -i {api}/org-permissions/acme -H \"Authorization: Bearer $INVITER\"\n\
@@ -101,7 +101,7 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     );
 }
 
-/// Ctrl-C, or the SIGTERM of an orchestrator.
+/// Waits for Ctrl-C, or for the SIGTERM of an orchestrator.
 async fn stop_signal() {
     #[cfg(unix)]
     let terminated = async {

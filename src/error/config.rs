@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error, fmt};
 
-/// A setting that cannot work; found at start, before anything is served.
+/// A setting that cannot work; returned before anything is served.
 ///
 /// ```
 /// use tower_logto::Issuer;
@@ -13,16 +13,21 @@ use std::{borrow::Cow, error::Error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
+    issuer: Option<Box<str>>,
     advice: Cow<'static, str>,
 }
 
 impl ConfigError {
     pub(crate) fn new(setting: &'static str, advice: impl Into<Cow<'static, str>>) -> Self {
-        Self { setting, advice: advice.into() }
+        Self { setting, issuer: None, advice: advice.into() }
+    }
+
+    /// Says in the message which of several issuers has the setting.
+    pub(crate) fn of_issuer(self, issuer: &str) -> Self {
+        Self { issuer: Some(issuer.into()), ..self }
     }
 
     /// The name of the setting.
-    #[must_use]
     pub const fn setting(&self) -> &'static str {
         self.setting
     }
@@ -30,8 +35,29 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting, self.advice)
+        f.write_str(self.setting)?;
+        if let Some(issuer) = &self.issuer {
+            write!(f, " of issuer {issuer:?}")?;
+        }
+        write!(f, ": {}", self.advice)
     }
 }
 
 impl Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_the_setting_and_the_issuer() {
+        let error = ConfigError::new("audience", "it is empty");
+        assert_eq!(error.to_string(), "audience: it is empty");
+        let error = error.of_issuer("https://t.logto.app/oidc");
+        assert_eq!(
+            error.to_string(),
+            r#"audience of issuer "https://t.logto.app/oidc": it is empty"#
+        );
+        assert_eq!(error.setting(), "audience");
+    }
+}

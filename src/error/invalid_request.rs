@@ -2,20 +2,21 @@
 
 use std::{error::Error, fmt};
 
-/// What is wrong with a request (RFC 6750 §3.1 `invalid_request`).
+/// Why a request is malformed (RFC 6750 §3.1 `invalid_request`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidRequest {
-    /// More than one `Authorization` header.
+    /// The request has more than one `Authorization` header.
     SeveralAuthorizationHeaders,
-    /// `Bearer` without a token, or with characters no token has.
+    /// `Bearer` comes without a token, or with characters that RFC 6750 §2.1 does not allow.
     MalformedCredentials,
-    /// Not exactly one value in the header that names the organization.
+    /// The header that names the organization does not have exactly one value.
     OrganizationHeader,
 }
 
 impl InvalidRequest {
-    pub(crate) const fn for_caller(self) -> &'static str {
+    /// The description for the caller.
+    pub(crate) const fn public_description(self) -> &'static str {
         match self {
             Self::SeveralAuthorizationHeaders => "more than one Authorization header",
             Self::MalformedCredentials => "malformed Bearer credentials",
@@ -28,6 +29,18 @@ impl Error for InvalidRequest {}
 
 impl fmt::Display for InvalidRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.for_caller())
+        f.write_str(match self {
+            Self::SeveralAuthorizationHeaders => {
+                "the request has more than one Authorization header: send exactly one"
+            }
+            Self::MalformedCredentials => {
+                "the Bearer credentials are malformed: send `Authorization: Bearer <token>` with \
+                 the access token as Logto issued it"
+            }
+            Self::OrganizationHeader => {
+                "the header of Require::organization_in_header is absent, repeated or not ASCII: \
+                 send it once, with the id of the organization"
+            }
+        })
     }
 }

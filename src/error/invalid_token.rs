@@ -1,87 +1,84 @@
-//! The reasons for which a request or a token is refused: rich for the operator, poor for the caller.
+//! Why a token is refused: detailed for the log, brief for the caller.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{algorithm::Algorithm, escape::Escaped};
+use crate::{algorithm::Algorithm, error::mismatch::Mismatch, escape::escaped};
 
-/// Why a token is not one to trust here.
+/// Why an access token is not valid.
 ///
-/// [`Display`](fmt::Display) tells the operator what was found and what to do about it; text of the
-/// token stands in it only escaped and cut short.
+/// [`Display`](fmt::Display) tells the operator what was found, what was expected and how to fix
+/// it. Text of the token is untrusted: in the fields and in the message it is escaped, and cut
+/// after 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidToken {
-    /// Larger than the limit, 16 KiB by default.
+    /// The token is larger than
+    /// [`max_token_size`](crate::ValidatorBuilder::max_token_size).
     Oversized,
-    /// Not three segments: an opaque token, most likely.
+    /// The token does not have three segments; most likely it is opaque.
     NotAJwt,
-    /// The named part is not what RFC 7515 and RFC 7519 ask for.
+    /// The named part violates RFC 7515 or RFC 7519.
     Malformed(&'static str),
-    /// The header or the payload has the same member twice, or more than 64 of them; objects inside
-    /// them are not looked at.
+    /// The header or the payload has a duplicate member, or more than 64 members. Nested objects
+    /// are not checked.
     DuplicateMember,
-    /// `alg` is not in the issuer's allow-list.
-    AlgorithmNotAllowed(Escaped),
-    /// `typ` is not `at+jwt` (RFC 9068 §4).
-    WrongType(Option<Escaped>),
-    /// A `crit` header (RFC 7515 §4.1.11): no extension is understood here.
+    /// `alg` is not in the issuer's allow-list. Escaped, at most 80 characters.
+    AlgorithmNotAllowed(Box<str>),
+    /// `typ` is not `at+jwt` (RFC 9068 §4). Escaped, at most 80 characters.
+    WrongType(Option<Box<str>>),
+    /// The token has a `crit` header (RFC 7515 §4.1.11), and no extension is supported.
     CriticalHeader,
-    /// `iss` is none of the trusted issuers.
-    UntrustedIssuer {
-        /// What the token says.
-        found: Escaped,
-        /// The trusted issuers.
-        trusted: Arc<[Box<str>]>,
-    },
-    /// `aud` holds none of the issuer's audiences.
-    WrongAudience {
-        /// What the token says; the first of several.
-        found: Escaped,
-        /// The audiences that are accepted.
-        expected: Arc<[Box<str>]>,
-    },
-    /// `aud` names several kinds of audience, or an organization that the claim contradicts.
+    /// `iss` is not a trusted issuer.
+    UntrustedIssuer(Mismatch),
+    /// `aud` has none of the issuer's audiences. The found value is the first of several.
+    WrongAudience(Mismatch),
+    /// `aud` names several kinds of audience, or an organization that `organization_id`
+    /// contradicts.
     AmbiguousAudience,
-    /// A claim that has to be there is not.
+    /// A required claim is missing.
     MissingClaim(&'static str),
-    /// A claim has the wrong type or an absurd value.
+    /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` has passed, the clock tolerance included.
+    /// `exp` has passed, and the clock tolerance too.
     Expired {
-        /// How long since `exp` itself.
+        /// The time since `exp`, without the clock tolerance.
         ago: Duration,
     },
-    /// `nbf` has not come yet, the clock tolerance included.
+    /// `nbf` is in the future, even with the clock tolerance.
     NotYetValid {
-        /// How long until `nbf` itself.
+        /// The time until `nbf`, without the clock tolerance.
         wait: Duration,
     },
-    /// A `cnf` claim: the token is bound to a key, and not for use as a plain bearer token.
+    /// The token has a `cnf` claim: it is bound to a key and not a plain bearer token.
     SenderConstrained,
-    /// No key of the issuer has this `kid`.
-    UnknownKey(Option<Escaped>),
-    /// More than one key fits a token that names none.
+    /// No key of the issuer has this `kid`. Escaped, at most 80 characters.
+    UnknownKey(Option<Box<str>>),
+    /// The token names no key, and several keys fit.
     AmbiguousKey,
-    /// The key is there, but not for this algorithm.
+    /// The key with this `kid` is not for the algorithm of the token.
     KeyAlgorithmMismatch(Algorithm),
-    /// The signature does not verify.
+    /// The signature does not match.
     BadSignature,
-    /// The claims do not have the shape that the handler's `Claims<T>` asks for; what serde missed,
-    /// without any value.
+    /// The claims do not have the shape of the handler's `Claims<T>`. The text says which part is
+    /// missing, without any value.
     CustomClaims(Box<str>),
 }
 
 impl InvalidToken {
     pub(crate) fn unknown_key(kid: Option<&str>) -> Self {
-        Self::UnknownKey(kid.map(Escaped::new))
+        Self::UnknownKey(kid.map(escaped))
     }
 
     pub(crate) fn untrusted_issuer(found: &str, trusted: &Arc<[Box<str>]>) -> Self {
-        Self::UntrustedIssuer { found: Escaped::new(found), trusted: Arc::clone(trusted) }
+        Self::UntrustedIssuer(Mismatch::new(found, trusted))
     }
 
-    /// For the caller: what kind of fault, nothing of the token and nothing of the settings.
-    pub(crate) const fn for_caller(&self) -> &'static str {
+    pub(crate) fn wrong_audience(found: &str, expected: &Arc<[Box<str>]>) -> Self {
+        Self::WrongAudience(Mismatch::new(found, expected))
+    }
+
+    /// The description for the caller. It contains nothing of the token or the settings.
+    pub(crate) const fn public_description(&self) -> &'static str {
         match self {
             Self::Oversized => "the access token is too large",
             Self::NotAJwt => "the access token is not a JWT",
@@ -91,8 +88,8 @@ impl InvalidToken {
             }
             Self::WrongType(_) => "the token is not an access token",
             Self::CriticalHeader => "the access token asks for an unknown extension",
-            Self::UntrustedIssuer { .. } => "the access token is from an unknown issuer",
-            Self::WrongAudience { .. } | Self::AmbiguousAudience => {
+            Self::UntrustedIssuer(_) => "the access token is from an unknown issuer",
+            Self::WrongAudience(_) | Self::AmbiguousAudience => {
                 "the access token is not for this resource"
             }
             Self::MissingClaim(_) | Self::MalformedClaim(_) | Self::CustomClaims(_) => {
@@ -114,112 +111,102 @@ impl Error for InvalidToken {}
 impl fmt::Display for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAJwt => f.write_str(
-                "the token is not a JWT: Logto gives opaque access tokens when no API is asked \
-                 for; ask Logto for a `resource`, the API's resource indicator",
+            Self::Oversized => f.write_str(
+                "the token is larger than ValidatorBuilder::max_token_size, 16 KiB by default",
             ),
-            Self::Malformed(part) => write!(f, "malformed token: {part}"),
-            Self::DuplicateMember => {
-                f.write_str("a member stands twice, or there are more than 64")
-            }
+            Self::NotAJwt => f.write_str(
+                "the token is not a JWT: Logto issues opaque access tokens unless the client asks \
+                 for an API; ask Logto for a `resource`, the resource indicator of the API",
+            ),
+            Self::Malformed(part) => write!(f, "the token is malformed: {part}"),
+            Self::DuplicateMember => f.write_str(
+                "the token is malformed: the header or the payload has a duplicate member, or more \
+                 than 64 members",
+            ),
             Self::AlgorithmNotAllowed(found) => write!(
                 f,
-                "alg is {found}, not in the issuer's allow-list: see TrustedIssuer::algorithms"
+                "alg is \"{found}\", which is not in the issuer's allow-list: see \
+                 TrustedIssuer::algorithms"
             ),
             Self::WrongType(None) => f.write_str(
-                "no typ: an ID token of Logto 1.42, perhaps; send the access token (typ at+jwt)",
+                "typ is missing, expected \"at+jwt\": ID tokens of Logto 1.42 have no typ; send the \
+                 access token",
             ),
             Self::WrongType(Some(found)) => write!(
                 f,
-                "typ is {found}, expected \"at+jwt\": typ JWT is an ID token; send the access token"
+                "typ is \"{found}\", expected \"at+jwt\": a token with typ JWT is an ID token; send \
+                 the access token"
             ),
-            Self::UntrustedIssuer { found, trusted } => {
-                write!(f, "iss is {found}, trusted: {}", List(trusted))?;
-                hint_at_slash(f, found, trusted)
+            Self::CriticalHeader => f.write_str(
+                "the token has a crit header (RFC 7515 §4.1.11), and no extension is supported",
+            ),
+            Self::UntrustedIssuer(mismatch) => {
+                write!(f, "iss is {mismatch}; see ValidatorBuilder::trust")
             }
-            Self::WrongAudience { found, expected } => {
-                write!(f, "aud is {found}, expected ")?;
-                if expected.is_empty() {
-                    return f.write_str(
-                        "\"urn:logto:organization:<id>\" and no API's: see TrustedIssuer::audience",
-                    );
-                }
-                List(expected).fmt(f)?;
-                if found.0.starts_with("urn:logto:organization:") {
-                    f.write_str(": an organization permission token; TrustedIssuer::organizations lets them in")?;
-                }
-                hint_at_slash(f, found, expected)
-            }
-            Self::AmbiguousAudience => {
-                f.write_str("aud and organization_id name several resources or organizations")
-            }
+            Self::WrongAudience(mismatch) => write_wrong_audience(f, mismatch),
+            Self::AmbiguousAudience => f.write_str(
+                "aud and organization_id name several kinds of resources, or several organizations",
+            ),
             Self::MissingClaim(claim) => write!(f, "the claim {claim} is missing"),
-            Self::MalformedClaim(claim) => write!(f, "the claim {claim} has the wrong form"),
+            Self::MalformedClaim(claim) => {
+                write!(f, "the claim {claim} has the wrong type, or is out of range")
+            }
             Self::Expired { ago } => write!(
                 f,
-                "exp was {} s ago, more than the clock tolerance: ask Logto for a new one; if it is \
-                 fresh, compare this machine's clock with Logto's",
+                "the token expired: exp was {} s ago, which is more than the clock tolerance; ask \
+                 Logto for a new token; if this one is new, compare this machine's clock with Logto's",
                 ago.as_secs()
             ),
             Self::NotYetValid { wait } => write!(
                 f,
-                "nbf is in {} s, more than the clock tolerance: compare this machine's clock with \
-                 Logto's",
+                "the token is not valid yet: nbf is in {} s, which is more than the clock \
+                 tolerance; compare this machine's clock with Logto's",
                 wait.as_secs()
             ),
             Self::SenderConstrained => f.write_str(
-                "a cnf claim: the token is bound to a key (DPoP or mTLS), which is not supported",
+                "the token has a cnf claim: it is bound to a key (DPoP or mTLS), which is not \
+                 supported",
             ),
             Self::UnknownKey(Some(kid)) => write!(
                 f,
-                "no usable key with kid {kid} in the issuer's key set: was it rotated out, or is \
-                 the token another tenant's?"
+                "the issuer's key set has no usable key with kid \"{kid}\": the key was rotated \
+                 out, or another tenant issued the token"
             ),
-            Self::UnknownKey(None) => f.write_str("no kid, and no key that fits the algorithm"),
-            Self::AmbiguousKey => f.write_str("no kid, and more than one key that fits"),
+            Self::UnknownKey(None) => {
+                f.write_str("the token has no kid, and no key of the issuer fits its algorithm")
+            }
+            Self::AmbiguousKey => {
+                f.write_str("the token has no kid, and several keys of the issuer fit")
+            }
             Self::KeyAlgorithmMismatch(algorithm) => {
-                write!(f, "the key of this kid is not for {algorithm}")
-            }
-            Self::CustomClaims(missed) => {
-                write!(f, "the claims lack the shape the handler asks for: {missed}")
-            }
-            Self::Oversized => f.write_str(
-                "the token is larger than ValidatorBuilder::max_token_size, 16 KiB by default",
-            ),
-            Self::CriticalHeader => {
-                f.write_str("a crit header (RFC 7515 §4.1.11): no extension is understood here")
+                write!(f, "the key with the token's kid is not for {algorithm}, the token's alg")
             }
             Self::BadSignature => f.write_str(
-                "the signature does not verify with the issuer's key: the token was changed, or \
+                "the signature does not match the issuer's key: the token was changed, or it was \
                  signed with another key under this kid",
+            ),
+            Self::CustomClaims(missing) => write!(
+                f,
+                "the claims do not have the shape that the handler asks for: {missing}"
             ),
         }
     }
 }
 
-fn hint_at_slash(
-    f: &mut fmt::Formatter<'_>,
-    found: &Escaped,
-    expected: &[Box<str>],
-) -> fmt::Result {
-    let bare = found.0.trim_end_matches('/');
-    let mut others = expected.iter().filter(|one| one.as_ref() != found.0.as_ref());
-    if others.any(|one| one.trim_end_matches('/') == bare) {
-        f.write_str(": mind the trailing slash")?;
+fn write_wrong_audience(f: &mut fmt::Formatter<'_>, mismatch: &Mismatch) -> fmt::Result {
+    if mismatch.expected().next().is_none() {
+        return write!(
+            f,
+            "aud is \"{}\", expected \"urn:logto:organization:<id>\": to accept tokens for an \
+             API, see TrustedIssuer::audience",
+            mismatch.found()
+        );
+    }
+    write!(f, "aud is {mismatch}")?;
+    if mismatch.found().starts_with("urn:logto:organization:") {
+        f.write_str("; it is an organization permission token: see TrustedIssuer::organizations")?;
     }
     Ok(())
-}
-
-struct List<'a>(&'a [Box<str>]);
-
-impl fmt::Display for List<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, item) in self.0.iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
-            write!(f, "{separator}{item:?}")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -227,55 +214,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_escaped_and_short() {
-        let text = format!("a\"b\r\n\u{1b}[31m\u{202e}é{}", "x".repeat(1000));
-        let excerpt = Escaped::new(&text).to_string();
-        assert!(excerpt.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '…'), "{excerpt}");
-        assert!(excerpt.starts_with("\"a\\\"b\\r\\n\\u{1b}[31m\\u{202e}\\u{e9}xxx"), "{excerpt}");
-        assert!(excerpt.len() < 200);
-    }
-
-    #[test]
-    fn the_operator_is_told_what_to_do() {
-        let expected: Arc<[Box<str>]> = Arc::from(["https://shopping.api".into()]);
+    fn the_message_says_how_to_fix_it() {
+        let audience = |found, expected: &[&str]| {
+            let expected: Arc<[Box<str>]> = expected.iter().map(|one| Box::from(*one)).collect();
+            Mismatch::new(found, &expected)
+        };
+        let shop = |found| InvalidToken::WrongAudience(audience(found, &["https://shopping.api"]));
         for (reason, advice) in [
             (InvalidToken::NotAJwt, "ask Logto for a `resource`"),
+            (shop("https://shopping.api/"), "mind the trailing slash"),
+            (shop("urn:logto:organization:acme"), "TrustedIssuer::organizations"),
             (
-                InvalidToken::WrongAudience {
-                    found: Escaped::new("https://shopping.api/"),
-                    expected: expected.clone(),
-                },
+                InvalidToken::UntrustedIssuer(audience(
+                    "https://t.logto.app/oidc/",
+                    &["https://t.logto.app/oidc"],
+                )),
                 "mind the trailing slash",
             ),
             (
-                InvalidToken::WrongAudience {
-                    found: Escaped::new("urn:logto:organization:acme"),
-                    expected: expected.clone(),
-                },
-                "TrustedIssuer::organizations",
-            ),
-            (
-                InvalidToken::UntrustedIssuer {
-                    found: Escaped::new("https://t.logto.app/oidc/"),
-                    trusted: Arc::from(["https://t.logto.app/oidc".into()]),
-                },
-                "mind the trailing slash",
-            ),
-            (
-                InvalidToken::WrongAudience {
-                    found: Escaped::new("https://shopping.api"),
-                    expected: Arc::from([]),
-                },
+                InvalidToken::WrongAudience(audience("https://shopping.api", &[])),
                 "expected \"urn:logto:organization:<id>\"",
             ),
-            (InvalidToken::WrongType(Some(Escaped::new("JWT"))), "ID token"),
+            (InvalidToken::WrongType(Some("JWT".into())), "ID token"),
             (InvalidToken::WrongType(None), "ID token"),
             (InvalidToken::Expired { ago: Duration::from_secs(3) }, "clock"),
             (InvalidToken::NotYetValid { wait: Duration::from_secs(3) }, "clock"),
         ] {
             assert!(reason.to_string().contains(advice), "{reason}");
         }
-        let other = InvalidToken::WrongAudience { found: Escaped::new("https://x"), expected };
+        let other = shop("https://x");
         assert!(!other.to_string().contains("slash"));
+    }
+
+    #[test]
+    fn a_mismatch_gives_the_found_and_the_expected_values() {
+        let expected: Arc<[Box<str>]> = Arc::from(["https://a".into(), "https://b".into()]);
+        let mismatch = Mismatch::new("https://c\n", &expected);
+        assert_eq!(mismatch.found(), "https://c\\n");
+        assert_eq!(mismatch.expected().collect::<Vec<_>>(), ["https://a", "https://b"]);
+        assert_eq!(mismatch.to_string(), r#""https://c\n", expected "https://a", "https://b""#);
     }
 }

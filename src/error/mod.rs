@@ -1,34 +1,45 @@
-//! Why a request is refused, and THE one mapping to a status and a challenge.
+//! Why a request is refused, and the one mapping of the reasons to status and challenge.
 
 mod config;
+mod failed_condition;
 mod invalid_request;
 mod invalid_token;
 mod keys;
+mod mismatch;
+pub(crate) mod response;
 
+pub use crate::scope::ScopePolicy;
 pub use config::ConfigError;
+pub use failed_condition::FailedCondition;
 pub use invalid_request::InvalidRequest;
 pub use invalid_token::InvalidToken;
 pub use keys::{KeysError, KeysUnavailable};
+pub use mismatch::Mismatch;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
-};
+use http::{HeaderValue, StatusCode};
 
 use crate::{
     bearer::challenge::{ChallengeError, ChallengeSettings},
-    scope::{RequiredScopes, TokenKind},
+    escape::write_printable,
+    scope::TokenKind,
 };
 
 /// Why a request is refused.
 ///
-/// [`kind`](Self::kind) says it for your code and [`Display`](fmt::Display) for your operator, with
-/// what to do about it. The caller gets [`status`](Self::status) and
-/// [`challenge`](Self::challenge), which name the standard's code and no more. Every refusal of
-/// this crate carries its `AuthError` in the response's extensions, so that a `map_response`
-/// outside the layer can write a body:
+/// Your code reads the reason from [`kind`](Self::kind). The operator reads it in the log:
+/// [`Display`](fmt::Display) says what is wrong and how to fix it. The caller gets only
+/// [`status`](Self::status) and [`challenge`](Self::challenge).
+///
+/// # A refusal of your own
+/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) make one, for
+/// [`Require::check`](crate::Require::check) and for the body of a handler. It gets the status, the
+/// challenge and the log line of every other refusal.
+///
+/// # A body
+/// Every refusal of this crate carries its `AuthError` in the extensions of the response. So a
+/// `map_response` outside the layer can write a body:
 ///
 /// ```
 /// use http::Response;
@@ -47,27 +58,33 @@ pub struct AuthError {
 }
 
 /// The kinds of [`AuthError`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
-    /// No credentials, or those of another scheme: 401 and a bare challenge.
+    /// The request has no credentials, or those of another scheme: 401, without an error code.
     MissingToken,
-    /// The request itself is malformed: 400 `invalid_request`.
+    /// The request is malformed: 400 `invalid_request`.
     InvalidRequest(InvalidRequest),
-    /// The token is not one to trust here: 401 `invalid_token`.
+    /// The token is not valid: 401 `invalid_token`.
     InvalidToken(InvalidToken),
-    /// A good token without the scopes: 403 `insufficient_scope`, with what is demanded.
-    InsufficientScope(RequiredScopes),
-    /// A good token for another organization, or for none: 403 `insufficient_scope`.
+    /// The token lacks a scope: 403 `insufficient_scope`. The challenge lists the scopes.
+    InsufficientScope(ScopePolicy),
+    /// The token is for another organization, or for none: 403 `insufficient_scope`.
     WrongOrganization,
-    /// A good token of a kind that this route does not let in: 403 `insufficient_scope`.
+    /// The route does not accept this kind of token: 403 `insufficient_scope`.
     WrongKind(TokenKind),
-    /// The issuer's keys cannot be had at the moment: 503 with `Retry-After`.
+    /// The token fails another condition of a guard: 403 `insufficient_scope`.
+    FailedCondition(FailedCondition),
+    /// A refusal of your own, with its reason for the log: 403 `insufficient_scope`. See
+    /// [`AuthError::forbidden`].
+    Forbidden(Cow<'static, str>),
+    /// The issuer's signing keys are unavailable: 503 with `Retry-After`.
     KeysUnavailable(KeysUnavailable),
-    /// A guard or an extractor without an [`AuthLayer`](crate::AuthLayer) around it: 500.
+    /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
     MissingLayer,
-    /// `RequireOrganization::path` names a parameter that the route does not have: 500.
-    UnknownPathParameter(Cow<'static, str>),
+    /// [`Require::organization_in_path`](crate::Require) names a parameter that the route does not
+    /// have: 500.
+    UnknownPathParameter(&'static str),
 }
 
 impl From<InvalidToken> for AuthErrorKind {
@@ -89,6 +106,37 @@ impl From<InvalidRequest> for AuthErrorKind {
 }
 
 impl AuthError {
+    /// Refuses a valid token for a reason of your own: 403 `insufficient_scope`.
+    ///
+    /// The reason is for the log. The caller gets a general description.
+    ///
+    /// From [`Require::check`](crate::Require::check), the challenge has the realm and the metadata
+    /// URL of the validator. From the body of a handler, it has neither.
+    ///
+    /// ```
+    /// use tower_logto::{AccessToken, AuthError};
+    ///
+    /// async fn export(token: AccessToken) -> Result<&'static str, AuthError> {
+    ///     if token.subject() == "demo" {
+    ///         return Err(AuthError::forbidden("the demo account has no exports"));
+    ///     }
+    ///     Ok("a,b,c")
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::get(export);
+    /// ```
+    pub fn forbidden(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(AuthErrorKind::Forbidden(reason.into()), None)
+    }
+
+    /// Asks for a token: 401 without an error code.
+    ///
+    /// For a route behind [`AuthLayer::optional`](crate::AuthLayer::optional) that needs a token
+    /// after all. The challenge has a realm and a metadata URL under the same conditions as that of
+    /// [`forbidden`](Self::forbidden).
+    pub const fn missing_token() -> Self {
+        Self::new(AuthErrorKind::MissingToken, None)
+    }
+
     pub(crate) const fn new(
         kind: AuthErrorKind,
         challenge: Option<Arc<ChallengeSettings>>,
@@ -96,14 +144,18 @@ impl AuthError {
         Self { kind, challenge }
     }
 
-    /// Why, for your code.
-    #[must_use]
+    /// Gives the challenge these settings, unless it has some.
+    pub(crate) fn or_challenge(mut self, settings: &Arc<ChallengeSettings>) -> Self {
+        self.challenge.get_or_insert_with(|| Arc::clone(settings));
+        self
+    }
+
+    /// The reason, for your code.
     pub const fn kind(&self) -> &AuthErrorKind {
         &self.kind
     }
 
-    /// The status of the answer (RFC 6750 §3.1; 503 and 500 where the caller is not at fault).
-    #[must_use]
+    /// The status of the response (RFC 6750 §3.1); 503 and 500 if the caller is not at fault.
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             AuthErrorKind::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -112,7 +164,9 @@ impl AuthError {
             }
             AuthErrorKind::InsufficientScope(_)
             | AuthErrorKind::WrongOrganization
-            | AuthErrorKind::WrongKind(_) => StatusCode::FORBIDDEN,
+            | AuthErrorKind::WrongKind(_)
+            | AuthErrorKind::FailedCondition(_)
+            | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
             AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             AuthErrorKind::MissingLayer | AuthErrorKind::UnknownPathParameter(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
@@ -120,9 +174,8 @@ impl AuthError {
         }
     }
 
-    /// The gRPC status code of the answer, for a handler that makes a `tonic::Status` of it:
-    /// INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
-    #[must_use]
+    /// The gRPC status code, for a handler that makes a `tonic::Status`: INVALID_ARGUMENT,
+    /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
     pub const fn grpc_status(&self) -> u16 {
         match self.status() {
             StatusCode::BAD_REQUEST => 3,
@@ -133,43 +186,43 @@ impl AuthError {
         }
     }
 
-    /// The `error` code of RFC 6750 §3.1; none where no token was sent, or it is not the caller's
-    /// fault.
-    #[must_use]
+    /// The `error` code of RFC 6750 §3.1; `None` if the caller sent no token or is not at fault.
     pub const fn code(&self) -> Option<&'static str> {
-        match self.kind {
-            AuthErrorKind::InvalidRequest(_) => Some("invalid_request"),
-            AuthErrorKind::InvalidToken(_) => Some("invalid_token"),
-            AuthErrorKind::InsufficientScope(_)
-            | AuthErrorKind::WrongOrganization
-            | AuthErrorKind::WrongKind(_) => Some("insufficient_scope"),
+        match self.status() {
+            StatusCode::BAD_REQUEST => Some("invalid_request"),
+            StatusCode::FORBIDDEN => Some("insufficient_scope"),
+            _ if matches!(self.kind, AuthErrorKind::InvalidToken(_)) => Some("invalid_token"),
             _ => None,
         }
     }
 
-    /// A short description for the caller; never anything of the token.
-    #[must_use]
+    /// A short description for the caller. It contains nothing of the token or the settings.
     pub const fn description(&self) -> Option<&'static str> {
         match &self.kind {
-            AuthErrorKind::InvalidRequest(reason) => Some(reason.for_caller()),
-            AuthErrorKind::InvalidToken(reason) => Some(reason.for_caller()),
+            AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
+            AuthErrorKind::InvalidToken(reason) => Some(reason.public_description()),
             AuthErrorKind::InsufficientScope(_) => Some("the access token lacks a required scope"),
             AuthErrorKind::WrongOrganization => {
                 Some("the access token is not for this organization")
             }
             AuthErrorKind::WrongKind(_) => Some("the access token is of another kind"),
-            _ => None,
+            AuthErrorKind::FailedCondition(_) | AuthErrorKind::Forbidden(_) => {
+                Some("the access token does not permit this request")
+            }
+            AuthErrorKind::MissingToken
+            | AuthErrorKind::KeysUnavailable(_)
+            | AuthErrorKind::MissingLayer
+            | AuthErrorKind::UnknownPathParameter(_) => None,
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); none with a 503 or a 500.
-    #[must_use]
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); `None` for a 503 or a 500.
     pub fn challenge(&self) -> Option<HeaderValue> {
         if self.status().is_server_error() {
             return None;
         }
         let scope = match &self.kind {
-            AuthErrorKind::InsufficientScope(required) => Some(required as &dyn fmt::Display),
+            AuthErrorKind::InsufficientScope(policy) => Some(policy as &dyn fmt::Display),
             _ => None,
         };
         let error = ChallengeError { error: self.code(), description: self.description(), scope };
@@ -179,8 +232,7 @@ impl AuthError {
         })
     }
 
-    /// How long the caller should wait, in whole seconds and at least one; only with a 503.
-    #[must_use]
+    /// How long the caller should wait, in whole seconds and at least one; `None` unless 503.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
             AuthErrorKind::KeysUnavailable(unavailable) => {
@@ -190,96 +242,63 @@ impl AuthError {
             _ => None,
         }
     }
-
-    /// The refusal as a response with an empty body, and logs it: at debug, at error for a wiring
-    /// mistake.
-    #[must_use]
-    pub fn response<B: Default>(self) -> Response<B> {
-        self.log();
-        let mut response = Response::new(B::default());
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        if let Some(challenge) = self.challenge() {
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(retry_after) = self.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs()));
-        }
-        response.extensions_mut().insert(self);
-        response
-    }
-
-    /// The same for a gRPC caller: a trailers-only answer with `grpc-status`, so that clients see
-    /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE and so on.
-    pub(crate) fn grpc_response<B: Default>(self) -> Response<B> {
-        let status = self.grpc_status();
-        let message = self.description();
-        let mut response = self.response();
-        *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(status));
-        if let Some(message) = message {
-            headers.insert("grpc-message", HeaderValue::from_static(message));
-        }
-        response
-    }
-
-    fn log(&self) {
-        if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(reason = %self, "request refused: the service is wired wrongly");
-        } else {
-            tracing::debug!(status = self.status().as_u16(), reason = %self, "request refused");
-        }
-    }
 }
 
-/// For the operator: the reason, and what to do about it.
+/// The reason and how to fix it, for the operator.
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             AuthErrorKind::MissingToken => f.write_str(
-                "no access token: send `Authorization: Bearer <token>`; query and body are not read",
+                "the request has no access token: send `Authorization: Bearer <token>`; a token in \
+                 the query or the body is not read",
             ),
             AuthErrorKind::InvalidRequest(reason) => reason.fmt(f),
             AuthErrorKind::InvalidToken(reason) => reason.fmt(f),
-            AuthErrorKind::InsufficientScope(required) => write!(
+            AuthErrorKind::InsufficientScope(policy) => write!(
                 f,
-                "the token lacks scope: {} {required} demanded; assign the permission to a role \
-                 of the user or app, and ask for it in the token request",
-                required.demand()
+                "the token lacks a scope: the route requires {} {policy}; assign the permission to \
+                 a role of the user or the app, and ask for it in the token request",
+                if policy.is_any() { "one of" } else { "all of" }
             ),
             AuthErrorKind::WrongOrganization => f.write_str(
-                "the token is for no organization or for another one than the request's: ask Logto \
+                "the token is for another organization than the request, or for none: ask Logto \
                  for a token with `organization_id`",
             ),
-            AuthErrorKind::WrongKind(kind @ TokenKind::Global) => {
-                write!(f, "{kind} does not open this route: it names another kind with `.kind()`")
-            }
-            AuthErrorKind::WrongKind(kind @ TokenKind::OrganizationResource) => write!(
-                f,
-                "{kind} does not open this route: unless the guard names another kind with \
-                 `.kind()`, a RequireOrganization guard outside this one (or \
-                 `token.in_organization(id)?`) would let it in; `.any_kind()` would skip the check"
-            ),
-            AuthErrorKind::WrongKind(kind @ TokenKind::OrganizationPermissions) => write!(
-                f,
-                "{kind} does not open this route: a guard with \
-                 `.kind(TokenKind::OrganizationPermissions)`, inside a RequireOrganization guard, \
-                 would let it in"
-            ),
+            AuthErrorKind::WrongKind(kind) => write_wrong_kind(f, *kind),
+            AuthErrorKind::FailedCondition(condition) => condition.fmt(f),
+            AuthErrorKind::Forbidden(reason) => write_printable(f, reason),
             AuthErrorKind::KeysUnavailable(unavailable) => {
-                write!(f, "the issuer's keys cannot be had: {}", unavailable.cause)
+                write!(f, "the issuer's signing keys are unavailable: {}", unavailable.cause)
             }
             AuthErrorKind::MissingLayer => f.write_str(
-                "no AuthLayer around this route: add `.route_layer(AuthLayer::new(validator))` \
-                 after (outside) guards and handlers that need a token",
+                "there is no AuthLayer around this route: call \
+                 `.route_layer(AuthLayer::new(validator))` after adding the routes and their guards",
             ),
-            AuthErrorKind::UnknownPathParameter(name) => {
-                write!(f, "RequireOrganization::path({name:?}): the route has no such parameter")
-            }
+            AuthErrorKind::UnknownPathParameter(name) => write!(
+                f,
+                "Require::organization_in_path({name:?}): the route has no such path parameter"
+            ),
         }
     }
+}
+
+fn write_wrong_kind(f: &mut fmt::Formatter<'_>, kind: TokenKind) -> fmt::Result {
+    write!(f, "the route does not accept {kind}: ")?;
+    f.write_str(match kind {
+        TokenKind::Global => {
+            "ask Logto for a token with `organization_id`, or guard the route with Require::global"
+        }
+        TokenKind::OrganizationResource => {
+            "guard the route with a constructor Require::organization_… or call \
+             `token.require_organization(id)?` before the scopes are checked; Require::any_kind and \
+             `for any_kind` in scopes! skip the check of the organization"
+        }
+        TokenKind::OrganizationPermissions => {
+            "guard the route with a constructor Require::organization_… and \
+             `.organization_permissions()`; declare the scope in scopes! with \
+             `for OrganizationPermissions`"
+        }
+    })
 }
 
 impl fmt::Debug for AuthError {
@@ -288,13 +307,79 @@ impl fmt::Debug for AuthError {
     }
 }
 
+/// The message contains that of the reason, so the source is the reason's source.
 impl Error for AuthError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            AuthErrorKind::KeysUnavailable(unavailable) => Some(&unavailable.cause),
-            AuthErrorKind::InvalidToken(reason) => Some(reason),
-            AuthErrorKind::InvalidRequest(reason) => Some(reason),
+            AuthErrorKind::KeysUnavailable(unavailable) => unavailable.cause.source(),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_of(scopes: &[&'static str]) -> AuthErrorKind {
+        AuthErrorKind::InsufficientScope(ScopePolicy::all(scopes.iter().copied()))
+    }
+
+    #[test]
+    fn every_kind_has_its_status_code_and_grpc_status() {
+        let unavailable = KeysUnavailable::retry_now(KeysError::new("503"));
+        for (kind, status, code, grpc) in [
+            (AuthErrorKind::MissingToken, 401, None, 16),
+            (InvalidRequest::MalformedCredentials.into(), 400, Some("invalid_request"), 3),
+            (AuthErrorKind::InvalidToken(InvalidToken::NotAJwt), 401, Some("invalid_token"), 16),
+            (all_of(&["a"]), 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
+            (
+                AuthErrorKind::FailedCondition(FailedCondition::Machine),
+                403,
+                Some("insufficient_scope"),
+                7,
+            ),
+            (AuthErrorKind::Forbidden("no".into()), 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::KeysUnavailable(unavailable), 503, None, 14),
+            (AuthErrorKind::MissingLayer, 500, None, 13),
+            (AuthErrorKind::UnknownPathParameter("org"), 500, None, 13),
+        ] {
+            let error = AuthError::new(kind, None);
+            let found = (error.status().as_u16(), error.code(), error.grpc_status());
+            assert_eq!(found, (status, code, grpc), "{error:?}");
+            assert_eq!(error.challenge().is_some(), status < 500, "{error:?}");
+            assert_eq!(error.retry_after().is_some(), status == 503, "{error:?}");
+            assert_eq!(error.kind(), &error.clone().kind, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_differ_by_their_reason() {
+        assert_ne!(all_of(&["a"]), all_of(&["b"]));
+        assert_ne!(AuthErrorKind::Forbidden("a".into()), AuthErrorKind::Forbidden("b".into()));
+        assert_ne!(AuthErrorKind::MissingToken, AuthErrorKind::MissingLayer);
+    }
+
+    #[test]
+    fn a_reason_of_ones_own_is_for_the_log_only() {
+        let error = AuthError::forbidden("plan \"free\"\r\nforged line");
+        assert_eq!(error.to_string(), r#"plan "free"\r\nforged line"#);
+        let challenge = error.challenge().unwrap();
+        assert!(!challenge.to_str().unwrap().contains("free"), "{challenge:?}");
+        assert_eq!(AuthError::missing_token().challenge().unwrap(), "Bearer");
+    }
+
+    #[test]
+    fn a_challenge_keeps_its_settings() {
+        let settings = |realm: &str| {
+            let mut settings = ChallengeSettings::default();
+            settings.realm = Some(realm.into());
+            Arc::new(settings)
+        };
+        let bare = AuthError::missing_token().or_challenge(&settings("a"));
+        assert_eq!(bare.challenge().unwrap(), "Bearer realm=\"a\"");
+        assert_eq!(bare.or_challenge(&settings("b")).challenge().unwrap(), "Bearer realm=\"a\"");
     }
 }

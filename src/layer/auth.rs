@@ -12,8 +12,8 @@ use tower_service::Service;
 use crate::{
     access_token::AccessToken,
     bearer::credentials::{self, Credentials},
-    error::{AuthErrorKind, InvalidRequest},
-    layer::future::{self, ResponseFuture},
+    error::{AuthErrorKind, InvalidRequest, response},
+    layer::future::ResponseFuture,
     validator::{PendingToken, Stop, Validator},
 };
 
@@ -23,9 +23,6 @@ use crate::{
 /// The layer refuses a request without a valid token, which then does not reach the inner service.
 /// It covers neither a fallback nor routes that are added after `.route_layer(…)`. There, an
 /// extractor in the handler's signature answers 500 instead of serving the request.
-///
-/// A CORS preflight has no token. Add the CORS layer outside of this one, so that it answers
-/// preflights itself.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -41,6 +38,24 @@ use crate::{
 ///         Ok::<_, std::convert::Infallible>(http::Response::new(subject.unwrap_or_default()))
 ///     }));
 /// # let _: &dyn tower::Service<_, Response = _, Error = _, Future = _> = &service;
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
+///
+/// # CORS
+/// Browsers send preflight requests without credentials, so this layer refuses them. Add the CORS
+/// layer after it. Then it is outside, and answers preflights itself:
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_http::cors::CorsLayer;
+/// use tower_logto::{AuthLayer, Issuer, Validator};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::new(&issuer, "https://shopping.api")?;
+/// let app: Router = Router::new()
+///     .route("/products", get(|| async { "bread" }))
+///     .route_layer(AuthLayer::new(validator))
+///     .layer(CorsLayer::permissive()); // the last layer runs first
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -148,7 +163,7 @@ where
                 request.extensions_mut().insert(token);
                 ready.call(request).await
             }
-            Err(error) => Ok(future::refusal(error, future::is_grpc(&request))),
+            Err(error) => Ok(response::refuse(error, response::is_grpc(&request))),
         }
     }))
 }

@@ -1,9 +1,9 @@
-//! The tower layers of the resource server.
+//! The tower layers of a resource server, their services and their response future.
 
 mod auth;
-pub(crate) mod future;
+mod future;
 mod require;
 
 pub use auth::{AuthLayer, AuthService};
 pub use future::ResponseFuture;
-pub use require::{Guarded, RequireOrganization, RequireScopes};
+pub use require::{Require, RequireService};

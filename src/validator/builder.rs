@@ -159,8 +159,10 @@ impl ValidatorBuilder {
     }
 
     fn entry(&self, trusted: &TrustedIssuer) -> Result<IssuerEntry, ConfigError> {
-        trusted.check()?;
+        let of_issuer = |error: ConfigError| error.of_issuer(trusted.issuer.as_str());
+        trusted.check().map_err(of_issuer)?;
         let clock = Arc::clone(&self.clock);
+        let keys = KeyStore::new(trusted, self.refresh, &self.clients, clock);
         Ok(IssuerEntry {
             rules: ClaimRules {
                 issuer: trusted.issuer.as_str().into(),
@@ -169,7 +171,7 @@ impl ValidatorBuilder {
                 algorithms: trusted.algorithms.as_slice().into(),
                 clock_tolerance: trusted.clock_tolerance,
             },
-            keys: Arc::new(KeyStore::new(trusted, self.refresh, &self.clients, clock)?),
+            keys: Arc::new(keys.map_err(of_issuer)?),
         })
     }
 

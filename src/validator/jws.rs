@@ -8,7 +8,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use crate::{
     algorithm::Algorithm,
     error::InvalidToken,
-    escape::Escaped,
+    escape::escaped,
     json::{self, MemberVisitor, Text},
 };
 
@@ -88,7 +88,7 @@ impl<'a> Header<'a> {
         };
         match self.typ.as_deref() {
             Some(typ) if is_access_token(typ) => Ok(()),
-            typ => Err(InvalidToken::WrongType(typ.map(Escaped::new))),
+            typ => Err(InvalidToken::WrongType(typ.map(escaped))),
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a> Header<'a> {
         let name = self.algorithm.as_deref().unwrap_or_default();
         Algorithm::from_name(name)
             .filter(|algorithm| allowed.contains(algorithm))
-            .ok_or_else(|| InvalidToken::AlgorithmNotAllowed(Escaped::new(name)))
+            .ok_or_else(|| InvalidToken::AlgorithmNotAllowed(escaped(name)))
     }
 }
 

@@ -8,10 +8,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tower_logto::{
-    AccessToken, AuthLayer, RequireOrganization, RequireScopes, TokenKind, TrustedIssuer,
-    Validator, ValidatorBuilder,
-};
+use tower_logto::{AccessToken, AuthLayer, Require, TrustedIssuer, Validator, ValidatorBuilder};
 
 use crate::logto::Logto;
 
@@ -62,24 +59,20 @@ impl Drop for Shop {
 }
 
 fn router() -> Router {
-    let members = RequireScopes::all(["invite:member"]).kind(TokenKind::OrganizationPermissions);
-    let products = || get(|| async {}).route_layer(RequireScopes::all(["read:products"]));
+    let orders = Require::organization_in_path("org_id").scopes(["read:orders"]);
+    let members = Require::organization_in_path("org_id")
+        .organization_permissions()
+        .scopes(["invite:member"]);
+    let products = || get(|| async {}).route_layer(Require::global().scopes(["read:products"]));
     Router::new()
         .route("/whoami", get(whoami))
         .route("/products", products())
-        .route("/products", post(|| async {}).route_layer(RequireScopes::all(["write:products"])))
-        .merge(
-            Router::new()
-                .route("/orgs/{org_id}/orders", get(|| async {}))
-                .route_layer(RequireScopes::all(["read:orders"]))
-                .route_layer(RequireOrganization::path("org_id")),
+        .route(
+            "/products",
+            post(|| async {}).route_layer(Require::global().scopes(["write:products"])),
         )
-        .merge(
-            Router::new()
-                .route("/orgs/{org_id}/members", get(|| async {}))
-                .route_layer(members)
-                .route_layer(RequireOrganization::path("org_id")),
-        )
+        .merge(Router::new().route("/orgs/{org_id}/orders", get(|| async {})).route_layer(orders))
+        .merge(Router::new().route("/orgs/{org_id}/members", get(|| async {})).route_layer(members))
 }
 
 async fn whoami(token: AccessToken) -> Json<Value> {

@@ -1,21 +1,40 @@
-//! Preflights pass when the user asks for it, and nothing else does; HEAD and the metadata document.
+//! CORS: a CORS layer outside answers preflights, and the auth layer lets none pass.
 
 use axum::{Router, routing::get};
 use tower_http::cors::CorsLayer;
-use tower_logto::{AuthLayer, ProtectedResourceMetadata, RequireOrganization, RequireScopes};
+use tower_logto::{AuthLayer, ProtectedResourceMetadata, Require};
 
 use crate::support::{SHOP, Server, Stage, header};
 
 fn router(layer: AuthLayer) -> Router {
     Router::new()
         .route("/{org}", get(async || "secret").options(async || "options"))
-        .route_layer(RequireScopes::all(["a"]))
-        .route_layer(RequireOrganization::path("org"))
+        .route_layer(Require::organization_in_path("org").scopes(["a"]))
         .route_layer(layer)
 }
 
 #[tokio::test]
-async fn a_cors_layer_outside_answers_preflights() {
+async fn a_preflight_without_a_token_passes_neither_layer_nor_guard() {
+    let stage = Stage::set().await;
+    let strict = AuthLayer::new(stage.validator());
+    let optional = AuthLayer::new(stage.validator()).optional();
+    let origin = ("origin", "https://app.example");
+    let asks = ("access-control-request-method", "GET");
+    for layer in [strict, optional] {
+        for headers in [&[origin, asks][..], &[origin], &[asks], &[]] {
+            let server = Server::start(router(layer.clone())).await;
+            let mut request = server.request("OPTIONS", "/acme");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), 401, "{layer:?} {headers:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
     let stage = Stage::set().await;
     let preflight = async |router: Router| {
         let server = Server::start(router).await;
@@ -29,14 +48,26 @@ async fn a_cors_layer_outside_answers_preflights() {
     };
     let route = || Router::new().route("/", get(async || "secret"));
     let auth = || AuthLayer::new(stage.validator());
-    let outside = route().route_layer(auth()).layer(CorsLayer::permissive());
-    assert_eq!(preflight(outside).await, (200, "*".into()));
-    let shut = route().layer(CorsLayer::permissive()).layer(auth());
-    assert_eq!(preflight(shut).await.0, 401);
+    let guarded = || route().route_layer(Require::global().scopes(["a"])).route_layer(auth());
+    assert_eq!(preflight(guarded().layer(CorsLayer::permissive())).await, (200, "*".into()));
+    let inside = route().layer(CorsLayer::permissive()).layer(auth());
+    assert_eq!(preflight(inside).await, (401, String::new()));
+}
+
+/// So that a script can read the status and the challenge.
+#[tokio::test]
+async fn a_cors_layer_outside_adds_its_headers_to_refusals() {
+    let stage = Stage::set().await;
+    let router = router(AuthLayer::new(stage.validator())).layer(CorsLayer::permissive());
+    let server = Server::start(router).await;
+    let refused = server.request("GET", "/acme").header("origin", "https://app.example");
+    let refused = refused.send().await.unwrap();
+    assert_eq!(refused.status(), 401);
+    assert_eq!(header(refused.headers(), "access-control-allow-origin"), "*");
 }
 
 #[tokio::test]
-async fn the_metadata_document_is_open_to_scripts_of_any_origin() {
+async fn the_metadata_document_allows_scripts_of_every_origin() {
     let stage = Stage::set().await;
     let metadata = ProtectedResourceMetadata::new(SHOP, [&stage.logto.issuer()]).scopes(["a"]);
     let layer = AuthLayer::new(stage.validator());

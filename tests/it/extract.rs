@@ -63,7 +63,7 @@ fn routes(layer: AuthLayer) -> Router {
 }
 
 #[tokio::test]
-async fn every_extractor_with_every_kind_of_caller() {
+async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
     let stage = Stage::set().await;
     let server = Server::start(routes(AuthLayer::new(stage.validator()).optional())).await;
     let token = || stage.logto.token().audience(SHOP).subject("alice").scopes(["read:products"]);
@@ -95,7 +95,7 @@ async fn every_extractor_with_every_kind_of_caller() {
 }
 
 #[tokio::test]
-async fn debug_shows_whose_token_it_is_and_never_the_token() {
+async fn debug_shows_the_claims_and_never_the_token() {
     let stage = Stage::set().await;
     let text = stage.logto.token().audience(SHOP).subject("alice").build();
     let token = stage.validator().validate(&text).await.unwrap();

@@ -7,9 +7,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
-use tower_logto::{
-    AuthLayer, Issuer, RequireScopes, TrustedIssuer, Validator, testing::TokenBuilder,
-};
+use tower_logto::{AuthLayer, Issuer, Require, TrustedIssuer, Validator, testing::TokenBuilder};
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -61,7 +59,7 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
     let (log, _guard) = Log::capture();
     let router = Router::new()
         .route("/", get(async || ""))
-        .route_layer(RequireScopes::all(["a"]))
+        .route_layer(Require::global().scopes(["a"]))
         .route_layer(AuthLayer::new(stage.validator()));
     let server = Server::start(router).await;
     let token = || stage.logto.token().audience(SHOP).scopes(["a"]);
@@ -77,8 +75,8 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
             text(token().claim("nbf", 9_999_999_999_u64)),
             "compare this machine's clock with Logto's",
         ),
-        (text(token().organization_resource("acme")), "RequireOrganization guard"),
-        (text(token().scopes(["b"])), "lacks scope: all of a demanded"),
+        (text(token().organization_resource("acme")), "constructor Require::organization_"),
+        (text(token().scopes(["b"])), "lacks a scope: the route requires all of a"),
         (text(token().kid("nobody's")), "no usable key with kid"),
     ] {
         log.take();
@@ -141,7 +139,8 @@ async fn refreshes_are_logged_at_info_and_their_failures_at_warn() {
 #[tokio::test]
 async fn a_wiring_mistake_is_logged_as_an_error() {
     let (log, _guard) = Log::capture();
-    let router = Router::new().route("/", get(async || "")).route_layer(RequireScopes::all(["a"]));
+    let router =
+        Router::new().route("/", get(async || "")).route_layer(Require::global().scopes(["a"]));
     let server = Server::start(router).await;
     assert_eq!(server.request("GET", "/").send().await.unwrap().status(), 500);
     let logged = log.take();

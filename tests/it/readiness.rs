@@ -1,15 +1,15 @@
-//! tower's contract: a service is called only after it was polled ready, and bodies are generic.
+//! The contract of tower: a service is called only after it was polled ready; bodies are generic.
 
 use std::{convert::Infallible, time::Duration};
 
 use http::{Request, Response};
 use tower::{Layer as _, Service as _, ServiceExt as _, limit::ConcurrencyLimit, service_fn};
-use tower_logto::{AccessToken, AuthLayer, RequireScopes};
+use tower_logto::{AccessToken, AuthLayer, Require};
 use tower_test::mock;
 
 use crate::support::Stage;
 
-/// A body that is nobody's.
+/// A body type that no crate knows.
 #[derive(Debug, Default, PartialEq)]
 struct Body(&'static str);
 
@@ -23,7 +23,7 @@ fn request(token: Option<&str>) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn a_concurrency_limit_inside_keeps_its_places() {
+async fn an_inner_concurrency_limit_keeps_its_permits() {
     let stage = Stage::set().await;
     let inner = service_fn(async |request: Request<Body>| {
         assert!(request.extensions().get::<AccessToken>().is_some());
@@ -32,7 +32,7 @@ async fn a_concurrency_limit_inside_keeps_its_places() {
     let layer = AuthLayer::new(stage.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = stage.logto.token().build();
-    // A refusal before, between and after: deferred (keys are fetched) and synchronous.
+    // Refusals before, between and after valid tokens; the first of those waits for keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
             service.ready().await.unwrap().call(request(token.map(String::as_str))).await;
@@ -46,7 +46,7 @@ async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
     let stage = Stage::set().await;
     let (inner, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     // A ConcurrencyLimit panics when it is called without having been polled ready.
-    let guarded = RequireScopes::all(["a"]).layer(ConcurrencyLimit::new(inner, 2));
+    let guarded = Require::global().scopes(["a"]).layer(ConcurrencyLimit::new(inner, 2));
     let mut service = AuthLayer::new(stage.validator()).layer(guarded);
     handle.allow(2);
     stage.logto.hang();
@@ -67,12 +67,12 @@ async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
 }
 
 #[tokio::test]
-async fn readiness_and_errors_are_the_inner_services() {
+async fn readiness_and_errors_come_from_the_inner_service() {
     let stage = Stage::set().await;
     let (mut service, mut handle) =
         mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(stage.validator()));
     handle.allow(0);
-    tower_test::mock::Spawn::poll_ready(&mut service).is_pending().then_some(()).unwrap();
+    assert!(service.poll_ready().is_pending());
     handle.allow(1);
     assert!(service.poll_ready().is_ready());
     handle.send_error("broken");

@@ -1,9 +1,9 @@
-//! Every row of the response table, over real HTTP: status, challenge, Retry-After, empty body.
+//! Responses over real HTTP: status, challenge, Retry-After, an empty body, gRPC.
 
 use axum::{Router, response::IntoResponse, routing::get};
 use http::HeaderName;
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, RequireOrganization, RequireScopes,
+    AccessToken, AuthError, AuthLayer, Require,
     testing::{TestIssuer, TokenBuilder},
 };
 
@@ -20,20 +20,28 @@ fn routes(stage: &Stage) -> Router {
     let organization = HeaderName::from_static("x-organization");
     Router::new()
         .route("/", open())
-        .merge(Router::new().route("/all", open()).route_layer(RequireScopes::all(["a", "b"])))
-        .merge(Router::new().route("/any", open()).route_layer(RequireScopes::any(["a", "b"])))
+        .merge(
+            Router::new().route("/all", open()).route_layer(Require::global().scopes(["a", "b"])),
+        )
+        .merge(
+            Router::new()
+                .route("/any", open())
+                .route_layer(Require::global().any_scope(["a", "b"])),
+        )
         .merge(
             Router::new()
                 .route("/organization", open())
-                .route_layer(RequireOrganization::header(organization)),
+                .route_layer(Require::organization_in_header(organization)),
         )
         .merge(
             Router::new()
                 .route("/misspelt/{org}", open())
-                .route_layer(RequireOrganization::path("org_id")),
+                .route_layer(Require::organization_in_path("org_id")),
         )
         .route_layer(AuthLayer::new(validator))
-        .merge(Router::new().route("/no-layer", open()).route_layer(RequireScopes::all(["a"])))
+        .merge(
+            Router::new().route("/no-layer", open()).route_layer(Require::global().scopes(["a"])),
+        )
         .route("/no-layer-extractor", get(async |_: AccessToken| "welcome"))
         .route("/no-layer-option", get(async |_: Option<AccessToken>| "welcome"))
 }
@@ -42,7 +50,7 @@ const REALM: &str = r#"Bearer realm="shop""#;
 const METADATA: &str =
     r#"resource_metadata="https://shop.example/.well-known/oauth-protected-resource""#;
 
-/// The challenge that this server owes, with this in the middle.
+/// The challenge of this server, with these parameters in the middle.
 fn challenge(middle: &str) -> String {
     let middle = if middle.is_empty() { String::new() } else { format!("{middle}, ") };
     format!("{REALM}, {middle}{METADATA}")
@@ -57,7 +65,7 @@ fn insufficient(description: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_row_of_the_table() {
+async fn each_reason_has_its_status_and_challenge() {
     let stage = Stage::set().await;
     let server = Server::start(routes(&stage)).await;
     let token = || stage.logto.token().audience(SHOP);
@@ -111,7 +119,7 @@ async fn every_row_of_the_table() {
         ),
         (
             "/",
-            bearer(token().kid("nobody's")),
+            bearer(token().kid("unknown")),
             401,
             invalid_token("the access token is signed with an unknown key"),
         ),
@@ -121,7 +129,7 @@ async fn every_row_of_the_table() {
             401,
             invalid_token("the token is not an access token"),
         ),
-        // InsufficientScope: all of them, or the alternatives
+        // InsufficientScope: all of the scopes, or one of them
         (
             "/all",
             bearer(token().scopes(["a"])),
@@ -147,7 +155,7 @@ async fn every_row_of_the_table() {
             403,
             insufficient("the access token is of another kind"),
         ),
-        // WrongOrganization, and no organization header
+        // No organization header
         (
             "/organization",
             bearer(organization("acme")),
@@ -176,7 +184,7 @@ async fn every_row_of_the_table() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_had_are_503_with_retry_after() {
+async fn unavailable_keys_are_503_with_retry_after() {
     let stage = Stage::set().await;
     let server = Server::start(routes(&stage)).await;
     stage.logto.go_down();
@@ -186,11 +194,11 @@ async fn keys_that_cannot_be_had_are_503_with_retry_after() {
         assert_eq!(header(response.headers(), "retry-after"), "1");
         assert_eq!(header(response.headers(), "www-authenticate"), "");
     }
-    assert_eq!(stage.logto.jwks_requests(), 1, "the second is answered at once");
+    assert_eq!(stage.logto.jwks_requests(), 1, "the second response needs no request");
 }
 
 #[tokio::test]
-async fn head_is_answered_as_get_without_a_body() {
+async fn a_head_request_is_answered_like_get_without_a_body() {
     let stage = Stage::set().await;
     let server = Server::start(routes(&stage)).await;
     let refused = server.request("HEAD", "/").send().await.unwrap();
@@ -218,7 +226,8 @@ async fn a_body_can_be_written_outside_the_layer() {
         match response.extensions().get::<AuthError>().cloned() {
             Some(error) => {
                 let (parts, _) = response.into_parts();
-                (parts.status, parts.headers, format!("sorry: {}", error.status())).into_response()
+                (parts.status, parts.headers, format!("refused: {}", error.status()))
+                    .into_response()
             }
             None => response,
         }
@@ -226,11 +235,11 @@ async fn a_body_can_be_written_outside_the_layer() {
     let server = Server::start(routes(&stage).layer(problem)).await;
     let response = server.request("GET", "/").send().await.unwrap();
     assert_eq!(header(response.headers(), "www-authenticate"), challenge(""));
-    assert_eq!(response.text().await.unwrap(), "sorry: 401 Unauthorized");
+    assert_eq!(response.text().await.unwrap(), "refused: 401 Unauthorized");
 }
 
 #[tokio::test]
-async fn grpc_callers_get_a_grpc_status() {
+async fn a_grpc_caller_gets_a_grpc_status() {
     let stage = Stage::set().await;
     let server = Server::start(routes(&stage)).await;
     let good = stage.logto.token().audience(SHOP);

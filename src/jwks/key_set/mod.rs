@@ -85,7 +85,7 @@ impl KeySet {
     ) -> Result<(), InvalidToken> {
         match self.select(kid, algorithm)? {
             Some(key) => key.verify(message, signature),
-            None => Err(InvalidToken::UnknownKey(kid.map(Escaped::new))),
+            None => Err(InvalidToken::unknown_key(kid)),
         }
     }
 

@@ -65,7 +65,7 @@ fn selection_error(
 }
 
 fn unknown(kid: impl Into<Option<&'static str>>) -> InvalidToken {
-    InvalidToken::UnknownKey(kid.into().map(Escaped::new))
+    InvalidToken::UnknownKey(kid.into().map(crate::escape::escaped))
 }
 
 #[test]

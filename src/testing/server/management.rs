@@ -14,7 +14,7 @@ use http::{
 };
 
 use crate::{
-    AuthError, AuthLayer, RequireScopes, Validator,
+    AuthError, AuthLayer, Require, Validator,
     error::AuthErrorKind,
     testing::server::{
         form::Form,
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) fn router(state: &Arc<IssuerState>, validator: Validator) -> Router {
     Router::new()
         .route("/api/applications", get(applications))
-        .route_layer(RequireScopes::all(["all"]))
+        .route_layer(Require::global().scopes(["all"]))
         .route_layer(AuthLayer::new(validator))
         .layer(axum::middleware::map_response(use_logtos_error_bodies))
         .with_state(Arc::clone(state))

@@ -11,7 +11,6 @@ use crate::{
     access_token::{Audiences, Lifetime, Span, TokenClaims},
     algorithm::Algorithm,
     error::InvalidToken,
-    escape::Escaped,
     issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
     json::{self, MemberVisitor, OneOrMany, Text},
     scope::TokenKind,
@@ -184,10 +183,10 @@ fn permission_model<'a>(
                 Err(InvalidToken::AmbiguousAudience)
             }
         }
-        _ => Err(InvalidToken::WrongAudience {
-            found: Escaped::new(audiences.iter().next().unwrap_or_default()),
-            expected: Arc::clone(&rules.audiences),
-        }),
+        _ => {
+            let found = audiences.iter().next().unwrap_or_default();
+            Err(InvalidToken::wrong_audience(found, &rules.audiences))
+        }
     }
 }
 

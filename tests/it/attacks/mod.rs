@@ -12,7 +12,7 @@ use axum::{Router, extract::Request, middleware::map_response, response::Respons
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Claims, RequireScopes, Validator, ValidatorBuilder,
+    AccessToken, AuthError, AuthLayer, Claims, Require, Validator, ValidatorBuilder,
     testing::{SigningKey, TokenBuilder},
 };
 
@@ -174,12 +174,11 @@ async fn answer(request: reqwest::RequestBuilder, secret: &str) -> Answer {
 
 fn routes(layer: AuthLayer) -> Router {
     let open = || any(async || "in");
-    let guarded =
-        |path: &str, scopes: RequireScopes| Router::new().route(path, open()).route_layer(scopes);
+    let guarded = |path: &str, guard: Require| Router::new().route(path, open()).route_layer(guard);
     Router::new()
         .route("/", open())
-        .merge(guarded("/read", RequireScopes::all(["read:products"])))
-        .merge(guarded("/both", RequireScopes::all(["read:products", "write:products"])))
+        .merge(guarded("/read", Require::global().scopes(["read:products"])))
+        .merge(guarded("/both", Require::global().scopes(["read:products", "write:products"])))
         .route("/claims", any(async |_: Claims<Value>| "in"))
         .route("/extractor", any(async |_: AccessToken| "in"))
         .route("/echo", any(async |request: Request| format!("{:?}", request.headers())))

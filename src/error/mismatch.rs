@@ -1,0 +1,58 @@
+//! What a claim says, and what was expected of it.
+
+use std::{fmt, sync::Arc};
+
+use crate::escape::escaped;
+
+/// A claim with a value that is not among the expected ones.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    found: Box<str>,
+    expected: Arc<[Box<str>]>,
+}
+
+impl Mismatch {
+    pub(crate) fn new(found: &str, expected: &Arc<[Box<str>]>) -> Self {
+        Self { found: escaped(found), expected: Arc::clone(expected) }
+    }
+
+    /// The value in the token: untrusted text, escaped, and cut after 80 characters.
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+
+    /// The values that the settings allow.
+    pub fn expected(&self) -> impl Iterator<Item = &str> {
+        self.expected.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether the found value differs from an expected one by a trailing slash only.
+    pub(crate) fn differs_by_a_slash(&self) -> bool {
+        let bare = self.found.trim_end_matches('/');
+        let mut others = self.expected().filter(|one| *one != self.found());
+        others.any(|one| one.trim_end_matches('/') == bare)
+    }
+
+    /// The expected values in quotes.
+    pub(crate) fn write_expected(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.expected().enumerate().try_for_each(|(position, one)| {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{one:?}")
+        })
+    }
+}
+
+/// `"found", expected "one", "other"`, and a hint if only a trailing slash differs.
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\", expected ", self.found)?;
+        self.write_expected(f)?;
+        f.write_str(if self.differs_by_a_slash() { ": mind the trailing slash" } else { "" })
+    }
+}
+
+impl fmt::Debug for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{ found: \"{}\", expected: {:?} }}", self.found, self.expected)
+    }
+}

@@ -1,0 +1,90 @@
+//! One alternative of a guard: a permission model and the conditions on the token.
+
+use http::request::Parts;
+
+use crate::{
+    access_token::AccessToken,
+    error::{AuthError, AuthErrorKind},
+    layer::require::{
+        condition::{Condition, never_passes},
+        organization::Organization,
+    },
+    scope::TokenKind,
+};
+
+#[derive(Debug, Clone)]
+pub(super) struct Alternative {
+    model: Model,
+    /// The kind that a condition names.
+    only: Option<TokenKind>,
+    /// In the order in which they are checked.
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Model {
+    Global,
+    Organization(Organization),
+    Any,
+}
+
+impl Alternative {
+    pub(super) const fn new(model: Model) -> Self {
+        Self { model, only: None, conditions: Vec::new() }
+    }
+
+    /// Adds the condition that the token is of this kind.
+    #[track_caller]
+    pub(super) fn accept_only(&mut self, kind: TokenKind) {
+        let excluded = match &self.model {
+            Model::Global => kind != TokenKind::Global,
+            Model::Organization(_) => kind == TokenKind::Global,
+            Model::Any => false,
+        };
+        if excluded || self.only.is_some_and(|only| only != kind) {
+            let accepted = self.kind().map_or(String::new(), |kind| kind.to_string());
+            never_passes(&format!("it accepts {accepted} only, and now requires {kind}"));
+        }
+        self.only = Some(kind);
+    }
+
+    /// Adds a condition. The order of the calls does not decide which refusal comes first.
+    #[track_caller]
+    pub(super) fn add(&mut self, condition: Condition) {
+        condition.assert_can_hold_with(&self.conditions);
+        let position = self.conditions.partition_point(|other| other.rank() <= condition.rank());
+        self.conditions.insert(position, condition);
+    }
+
+    pub(super) fn accepts_kind(&self, kind: TokenKind) -> bool {
+        self.kind().is_none_or(|accepted| accepted == kind)
+    }
+
+    /// Checks the token. If the model has an organization, returns the token with the organization
+    /// checked.
+    pub(super) fn admit(
+        &self,
+        token: &AccessToken,
+        parts: &mut Parts,
+    ) -> Result<Option<AccessToken>, AuthError> {
+        let organization_checked = match &self.model {
+            Model::Global | Model::Any => None,
+            Model::Organization(organization) => Some(organization.check(token, parts)?),
+        };
+        let token = organization_checked.as_ref().unwrap_or(token);
+        if !self.accepts_kind(token.kind()) {
+            return Err(token.refuse(AuthErrorKind::WrongKind(token.kind())));
+        }
+        self.conditions.iter().try_for_each(|condition| condition.check(token))?;
+        Ok(organization_checked)
+    }
+
+    /// The one kind that is accepted; `None` for every kind.
+    fn kind(&self) -> Option<TokenKind> {
+        match &self.model {
+            Model::Global => Some(TokenKind::Global),
+            Model::Organization(_) => self.only.or(Some(TokenKind::OrganizationResource)),
+            Model::Any => self.only,
+        }
+    }
+}

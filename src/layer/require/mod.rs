@@ -1,0 +1,379 @@
+//! The guard of a route: Require → RequireService → ResponseFuture.
+
+mod alternative;
+mod condition;
+mod organization;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderName, Request, Response, request::Parts};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    access_token::AccessToken,
+    error::AuthError,
+    issuer::Issuer,
+    layer::{
+        future::ResponseFuture,
+        require::{
+            alternative::{Alternative, Model},
+            condition::{Condition, Function},
+            organization::Organization,
+        },
+    },
+    scope::{Scope, ScopePolicy, TokenKind},
+};
+
+/// Guards routes inside an [`AuthLayer`](crate::AuthLayer): 403 if the token does not pass.
+///
+/// A constructor names the permission model, because the same scope has another meaning in each:
+///
+/// | constructor | accepted tokens |
+/// |---|---|
+/// | [`global`](Self::global) | for a global API resource |
+/// | [`organization_in_path`](Self::organization_in_path), [`organization_in_header`](Self::organization_in_header), [`organization_by`](Self::organization_by) | for an organization-level API resource, of the organization that the request names |
+/// | [`organization_of_token`](Self::organization_of_token) | for an organization-level API resource, of any organization |
+/// | [`any_kind`](Self::any_kind) | every kind, without a check of the organization |
+///
+/// After [`organization_permissions`](Self::organization_permissions), the organization's
+/// constructors accept organization permission tokens instead.
+///
+/// The methods add conditions. All of them must hold, in whatever order they are called.
+/// [`or`](Self::or) adds an alternative.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_logto::{AuthLayer, Issuer, Require, Validator};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::new(&issuer, "https://shopping.api")?;
+/// let members = Require::organization_in_path("org_id").scopes(["read:members"]);
+/// let app: Router = Router::new()
+///     .route("/orgs/{org_id}/members", get(|| async { "alice" }))
+///     .route_layer(members.or(Require::global().scopes(["admin:members"])))
+///     .route_layer(AuthLayer::new(validator)); // the last layer runs first
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
+///
+/// # Inside the guard
+/// An organization's constructor replaces the token in the request's extensions with one whose
+/// organization is checked. [`Scoped`](crate::Scoped) and
+/// [`AccessToken::require_scopes`] accept the organization's scopes from it.
+///
+/// # Refusals
+/// An anonymous request that [`AuthLayer::optional`](crate::AuthLayer::optional) let pass gets a
+/// 401. Without an `AuthLayer` outside the guard, every request gets a 500.
+///
+/// # Panics
+/// A guard that no token can pass is a mistake in the program, so the method that completes it
+/// panics: for example an invalid scope, an empty list, or [`machine`](Self::machine) together with
+/// [`user`](Self::user). The message points at the line that calls the method.
+#[derive(Clone)]
+#[must_use = "a guard does nothing until a route or a service is wrapped in it"]
+pub struct Require(Arc<Alternatives>);
+
+#[derive(Debug, Clone)]
+struct Alternatives {
+    first: Alternative,
+    others: Vec<Alternative>,
+}
+
+impl Require {
+    /// Accepts tokens for a global API resource.
+    pub fn global() -> Self {
+        Self::new(Model::Global)
+    }
+
+    /// Accepts tokens of the organization that this axum path parameter names, decoded.
+    ///
+    /// If the route has several parameters of that name, all of them must name the organization. A
+    /// route without such a parameter answers 500.
+    #[cfg(feature = "axum")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+    pub fn organization_in_path(parameter: &'static str) -> Self {
+        Self::new(Model::Organization(Organization::InPath(parameter)))
+    }
+
+    /// Accepts tokens of the organization that this header names.
+    ///
+    /// A request without exactly one value in the header gets a 400.
+    pub fn organization_in_header(name: HeaderName) -> Self {
+        Self::new(Model::Organization(Organization::InHeader(name)))
+    }
+
+    /// Accepts tokens of the organization that a function finds in the request, in a subdomain for
+    /// example. If it returns `None`, the guard refuses the request with 403.
+    ///
+    /// ```
+    /// use std::borrow::Cow;
+    /// use http::{header::HOST, request::Parts};
+    /// use tower_logto::Require;
+    ///
+    /// fn subdomain(parts: &Parts) -> Option<Cow<'_, str>> {
+    ///     let host = parts.headers.get(HOST)?.to_str().ok()?;
+    ///     host.strip_suffix(".shop.example").map(Cow::Borrowed)
+    /// }
+    ///
+    /// let guard = Require::organization_by(subdomain).scopes(["read:members"]);
+    /// ```
+    pub fn organization_by(
+        find: impl Fn(&Parts) -> Option<Cow<'_, str>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Model::Organization(Organization::By(Function(Arc::new(find)))))
+    }
+
+    /// Accepts the tokens of every organization, if the request itself names none.
+    ///
+    /// Use [`AccessToken::organization_id`] in the handler to select the organization's data.
+    pub fn organization_of_token() -> Self {
+        Self::new(Model::Organization(Organization::OfToken))
+    }
+
+    /// Accepts every kind of token, without a check of the organization.
+    ///
+    /// A user who has a scope in any one organization passes. Use it only where that is intended.
+    pub fn any_kind() -> Self {
+        Self::new(Model::Any)
+    }
+
+    /// Accepts organization permission tokens (`aud` is `urn:logto:organization:<id>`) instead of
+    /// tokens for an organization-level API resource.
+    ///
+    /// The validator needs [`TrustedIssuer::organizations`](crate::TrustedIssuer::organizations).
+    /// After [`any_kind`](Self::any_kind), it accepts the permission tokens of every organization.
+    ///
+    /// # Panics
+    /// After [`global`](Self::global), and if a [`scope`](Self::scope) names another kind.
+    #[track_caller]
+    pub fn organization_permissions(mut self) -> Self {
+        for alternative in self.alternatives() {
+            alternative.accept_only(TokenKind::OrganizationPermissions);
+        }
+        self
+    }
+
+    /// Requires all of these scopes.
+    ///
+    /// # Panics
+    /// If the list is empty, or if RFC 6749 §3.3 does not allow one of the scopes.
+    #[track_caller]
+    pub fn scopes(self, all: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
+        self.condition(Condition::Scopes(ScopePolicy::all(all)))
+    }
+
+    /// Requires one of these scopes.
+    ///
+    /// # Panics
+    /// As [`scopes`](Self::scopes).
+    #[track_caller]
+    pub fn any_scope(self, one_of: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
+        self.condition(Condition::Scopes(ScopePolicy::any(one_of)))
+    }
+
+    /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
+    ///
+    /// If the type names a kind with `for`, the token must be of that kind as well. With
+    /// `for OrganizationPermissions`, an organization's constructor accepts organization permission
+    /// tokens instead. `for any_kind` changes nothing.
+    ///
+    /// # Panics
+    /// If the constructor or another condition excludes the kind.
+    #[track_caller]
+    pub fn scope<S: Scope>(mut self) -> Self {
+        if let Some(kind) = S::POLICY.declared_kind() {
+            for alternative in self.alternatives() {
+                alternative.accept_only(kind);
+            }
+        }
+        self.condition(Condition::Scopes(S::POLICY))
+    }
+
+    /// Requires a token of a machine-to-machine application: `sub` equals `client_id`.
+    ///
+    /// # Panics
+    /// Together with [`user`](Self::user).
+    #[track_caller]
+    pub fn machine(self) -> Self {
+        self.condition(Condition::Machine)
+    }
+
+    /// Requires a token of a user: it has a `client_id`, and `sub` differs from it.
+    ///
+    /// # Panics
+    /// Together with [`machine`](Self::machine).
+    #[track_caller]
+    pub fn user(self) -> Self {
+        self.condition(Condition::User)
+    }
+
+    /// Requires a token that one of these applications asked for, by `client_id`.
+    ///
+    /// # Panics
+    /// If the list is empty.
+    #[track_caller]
+    pub fn client_ids(self, one_of: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let ids = one_of.into_iter().map(|id| id.into().into_boxed_str());
+        self.condition(Condition::ClientIds(ids.collect()))
+    }
+
+    /// Requires a token of this issuer, if the validator trusts several.
+    ///
+    /// # Panics
+    /// If another issuer is required already.
+    #[track_caller]
+    pub fn issuer(self, issuer: &Issuer) -> Self {
+        self.condition(Condition::Issuer(Arc::from([issuer.as_str().into()])))
+    }
+
+    /// Requires a token for this API, if the issuer has several audiences. Called twice, it requires
+    /// a token for both.
+    ///
+    /// # Panics
+    /// If the audience is empty.
+    #[track_caller]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        self.condition(Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
+    }
+
+    /// Requires that a check of yours passes. It runs after all other conditions.
+    ///
+    /// A refusal of [`AuthError::forbidden`] or [`AuthError::missing_token`] gets the realm and the
+    /// metadata URL of the validator. The check must not block.
+    ///
+    /// ```
+    /// use serde::Deserialize;
+    /// use tower_logto::{AuthError, Require};
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Plan {
+    ///     paid: bool,
+    /// }
+    ///
+    /// let guard = Require::any_kind().check(|token| {
+    ///     if token.claims::<Plan>()?.paid {
+    ///         Ok(())
+    ///     } else {
+    ///         Err(AuthError::forbidden("this plan has no exports"))
+    ///     }
+    /// });
+    /// ```
+    pub fn check(
+        self,
+        check: impl Fn(&AccessToken) -> Result<(), AuthError> + Send + Sync + 'static,
+    ) -> Self {
+        self.condition(Condition::Check(Function(Arc::new(check))))
+    }
+
+    /// Accepts the tokens that pass this guard or the other one.
+    ///
+    /// Conditions that are added after this call apply to every alternative.
+    ///
+    /// If no alternative passes, the refusal is that of the first alternative that accepts the kind
+    /// of the token. If none does, it is that of the first alternative.
+    pub fn or(mut self, other: Self) -> Self {
+        let Alternatives { first, others } = Arc::unwrap_or_clone(other.0);
+        let mine = Arc::make_mut(&mut self.0);
+        mine.others.push(first);
+        mine.others.extend(others);
+        self
+    }
+
+    fn new(model: Model) -> Self {
+        let first = Alternative::new(model);
+        Self(Arc::new(Alternatives { first, others: Vec::new() }))
+    }
+
+    #[track_caller]
+    fn condition(mut self, condition: Condition) -> Self {
+        for alternative in self.alternatives() {
+            alternative.add(condition.clone());
+        }
+        self
+    }
+
+    fn alternatives(&mut self) -> impl Iterator<Item = &mut Alternative> {
+        let Alternatives { first, others } = Arc::make_mut(&mut self.0);
+        std::iter::once(first).chain(others)
+    }
+
+    /// Checks the token of a request, and inserts the token with the organization checked.
+    fn admit(&self, parts: &mut Parts) -> Result<(), AuthError> {
+        let token = AccessToken::from_extensions(&parts.extensions)?.clone();
+        if let Some(organization_checked) = self.0.admit(&token, parts)? {
+            parts.extensions.insert(organization_checked);
+        }
+        Ok(())
+    }
+}
+
+impl Alternatives {
+    fn admit(
+        &self,
+        token: &AccessToken,
+        parts: &mut Parts,
+    ) -> Result<Option<AccessToken>, AuthError> {
+        let mut refusal = None;
+        let all = std::iter::once(&self.first).chain(&self.others);
+        for alternative in all.filter(|alternative| alternative.accepts_kind(token.kind())) {
+            match alternative.admit(token, parts) {
+                Ok(admitted) => return Ok(admitted),
+                Err(error) => drop(refusal.get_or_insert(error)),
+            }
+        }
+        // If no alternative accepts the kind, neither does the first: it gives the reason.
+        refusal.map_or_else(|| self.first.admit(token, parts), Err)
+    }
+}
+
+impl fmt::Debug for Require {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = std::iter::once(&self.0.first).chain(&self.0.others);
+        f.write_str("Require")?;
+        f.debug_list().entries(all).finish()
+    }
+}
+
+impl<S> Layer<S> for Require {
+    type Service = RequireService<S>;
+
+    fn layer(&self, inner: S) -> RequireService<S> {
+        RequireService { inner, require: self.clone() }
+    }
+}
+
+/// The service of [`Require`].
+#[derive(Debug, Clone)]
+pub struct RequireService<S> {
+    inner: S,
+    require: Require,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for RequireService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResBody, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        let admitted = self.require.admit(&mut parts);
+        let request = Request::from_parts(parts, body);
+        match admitted {
+            Ok(()) => ResponseFuture::inner(self.inner.call(request)),
+            Err(error) => ResponseFuture::refused(error, &request),
+        }
+    }
+}

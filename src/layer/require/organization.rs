@@ -1,0 +1,88 @@
+//! Where a request names its organization.
+
+use std::borrow::Cow;
+
+use http::{HeaderName, request::Parts};
+
+use crate::{
+    access_token::AccessToken,
+    error::{AuthError, AuthErrorKind, InvalidRequest},
+    layer::require::condition::Function,
+};
+
+#[derive(Debug, Clone)]
+pub(super) enum Organization {
+    #[cfg(feature = "axum")]
+    InPath(&'static str),
+    InHeader(HeaderName),
+    By(Function<dyn Fn(&Parts) -> Option<Cow<'_, str>> + Send + Sync>),
+    OfToken,
+}
+
+impl Organization {
+    /// Checks that the token is for the organization, and returns it with the organization checked.
+    pub(super) fn check(
+        &self,
+        token: &AccessToken,
+        parts: &mut Parts,
+    ) -> Result<AccessToken, AuthError> {
+        let wrong_organization = || token.refuse(AuthErrorKind::WrongOrganization);
+        match self {
+            #[cfg(feature = "axum")]
+            Self::InPath(parameter) => path::check(token, parameter, parts),
+            Self::InHeader(name) => {
+                let mut values = parts.headers.get_all(name).iter();
+                match (values.next().map(|id| id.to_str()), values.next()) {
+                    (Some(Ok(id)), None) => token.require_organization(id),
+                    _ => Err(token.refuse(InvalidRequest::OrganizationHeader.into())),
+                }
+            }
+            Self::By(find) => {
+                let id = find.0(parts).ok_or_else(wrong_organization)?;
+                token.require_organization(&id)
+            }
+            Self::OfToken => {
+                let id = token.organization_id().ok_or_else(wrong_organization)?;
+                token.require_organization(id)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "axum")]
+mod path {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use axum::extract::{
+        FromRequestParts, RawPathParams, rejection::RawPathParamsRejection::InvalidUtf8InPathParam,
+    };
+
+    use super::{AccessToken, AuthError, AuthErrorKind, Parts};
+
+    /// Checks that every value of the parameter names the organization of the token.
+    pub(super) fn check(
+        token: &AccessToken,
+        parameter: &'static str,
+        parts: &mut Parts,
+    ) -> Result<AccessToken, AuthError> {
+        let unknown = || token.refuse(AuthErrorKind::UnknownPathParameter(parameter));
+        // axum decodes the parameters from the extensions of the request, and waits for nothing.
+        let extraction = pin!(RawPathParams::from_request_parts(parts, &()));
+        let params = match extraction.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(params)) => params,
+            Poll::Ready(Err(InvalidUtf8InPathParam(_))) => {
+                return Err(token.refuse(AuthErrorKind::WrongOrganization));
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => return Err(unknown()),
+        };
+        let named = params.iter().filter(|(name, _)| *name == parameter);
+        let mut checked = None;
+        for (_, id) in named {
+            checked = Some(token.require_organization(id)?);
+        }
+        checked.ok_or_else(unknown)
+    }
+}

@@ -1,0 +1,87 @@
+//! A guard that no token can pass panics when it is built, at the line that completes it.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+};
+
+use tower_logto::{Issuer, Require, scopes};
+
+use super::by_header;
+
+scopes! {
+    ForGlobal = "a" for Global;
+    ForResource = "a" for OrganizationResource;
+    ForPermissions = "a" for OrganizationPermissions;
+}
+
+thread_local! {
+    /// The message and the place of the last panic of this thread, while it is recorded.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The message of the panic and the file it points at.
+fn panic_of<T>(build: impl FnOnce() -> T) -> String {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANIC.with_borrow_mut(|recorded| match recorded {
+                Some(text) => *text = info.to_string(),
+                None => previous(info),
+            });
+        }));
+    });
+    PANIC.set(Some(String::new()));
+    let built = catch_unwind(AssertUnwindSafe(build));
+    let text = PANIC.take().unwrap();
+    assert!(built.is_err(), "the guard was built");
+    text
+}
+
+#[test]
+fn a_guard_that_no_token_can_pass_panics_at_the_line_of_the_user() {
+    let issuer = |tenant: &str| Issuer::logto(&format!("https://{tenant}.logto.app")).unwrap();
+    let (one, other) = (issuer("one"), issuer("other"));
+    let global = Require::global;
+    let permissions = || by_header().organization_permissions();
+    let nothing: [&str; 0] = [];
+    for (text, expected) in [
+        (panic_of(|| global().scopes(nothing)), "\"\" is not a scope"),
+        (panic_of(|| global().any_scope(nothing)), "\"\" is not a scope"),
+        (panic_of(|| global().scopes(["a", "read it"])), "\"read it\" is not a scope (RFC 6749"),
+        (panic_of(|| global().any_scope([""])), "\"\" is not a scope"),
+        (panic_of(|| global().client_ids(nothing)), "the list of client ids is empty"),
+        (panic_of(|| global().audience("")), "the audience is empty"),
+        (panic_of(|| global().machine().user()), "a machine or to a user"),
+        (panic_of(|| global().user().machine()), "a machine or to a user"),
+        (panic_of(|| global().issuer(&one).issuer(&other)), "two issuers"),
+        (
+            panic_of(|| global().organization_permissions()),
+            "a token for a global API resource only",
+        ),
+        (
+            panic_of(|| global().scope::<ForResource>()),
+            "requires a token for an organization-level",
+        ),
+        (panic_of(|| global().scope::<ForPermissions>()), "an organization permission token"),
+        (panic_of(|| by_header().scope::<ForGlobal>()), "requires a token for a global"),
+        (
+            panic_of(|| permissions().scope::<ForResource>()),
+            "requires a token for an organization-l",
+        ),
+        (panic_of(|| by_header().scope::<ForResource>().organization_permissions()), "permission"),
+        (
+            panic_of(|| Require::any_kind().scope::<ForGlobal>().organization_permissions()),
+            "a token for a global API resource only",
+        ),
+        (panic_of(|| global().or(by_header()).organization_permissions()), "global API resource"),
+        (panic_of(|| by_header().or(global().machine()).user()), "a machine or to a user"),
+    ] {
+        assert!(text.contains("Require: no token can pass this guard: "), "{text}");
+        assert!(text.contains(expected), "{expected:?} is missing in {text:?}");
+        assert!(text.contains(file!()), "{text}");
+    }
+    let _ = global().issuer(&one).issuer(&one);
+}

@@ -1,0 +1,103 @@
+//! The guard of a route: which tokens pass, which refusal the others get, and what a guard leaves.
+
+mod conditions;
+mod mistakes;
+mod organization;
+mod routes;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use http::{Request, Response};
+use tower::{Layer as _, Service as _, service_fn};
+use tower_logto::{
+    AccessToken, AuthError, Issuer, Require, Validator, error::AuthErrorKind, testing::TestIssuer,
+};
+
+use crate::support::{SHOP, Stage};
+
+const REPORTS: &str = "https://reports.api";
+
+/// Validated tokens of every kind, by name, and the second issuer that the validator trusts.
+struct Tokens {
+    partner: TestIssuer,
+    by_name: BTreeMap<&'static str, AccessToken>,
+}
+
+impl Tokens {
+    async fn issue() -> Self {
+        let stage = Stage::set().await;
+        let partner = TestIssuer::builder().clock(stage.clock.clone()).start().await.unwrap();
+        let validator = stage.builder().trust(partner.trusted(REPORTS)).build().unwrap();
+        let user = || stage.logto.token().audience(SHOP).subject("alice").client_id("web");
+        let permissions = |id| user().organization_permissions(id);
+        let mut by_name = BTreeMap::new();
+        for (name, token) in [
+            ("global", user().scopes(["a", "b"])),
+            ("machine", user().subject("billing").client_id("billing").scopes(["a"])),
+            ("no client", user().without_claim("client_id").scopes(["a"])),
+            ("resource", user().organization_resource("acme").scopes(["a", "c"])),
+            ("permissions", permissions("acme").scopes(["a"])),
+            ("foreign resource", user().organization_resource("evil").scopes(["a"])),
+            ("foreign permissions", permissions("evil").scopes(["a"])),
+            ("partner", partner.token().audience(REPORTS).subject("bob").scopes(["a"])),
+        ] {
+            by_name.insert(name, validate(&validator, &token.build()).await);
+        }
+        Self { partner, by_name }
+    }
+
+    fn get(&self, name: &str) -> &AccessToken {
+        &self.by_name[name]
+    }
+
+    fn partner(&self) -> Issuer {
+        self.partner.issuer()
+    }
+}
+
+async fn validate(validator: &Validator, token: &str) -> AccessToken {
+    validator.validate(token).await.unwrap()
+}
+
+/// A request for organization acme, with this token as an outer `AuthLayer` leaves it.
+fn request(token: &AccessToken) -> Request<()> {
+    let mut request = Request::builder()
+        .uri("https://acme.shop.example/")
+        .header("x-organization", "acme")
+        .body(())
+        .unwrap();
+    request.extensions_mut().insert(token.clone());
+    request
+}
+
+fn by_header() -> Require {
+    Require::organization_in_header(http::HeaderName::from_static("x-organization"))
+}
+
+/// Sends a request through the guard; returns the token that the guard leaves for the handler.
+fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError> {
+    let handler = service_fn(async |request: Request<()>| {
+        let token = request.extensions().get::<AccessToken>().cloned();
+        Ok::<_, Infallible>(Response::new(token))
+    });
+    let mut service = guard.layer(handler);
+    let mut future = pin!(service.call(request));
+    let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    else {
+        panic!("a guard waits for nothing")
+    };
+    match response.extensions().get::<AuthError>() {
+        Some(error) => Err(error.clone()),
+        None => Ok(response.into_body().unwrap()),
+    }
+}
+
+/// Why the guard refuses the token; `None` if the token passes.
+fn refusal(guard: &Require, token: &AccessToken) -> Option<AuthErrorKind> {
+    pass(guard, request(token)).err().map(|error| error.kind().clone())
+}
