@@ -1,77 +1,65 @@
-//! The service that is protected, over real HTTP.
+//! The protected service, over real HTTP.
 
 use axum::{
     Json, Router,
     routing::{get, post},
 };
 use http::{HeaderValue, Method, StatusCode, header};
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
 use tower_logto::{
-    AccessToken, AuthLayer, RequireOrganization, RequireScopes, TokenKind, TrustedIssuer,
-    Validator, ValidatorBuilder,
+    AccessToken, AuthLayer, RequireOrganization, TokenKind, TrustedIssuer, Validator,
+    ValidatorBuilder,
 };
 
-use crate::logto::Logto;
+use crate::{
+    provider::Provider,
+    support::{SHOPPING_API, Server, require_scopes},
+};
 
-/// Its tokens live for an hour.
-pub(crate) const SHOP: &str = "https://shopping.api";
-/// Its tokens live for two seconds.
-pub(crate) const BRIEF: &str = "https://brief.api";
+/// The audience of tokens that expire after two seconds; others expire after an hour.
+pub(crate) const SHORT_LIVED_API: &str = "https://brief.api";
 
-pub(crate) struct Shop {
-    url: String,
-    client: Client,
-    task: JoinHandle<()>,
-}
+pub(crate) struct Service(Server);
 
-impl Shop {
-    pub(crate) async fn open(logto: &Logto) -> Self {
-        Self::open_with(logto, |settings| settings).await
+impl Service {
+    pub(crate) async fn start(provider: &Provider) -> Self {
+        Self::start_with(provider, |builder| builder).await
     }
 
-    pub(crate) async fn open_with(
-        logto: &Logto,
+    pub(crate) async fn start_with(
+        provider: &Provider,
         settings: impl FnOnce(ValidatorBuilder) -> ValidatorBuilder,
     ) -> Self {
-        let trusted =
-            TrustedIssuer::new(&logto.issuer()).audience(SHOP).audience(BRIEF).organizations();
+        let trusted = TrustedIssuer::new(&provider.issuer())
+            .audience(SHOPPING_API)
+            .audience(SHORT_LIVED_API)
+            .organizations();
         let validator = settings(Validator::builder().trust(trusted)).build().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = router().route_layer(AuthLayer::new(validator));
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, client: Client::builder().no_proxy().build().unwrap(), task }
+        Self(Server::start(router().route_layer(AuthLayer::new(validator))).await)
     }
 
-    pub(crate) async fn ask(&self, method: Method, path: &str, token: HeaderValue) -> Response {
-        let request = self.client.request(method, format!("{}{path}", self.url));
+    pub(crate) async fn request(&self, method: Method, path: &str, token: HeaderValue) -> Response {
+        let request = self.0.request(method.as_str(), path);
         request.header(header::AUTHORIZATION, token).send().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str, token: HeaderValue) -> StatusCode {
-        self.ask(Method::GET, path, token).await.status()
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.request(Method::GET, path, token).await.status()
     }
 }
 
 fn router() -> Router {
-    let members = RequireScopes::all(["invite:member"]).kind(TokenKind::OrganizationPermissions);
-    let products = || get(|| async {}).route_layer(RequireScopes::all(["read:products"]));
+    let members = require_scopes(["invite:member"]).kind(TokenKind::OrganizationPermissions);
+    let products = || get(|| async {}).route_layer(require_scopes(["read:products"]));
     Router::new()
         .route("/whoami", get(whoami))
         .route("/products", products())
-        .route("/products", post(|| async {}).route_layer(RequireScopes::all(["write:products"])))
+        .route("/products", post(|| async {}).route_layer(require_scopes(["write:products"])))
         .merge(
             Router::new()
                 .route("/orgs/{org_id}/orders", get(|| async {}))
-                .route_layer(RequireScopes::all(["read:orders"]))
+                .route_layer(require_scopes(["read:orders"]))
                 .route_layer(RequireOrganization::path("org_id")),
         )
         .merge(
