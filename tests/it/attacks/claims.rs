@@ -185,8 +185,8 @@ async fn scope_must_match_exactly() {
 #[tokio::test]
 async fn ambiguous_payload_json_is_refused() {
     let target = Target::start().await;
-    let good = target.payload();
-    let inside = good.trim_matches(['{', '}']);
+    let valid = target.payload();
+    let inside = valid.trim_matches(['{', '}']);
     let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     let many = |count| (0..count).map(|n| format!(r#","m{n}":1"#)).collect::<String>();
     let members = inside.matches("\":").count();
@@ -222,18 +222,18 @@ async fn ambiguous_payload_json_is_refused() {
         ),
         ("64 members", format!("{{{inside}{}}}", many(64 - members)), Accepted),
         ("__proto__", format!(r#"{{{inside},"__proto__":{{"scope":"admin"}}}}"#), Accepted),
-        ("an array", format!("[{good}]"), Malformed),
-        ("a string", format!("{good:?}"), Malformed),
+        ("an array", format!("[{valid}]"), Malformed),
+        ("a string", format!("{valid:?}"), Malformed),
         ("null", "null".into(), Malformed),
-        ("two objects", format!("{good}{good}"), Malformed),
-        ("a trailing byte", format!("{good}x"), Malformed),
-        ("a trailing NUL", format!("{good}\0"), Malformed),
-        ("a trailing bracket", format!("{good}}}"), Malformed),
-        ("truncated", good.trim_end_matches('}').into(), Malformed),
+        ("two objects", format!("{valid}{valid}"), Malformed),
+        ("a trailing byte", format!("{valid}x"), Malformed),
+        ("a trailing NUL", format!("{valid}\0"), Malformed),
+        ("a trailing bracket", format!("{valid}}}"), Malformed),
+        ("truncated", valid.trim_end_matches('}').into(), Malformed),
         ("a trailing comma", format!("{{{inside},}}"), Malformed),
         ("a comment", format!("{{{inside}//\n}}"), Malformed),
-        ("a BOM", format!("\u{feff}{good}"), Malformed),
-        ("whitespace around", format!("\n {good}\t "), Accepted),
+        ("a BOM", format!("\u{feff}{valid}"), Malformed),
+        ("whitespace around", format!("\n {valid}\t "), Accepted),
         ("an unescaped newline in a string", format!("{{{inside},\"x\":\"\n\"}}"), Malformed),
         ("a lone surrogate in a claim", format!(r#"{{{inside},"jti2":1,"x":"\ud800"}}"#), Accepted),
         ("a lone surrogate in a name", format!(r#"{{{inside},"\ud800":1}}"#), Malformed),
@@ -268,7 +268,7 @@ async fn ambiguous_payload_json_is_refused() {
         let payload = [&b"{\"x\":\""[..], invalid, b"\",", inside.as_bytes(), b"}"].concat();
         bytes.push((name, target.sign(payload), Malformed));
     }
-    let utf_16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf_16: Vec<u8> = valid.encode_utf16().flat_map(u16::to_le_bytes).collect();
     bytes.push(("UTF-16", target.sign(utf_16), Malformed));
     target.assert_outcomes(bytes).await;
 }
@@ -276,8 +276,8 @@ async fn ambiguous_payload_json_is_refused() {
 #[tokio::test]
 async fn deeply_nested_payload_does_not_overflow_the_stack() {
     let target = Target::with(|builder| builder.max_token_size(1024 * 1024)).await;
-    let good = target.payload();
-    let inside = good.trim_matches(['{', '}']);
+    let valid = target.payload();
+    let inside = valid.trim_matches(['{', '}']);
     let arrays = "[".repeat(10_000) + &"]".repeat(10_000);
     let objects = r#"{"x":"#.repeat(10_000) + "1" + &"}".repeat(10_000);
     let deep = [
@@ -319,15 +319,15 @@ fn deep_payload(target: &Target) -> String {
 #[tokio::test]
 async fn token_without_subject_or_bound_to_a_key_is_refused() {
     let target = Target::start().await;
-    let bad = MalformedClaim("sub");
+    let invalid = MalformedClaim("sub");
     let missing = MissingClaim("sub");
     let bound = SenderConstrained;
     let attacks = [
         ("no sub", target.token().without_claim("sub"), missing),
         ("empty sub", target.token().claim("sub", ""), missing),
-        ("sub null", target.token().claim("sub", Value::Null), bad),
-        ("sub 0", target.token().claim("sub", 0), bad),
-        ("sub an array", target.token().claim("sub", json!(["admin"])), bad),
+        ("sub null", target.token().claim("sub", Value::Null), invalid),
+        ("sub 0", target.token().claim("sub", 0), invalid),
+        ("sub an array", target.token().claim("sub", json!(["admin"])), invalid),
         ("client_id 7", target.token().claim("client_id", 7), MalformedClaim("client_id")),
         ("jti null", target.token().claim("jti", Value::Null), MalformedClaim("jti")),
         ("DPoP", target.token().claim("cnf", json!({ "jkt": "x" })), bound),

@@ -237,29 +237,29 @@ async fn token_of_another_type_is_refused() {
 async fn ambiguous_header_json_is_refused() {
     let target = Target::start().await;
     let kid = target.key().kid().to_owned();
-    let good = format!(r#""alg":"ES384","typ":"at+jwt","kid":"{kid}""#);
+    let valid = format!(r#""alg":"ES384","typ":"at+jwt","kid":"{kid}""#);
     let many = |count| (0..count).map(|n| format!(r#","m{n}":1"#)).collect::<String>();
     let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     let attacks = [
-        ("duplicate alg", format!(r#"{{{good},"alg":"none"}}"#), DuplicateMember),
+        ("duplicate alg", format!(r#"{{{valid},"alg":"none"}}"#), DuplicateMember),
         (
             "duplicate alg, the valid one last",
-            format!(r#"{{"alg":"none",{good}}}"#),
+            format!(r#"{{"alg":"none",{valid}}}"#),
             DuplicateMember,
         ),
-        ("duplicate alg, escaped", format!(r#"{{{good},"\u0061lg":"none"}}"#), DuplicateMember),
+        ("duplicate alg, escaped", format!(r#"{{{valid},"\u0061lg":"none"}}"#), DuplicateMember),
         (
             "duplicate alg, both escaped",
             r#"{"\u0061lg":"ES384","a\u006cg":"none"}"#.into(),
             DuplicateMember,
         ),
-        ("duplicate kid", format!(r#"{{{good},"kid":"{kid}"}}"#), DuplicateMember),
-        ("duplicate kid, escaped", format!(r#"{{{good},"k\u0069d":"x"}}"#), DuplicateMember),
-        ("duplicate typ", format!(r#"{{{good},"typ":"JWT"}}"#), DuplicateMember),
-        ("duplicate unknown member", format!(r#"{{{good},"x":1,"x":1}}"#), DuplicateMember),
-        ("more than 64 members", format!("{{{good}{}}}", many(62)), DuplicateMember),
-        ("64 members", format!("{{{good}{}}}", many(61)), Accepted),
-        ("alg in capitals beside alg", format!(r#"{{{good},"ALG":"none"}}"#), Accepted),
+        ("duplicate kid", format!(r#"{{{valid},"kid":"{kid}"}}"#), DuplicateMember),
+        ("duplicate kid, escaped", format!(r#"{{{valid},"k\u0069d":"x"}}"#), DuplicateMember),
+        ("duplicate typ", format!(r#"{{{valid},"typ":"JWT"}}"#), DuplicateMember),
+        ("duplicate unknown member", format!(r#"{{{valid},"x":1,"x":1}}"#), DuplicateMember),
+        ("more than 64 members", format!("{{{valid}{}}}", many(62)), DuplicateMember),
+        ("64 members", format!("{{{valid}{}}}", many(61)), Accepted),
+        ("ALG next to alg", format!(r#"{{{valid},"ALG":"none"}}"#), Accepted),
         (
             "an escaped alg",
             format!(r#"{{"\u0061lg":"ES384","typ":"at+jwt","kid":"{kid}"}}"#),
@@ -275,26 +275,26 @@ async fn ambiguous_header_json_is_refused() {
             format!(r#"{{"alg":"\ud800","typ":"at+jwt","kid":"{kid}"}}"#),
             Malformed,
         ),
-        ("an unescaped control character", format!("{{{good},\"x\":\"\n\"}}"), Malformed),
+        ("an unescaped control character", format!("{{{valid},\"x\":\"\n\"}}"), Malformed),
         ("an array", format!(r#"["ES384","at+jwt","{kid}"]"#), Malformed),
-        ("an array of an object", format!("[{{{good}}}]"), Malformed),
-        ("a string", format!("{:?}", format!("{{{good}}}")), Malformed),
+        ("an array of an object", format!("[{{{valid}}}]"), Malformed),
+        ("a string", format!("{:?}", format!("{{{valid}}}")), Malformed),
         ("null", "null".into(), Malformed),
         ("only a space", " ".into(), Malformed),
-        ("two objects", format!("{{{good}}}{{{good}}}"), Malformed),
-        ("a trailing byte", format!("{{{good}}}x"), Malformed),
-        ("a trailing NUL", format!("{{{good}}}\0"), Malformed),
-        ("a trailing comma", format!("{{{good},}}"), Malformed),
-        ("a comment", format!("{{{good}/**/}}"), Malformed),
-        ("single quotes", format!("{{{good}}}").replace('"', "'"), Malformed),
-        ("truncated", format!("{{{good}"), Malformed),
-        ("a BOM", format!("\u{feff}{{{good}}}"), Malformed),
-        ("whitespace around", format!(" \r\n\t{{{good}}}\n"), Accepted),
-        ("5,000 unclosed arrays", format!("{{{good},\"x\":{}", "[".repeat(5_000)), Malformed),
+        ("two objects", format!("{{{valid}}}{{{valid}}}"), Malformed),
+        ("a trailing byte", format!("{{{valid}}}x"), Malformed),
+        ("a trailing NUL", format!("{{{valid}}}\0"), Malformed),
+        ("a trailing comma", format!("{{{valid},}}"), Malformed),
+        ("a comment", format!("{{{valid}/**/}}"), Malformed),
+        ("single quotes", format!("{{{valid}}}").replace('"', "'"), Malformed),
+        ("truncated", format!("{{{valid}"), Malformed),
+        ("a BOM", format!("\u{feff}{{{valid}}}"), Malformed),
+        ("whitespace around", format!(" \r\n\t{{{valid}}}\n"), Accepted),
+        ("5,000 unclosed arrays", format!("{{{valid},\"x\":{}", "[".repeat(5_000)), Malformed),
         ("5,000 unclosed arrays as alg", format!(r#"{{"alg":{}"#, "[".repeat(5_000)), Malformed),
         (
             "2,500 nested arrays in an unknown member",
-            format!("{{{good},\"x\":{}}}", deep(2_500)),
+            format!("{{{valid},\"x\":{}}}", deep(2_500)),
             Accepted,
         ),
     ];
@@ -309,12 +309,12 @@ async fn ambiguous_header_json_is_refused() {
         ("invalid UTF-8", [alg.as_bytes(), b"\"\xff\"}"].concat()),
         ("an overlong encoding", [alg.as_bytes(), b"\"\xc0\xaf\"}"].concat()),
         ("a surrogate in UTF-8", [alg.as_bytes(), b"\"\xed\xa0\x80\"}"].concat()),
-        ("UTF-16", format!("{{{good}}}").encode_utf16().flat_map(u16::to_be_bytes).collect()),
+        ("UTF-16", format!("{{{valid}}}").encode_utf16().flat_map(u16::to_be_bytes).collect()),
         (
             "UTF-16 with a BOM",
             [
                 &b"\xff\xfe"[..],
-                &format!("{{{good}}}")
+                &format!("{{{valid}}}")
                     .encode_utf16()
                     .flat_map(u16::to_le_bytes)
                     .collect::<Vec<_>>(),
@@ -329,25 +329,25 @@ async fn ambiguous_header_json_is_refused() {
 #[tokio::test]
 async fn deeply_nested_header_does_not_overflow_the_stack() {
     let target = Target::with(|builder| builder.max_token_size(1024 * 1024)).await;
-    let good = target.header().to_string();
-    let good = good.trim_end_matches('}');
+    let valid = target.header().to_string();
+    let valid = valid.trim_end_matches('}');
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
     let objects = r#"{"x":"#.repeat(10_000) + "1" + &"}".repeat(10_000);
     let attacks = [
-        ("arrays in an unknown member", format!("{good},\"x\":{open}{close}}}"), Accepted),
-        ("objects in an unknown member", format!("{good},\"x\":{objects}}}"), Accepted),
-        ("arrays in crit", format!("{good},\"crit\":{open}{close}}}"), CriticalHeader),
+        ("arrays in an unknown member", format!("{valid},\"x\":{open}{close}}}"), Accepted),
+        ("objects in an unknown member", format!("{valid},\"x\":{objects}}}"), Accepted),
+        ("arrays in crit", format!("{valid},\"crit\":{open}{close}}}"), CriticalHeader),
         ("arrays as kid", format!("{{\"kid\":{open}{close}}}"), Malformed),
         ("only arrays", format!("{open}{close}"), Malformed),
         ("only objects", objects, WrongType),
-        ("unclosed arrays", format!("{good},\"x\":{open}"), Malformed),
+        ("unclosed arrays", format!("{valid},\"x\":{open}"), Malformed),
     ];
     let token = |header| signed(&target.key(), header, target.payload());
     target
         .assert_outcomes(attacks.map(|(name, header, expected)| (name, token(header), expected)))
         .await;
     let small = Target::start().await;
-    let token = signed(&small.key(), format!("{good},\"x\":{open}{close}}}"), small.payload());
+    let token = signed(&small.key(), format!("{valid},\"x\":{open}{close}}}"), small.payload());
     small.assert_outcomes([("above the default size limit", token, Oversized)]).await;
 }
 

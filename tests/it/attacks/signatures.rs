@@ -96,8 +96,8 @@ impl TargetWithAllKeys {
 #[tokio::test]
 async fn alg_none_is_refused_in_every_spelling() {
     let target = Target::start().await;
-    let good = target.token().build();
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let valid = target.token().build();
+    let (signed, signature) = valid.rsplit_once('.').unwrap();
     let payload = signed.split_once('.').unwrap().1;
     let mut attacks = Vec::new();
     for (alg, expected) in [
@@ -261,14 +261,14 @@ async fn invalid_ecdsa_signature_is_refused() {
     let mut attacks = Vec::new();
     for (key, (algorithm, _, half)) in ec.iter().zip(ORDERS) {
         let unsigned = unsigned(header_of(key).to_string(), target.payload());
-        let good = key.sign(unsigned.as_bytes());
-        let (r, s) = good.split_at(half);
+        let valid = key.sign(unsigned.as_bytes());
+        let (r, s) = valid.split_at(half);
         let n = order(algorithm);
         let zero = vec![0; half];
         let one = [vec![0; half - 1], vec![1]].concat();
         let other_key = SigningKey::generate(algorithm);
         let raw = [
-            ("valid", good.clone(), Accepted),
+            ("valid", valid.clone(), Accepted),
             ("r = s = 0", [&zero[..], &zero].concat(), BadSignature),
             ("r = 0", [&zero[..], s].concat(), BadSignature),
             ("s = 0", [r, &zero].concat(), BadSignature),
@@ -279,12 +279,12 @@ async fn invalid_ecdsa_signature_is_refused() {
             ("r = 0, s = n", [&zero[..], &n].concat(), BadSignature),
             ("all ones", vec![0xff; 2 * half], BadSignature),
             ("halves swapped", [s, r].concat(), BadSignature),
-            ("DER", der(&good), BadSignature),
-            ("one byte short", good[..2 * half - 1].to_vec(), BadSignature),
-            ("one byte long", [&good[..], &[0]].concat(), BadSignature),
-            ("a zero in front", [&[0][..], &good].concat(), BadSignature),
+            ("DER", der(&valid), BadSignature),
+            ("one byte short", valid[..2 * half - 1].to_vec(), BadSignature),
+            ("one byte long", [&valid[..], &[0]].concat(), BadSignature),
+            ("a zero in front", [&[0][..], &valid].concat(), BadSignature),
             ("only r", r.to_vec(), BadSignature),
-            ("repeated", good.repeat(2), BadSignature),
+            ("repeated", valid.repeat(2), BadSignature),
             ("one byte", vec![0], BadSignature),
             ("ten thousand zeros", vec![0; 10_000 - 64], BadSignature),
             ("by another key", other_key.sign(unsigned.as_bytes()), BadSignature),
@@ -305,7 +305,7 @@ async fn invalid_ecdsa_signature_is_refused() {
                 attacks.push((format!("{algorithm}: {name}"), token, BadSignature));
             }
         }
-        let text = with_signature(&unsigned, &good);
+        let text = with_signature(&unsigned, &valid);
         for (name, token, expected) in [
             ("empty", format!("{unsigned}."), Malformed),
             ("of another token", format!("{unsigned}.{other}"), BadSignature),
@@ -325,16 +325,16 @@ async fn invalid_ecdsa_signature_is_refused() {
 async fn invalid_rsa_signature_is_refused() {
     let TargetWithAllKeys { target, rsa, .. } = TargetWithAllKeys::start().await;
     let unsigned = unsigned(header_of(&rsa).to_string(), target.payload());
-    let good = rsa.sign(unsigned.as_bytes());
+    let valid = rsa.sign(unsigned.as_bytes());
     let jwk = rsa.jwk();
     let n = base64url_decode(jwk["n"].as_str().unwrap());
     let small = |number| [vec![0; 255], vec![number]].concat();
-    let (negated, _) = arithmetic(&n, &good, |a, b| a - b);
+    let (negated, _) = arithmetic(&n, &valid, |a, b| a - b);
     // Bleichenbacher's forgery of 2006: correct first bytes, followed by garbage.
     let forged_padding =
         [&[0, 1, 0xff, 0xff, 0][..], &[0x30, 0x31, 0x30, 0x0d], &[0; 247]].concat();
     let attacks = [
-        ("valid", good.clone(), Accepted),
+        ("valid", valid.clone(), Accepted),
         ("s = 0", small(0), BadSignature),
         ("s = 1", small(1), BadSignature),
         ("s = n", n.clone(), BadSignature),
@@ -342,10 +342,10 @@ async fn invalid_rsa_signature_is_refused() {
         ("n - s", negated, BadSignature),
         ("all ones", vec![0xff; 256], BadSignature),
         ("a forged padding", forged_padding, BadSignature),
-        ("one byte short", good[..255].to_vec(), BadSignature),
-        ("one byte long", [&good[..], &[0]].concat(), BadSignature),
-        ("a zero in front", [&[0][..], &good].concat(), BadSignature),
-        ("repeated", good.repeat(2), BadSignature),
+        ("one byte short", valid[..255].to_vec(), BadSignature),
+        ("one byte long", [&valid[..], &[0]].concat(), BadSignature),
+        ("a zero in front", [&[0][..], &valid].concat(), BadSignature),
+        ("repeated", valid.repeat(2), BadSignature),
         ("one byte", vec![0], BadSignature),
         (
             "by another key",
@@ -368,8 +368,8 @@ async fn second_ecdsa_signature_has_its_own_cache_entry() {
     let mut attacks = Vec::new();
     for (key, (algorithm, _, half)) in ec.iter().zip(ORDERS) {
         let unsigned = unsigned(header_of(key).to_string(), target.payload());
-        let good = key.sign(unsigned.as_bytes());
-        let (r, s) = good.split_at(half);
+        let valid = key.sign(unsigned.as_bytes());
+        let (r, s) = valid.split_at(half);
         let (twin, _) = arithmetic(&order(algorithm), s, |a, b| a - b);
         let mut broken = twin.clone();
         broken[half / 2] ^= 1;
@@ -387,8 +387,8 @@ async fn second_ecdsa_signature_has_its_own_cache_entry() {
     // When the key is removed, the twin is refused too.
     let (key, (algorithm, _, half)) = (&ec[0], ORDERS[0]);
     let unsigned = unsigned(header_of(key).to_string(), target.payload());
-    let good = key.sign(unsigned.as_bytes());
-    let (r, s) = good.split_at(half);
+    let valid = key.sign(unsigned.as_bytes());
+    let (r, s) = valid.split_at(half);
     let (twin, _) = arithmetic(&order(algorithm), s, |a, b| a - b);
     let twin = with_signature(&unsigned, [r, &twin].concat());
     target.validator.validate(&twin).await.unwrap();

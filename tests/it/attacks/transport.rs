@@ -34,95 +34,95 @@ async fn send_raw(server: &Server, request: &str) -> (u16, String) {
 #[tokio::test]
 async fn credentials_must_be_in_one_authorization_header() {
     let target = Target::start().await;
-    let good = target.token().build();
-    let bad = target.token().bad_signature().build();
+    let valid = target.token().build();
+    let invalid = target.token().bad_signature().build();
     let bearer = |token: &str| format!("Authorization: Bearer {token}");
-    let half = good.len() / 2;
+    let half = valid.len() / 2;
     for (name, headers, expected) in [
-        ("in mixed case", format!("aUTHORIZATION: bEARER {good}"), Accepted),
-        ("with spaces between", format!("Authorization: Bearer   {good}"), Accepted),
-        ("with trailing spaces", format!("Authorization: Bearer {good}  \t"), Accepted),
+        ("in mixed case", format!("aUTHORIZATION: bEARER {valid}"), Accepted),
+        ("with spaces between", format!("Authorization: Bearer   {valid}"), Accepted),
+        ("with trailing spaces", format!("Authorization: Bearer {valid}  \t"), Accepted),
         (
             "two valid ones",
-            [bearer(&good), bearer(&good)].join("\r\n"),
+            [bearer(&valid), bearer(&valid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
             "a valid one and an invalid one",
-            [bearer(&good), bearer(&bad)].join("\r\n"),
+            [bearer(&valid), bearer(&invalid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
             "an invalid one and a valid one",
-            [bearer(&bad), bearer(&good)].join("\r\n"),
+            [bearer(&invalid), bearer(&valid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
             "Basic and Bearer",
-            ["Authorization: Basic YTpi".into(), bearer(&good)].join("\r\n"),
+            ["Authorization: Basic YTpi".into(), bearer(&valid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
             "Bearer and an empty header",
-            [bearer(&good), "authorization:".into()].join("\r\n"),
+            [bearer(&valid), "authorization:".into()].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
             "two in one header",
-            format!("Authorization: Bearer {good}, Bearer {good}"),
+            format!("Authorization: Bearer {valid}, Bearer {valid}"),
             MalformedCredentials,
         ),
-        ("two tokens", format!("Authorization: Bearer {good} {good}"), MalformedCredentials),
-        ("with a tab between", format!("Authorization: Bearer\t{good}"), MissingToken),
+        ("two tokens", format!("Authorization: Bearer {valid} {valid}"), MalformedCredentials),
+        ("with a tab between", format!("Authorization: Bearer\t{valid}"), MissingToken),
         (
             "with a space and a tab between",
-            format!("Authorization: Bearer \t{good}"),
+            format!("Authorization: Bearer \t{valid}"),
             MalformedCredentials,
         ),
-        ("no space", format!("Authorization: Bearer{good}"), MissingToken),
-        ("a colon", format!("Authorization: Bearer: {good}"), MissingToken),
-        ("quoted", format!("Authorization: Bearer \"{good}\""), MalformedCredentials),
-        ("as a parameter", format!("Authorization: Bearer token={good}"), MalformedCredentials),
+        ("no space", format!("Authorization: Bearer{valid}"), MissingToken),
+        ("a colon", format!("Authorization: Bearer: {valid}"), MissingToken),
+        ("quoted", format!("Authorization: Bearer \"{valid}\""), MalformedCredentials),
+        ("as a parameter", format!("Authorization: Bearer token={valid}"), MalformedCredentials),
         (
             "as access_token=",
-            format!("Authorization: Bearer access_token={good}"),
+            format!("Authorization: Bearer access_token={valid}"),
             MalformedCredentials,
         ),
         (
             "percent-encoded",
-            format!("Authorization: Bearer {}", good.replace('.', "%2E")),
+            format!("Authorization: Bearer {}", valid.replace('.', "%2E")),
             MalformedCredentials,
         ),
         (
             "split by a space",
-            format!("Authorization: Bearer {} {}", &good[..half], &good[half..]),
+            format!("Authorization: Bearer {} {}", &valid[..half], &valid[half..]),
             MalformedCredentials,
         ),
         (
             "with a non-ASCII character",
-            format!("Authorization: Bearer {good}\u{a0}"),
+            format!("Authorization: Bearer {valid}\u{a0}"),
             MalformedCredentials,
         ),
         ("only the scheme", "Authorization: Bearer".into(), MalformedCredentials),
         ("an empty header", "Authorization:".into(), MissingToken),
-        ("no scheme", format!("Authorization: {good}"), MissingToken),
-        ("DPoP", format!("Authorization: DPoP {good}\r\nDPoP: {good}"), MissingToken),
-        ("Basic", format!("Authorization: Basic {good}"), MissingToken),
-        ("Token", format!("Authorization: Token {good}"), MissingToken),
-        ("Proxy-Authorization", format!("Proxy-Authorization: Bearer {good}"), MissingToken),
+        ("no scheme", format!("Authorization: {valid}"), MissingToken),
+        ("DPoP", format!("Authorization: DPoP {valid}\r\nDPoP: {valid}"), MissingToken),
+        ("Basic", format!("Authorization: Basic {valid}"), MissingToken),
+        ("Token", format!("Authorization: Token {valid}"), MissingToken),
+        ("Proxy-Authorization", format!("Proxy-Authorization: Bearer {valid}"), MissingToken),
         (
             "X-Forwarded-Authorization",
-            format!("X-Forwarded-Authorization: Bearer {good}"),
+            format!("X-Forwarded-Authorization: Bearer {valid}"),
             MissingToken,
         ),
-        ("X-Access-Token", format!("X-Access-Token: {good}"), MissingToken),
+        ("X-Access-Token", format!("X-Access-Token: {valid}"), MissingToken),
         (
             "a cookie",
-            format!("Cookie: access_token={good}; Authorization=Bearer {good}"),
+            format!("Cookie: access_token={valid}; Authorization=Bearer {valid}"),
             MissingToken,
         ),
-        ("a WebSocket protocol", format!("Sec-WebSocket-Protocol: bearer, {good}"), MissingToken),
-        ("Authorization_", format!("Authorization_: Bearer {good}"), MissingToken),
+        ("a WebSocket protocol", format!("Sec-WebSocket-Protocol: bearer, {valid}"), MissingToken),
+        ("Authorization_", format!("Authorization_: Bearer {valid}"), MissingToken),
     ] {
         println!("attack: {name}");
         let request =
@@ -131,13 +131,13 @@ async fn credentials_must_be_in_one_authorization_header() {
         let (status, response) = send_raw(&target.server, &request).await;
         assert_eq!(target.refusals.outcome(), expected, "{name}");
         assert_eq!(status, expected.status(), "{name}: {response}");
-        assert!(!response.contains(&good[..half]), "{name}");
+        assert!(!response.contains(&valid[..half]), "{name}");
     }
     // The HTTP server refuses malformed requests before the layer.
     for (name, headers) in [
-        ("a folded header", format!("Authorization: Bearer\r\n {good}")),
-        ("a space before the colon", format!("Authorization : Bearer {good}")),
-        ("a NUL", format!("Authorization: Bearer {good}\0")),
+        ("a folded header", format!("Authorization: Bearer\r\n {valid}")),
+        ("a space before the colon", format!("Authorization : Bearer {valid}")),
+        ("a NUL", format!("Authorization: Bearer {valid}\0")),
     ] {
         println!("attack: {name}");
         let request =
@@ -147,7 +147,7 @@ async fn credentials_must_be_in_one_authorization_header() {
     // A trailer is not a header.
     let request = format!(
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\
-         Connection: close\r\n\r\n0\r\nAuthorization: Bearer {good}\r\n\r\n"
+         Connection: close\r\n\r\n0\r\nAuthorization: Bearer {valid}\r\n\r\n"
     );
     assert_eq!(send_raw(&target.server, &request).await.0, 401);
 }
@@ -155,24 +155,27 @@ async fn credentials_must_be_in_one_authorization_header() {
 #[tokio::test]
 async fn token_in_query_or_body_is_ignored() {
     let target = Target::start().await;
-    let good = target.token().build();
+    let valid = target.token().build();
     let form = ("content-type", "application/x-www-form-urlencoded");
     let get = |path: String| target.server.request("GET", &path);
     let post = |body: String| target.server.request("POST", "/").header(form.0, form.1).body(body);
     for (name, request) in [
-        ("?access_token", get(format!("/?access_token={good}"))),
-        ("?access_token=Bearer", get(format!("/?access_token=Bearer%20{good}"))),
-        ("?authorization", get(format!("/?authorization=Bearer+{good}"))),
-        ("?token", get(format!("/?token={good}"))),
-        ("a form", post(format!("access_token={good}"))),
-        ("JSON", target.server.request("POST", "/").body(format!("{{\"access_token\":{good:?}}}"))),
+        ("?access_token", get(format!("/?access_token={valid}"))),
+        ("?access_token=Bearer", get(format!("/?access_token=Bearer%20{valid}"))),
+        ("?authorization", get(format!("/?authorization=Bearer+{valid}"))),
+        ("?token", get(format!("/?token={valid}"))),
+        ("a form", post(format!("access_token={valid}"))),
+        (
+            "JSON",
+            target.server.request("POST", "/").body(format!("{{\"access_token\":{valid:?}}}")),
+        ),
     ] {
         println!("attack: {name}");
-        target.assert_outcome(request, &good, MissingToken, name).await;
+        target.assert_outcome(request, &valid, MissingToken, name).await;
     }
     // Next to valid credentials it has no effect.
-    let both = get(format!("/?access_token={good}")).bearer_auth(&good);
-    target.assert_outcome(both, &good, Accepted, "a token in the query and a valid one").await;
+    let both = get(format!("/?access_token={valid}")).bearer_auth(&valid);
+    target.assert_outcome(both, &valid, Accepted, "a token in the query and a valid one").await;
 }
 
 #[tokio::test]
@@ -328,7 +331,7 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
 #[tokio::test]
 async fn content_type_alone_does_not_turn_a_refusal_into_200() {
     let target = Target::start().await;
-    let bad = target.token().bad_signature().build();
+    let invalid = target.token().bad_signature().build();
     for (method, content_type, te) in [
         ("GET", "application/grpc", Some("trailers")),
         ("HEAD", "application/grpc", Some("trailers")),
@@ -342,7 +345,7 @@ async fn content_type_alone_does_not_turn_a_refusal_into_200() {
         ("POST", "text/plain", Some("trailers")),
     ] {
         println!("attack: {method} {content_type} {te:?}");
-        for token in [None, Some(&bad)] {
+        for token in [None, Some(&invalid)] {
             let request = target.server.request(method, "/").header("content-type", content_type);
             let request = te.into_iter().fold(request, |request, te| request.header("te", te));
             let request = token.into_iter().fold(request, RequestBuilder::bearer_auth);
@@ -355,11 +358,11 @@ async fn content_type_alone_does_not_turn_a_refusal_into_200() {
 #[tokio::test]
 async fn authorization_header_is_marked_sensitive_for_inner_services() {
     let target = Target::start().await;
-    let good = target.token().build();
-    let response = target.server.get("/echo", &good).await;
+    let valid = target.token().build();
+    let response = target.server.get("/echo", &valid).await;
     let shown = response.text().await.unwrap();
     assert!(shown.contains("\"authorization\": Sensitive"), "{shown}");
-    assert!(!shown.contains(&good[..40]));
+    assert!(!shown.contains(&valid[..40]));
 }
 
 #[test]
