@@ -1,5 +1,5 @@
-//! Memory use with malicious JWKS responses. A binary of its own, because it reads the peak memory of
-//! the process.
+//! Memory use with malicious JWKS responses. A binary of its own, because it reads the peak memory
+//! of the process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test")]
 
@@ -21,7 +21,8 @@ fn peak() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// How far the peak has grown since. The kernel counts with a delay, and may correct itself downwards.
+/// How far the peak has grown since. The kernel counts with a delay, and may correct itself
+/// downwards.
 fn growth_since(before: usize) -> usize {
     peak().saturating_sub(before)
 }

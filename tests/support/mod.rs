@@ -23,10 +23,7 @@ mod tasks;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use tower_logto::{
-    AccessToken, AuthError, RequireScopes,
-    error::{AuthErrorKind, InvalidToken},
-};
+use tower_logto::{AccessToken, AuthError, RequireScopes};
 
 pub(crate) use harness::{Harness, spawn_validate, validate_all, validate_now};
 pub(crate) use log_capture::{LogCapture, log_on_every_thread};
@@ -53,14 +50,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP status of a validation: 200, or that of the error.
 pub(crate) fn status(outcome: &Result<AccessToken, AuthError>) -> u16 {
     outcome.as_ref().map_or_else(|error| error.status().as_u16(), |_| 200)
-}
-
-/// The reason for which a token was refused.
-pub(crate) fn invalid_token(error: &AuthError) -> &InvalidToken {
-    match error.kind() {
-        AuthErrorKind::InvalidToken(reason) => reason,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// A guard that requires all of these scopes.

@@ -125,10 +125,10 @@ impl RawServer {
         self.set_handler(move |connection, _| handler(connection));
     }
 
-    fn set_handler(
-        &self,
-        handler: impl Fn(&mut Connection, &ReceivedRequest) -> io::Result<()> + Send + Sync + 'static,
-    ) {
+    fn set_handler<H>(&self, handler: H)
+    where
+        H: Fn(&mut Connection, &ReceivedRequest) -> io::Result<()> + Send + Sync + 'static,
+    {
         *self.shared.handler.lock().unwrap() = Arc::new(handler);
         self.shared.generation.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load`
 //!
-//! Requires `wrk` and `taskset`. The server runs on core 0, the load on core 1. Each scenario takes a
-//! few seconds, and the server stops by itself. The CPU time is that of the server; the kernel uses
-//! most of it for loopback. `vs_no_layer` is the median of paired runs.
+//! Requires `wrk` and `taskset`. The server runs on core 0, the load on core 1. Each scenario takes
+//! a few seconds, and the server stops by itself. The CPU time is that of the server, and most of it
+//! is the work of the kernel for loopback. `vs_no_layer` is the median of paired runs.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod subjects;

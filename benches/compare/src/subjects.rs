@@ -1,5 +1,5 @@
-//! The subjects of the comparison: a router with one handler that reads the claims, inside the layer
-//! of each crate.
+//! The subjects of the comparison: a router with one handler that reads the claims, inside the
+//! layer of each crate.
 
 use std::{
     io::{Read as _, Write as _},

@@ -326,8 +326,8 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
     assert_eq!(response.text().await.unwrap(), "anonymous");
 }
 
-/// Proxies, caches and rate limits read the status of a refusal, so the caller must not choose it: a
-/// forward-auth proxy accepts a request that gets a 200.
+/// Proxies, caches and rate limits read the status of a refusal, so the caller must not choose it:
+/// a forward-auth proxy accepts a request that gets a 200.
 #[tokio::test]
 async fn content_type_alone_does_not_turn_a_refusal_into_200() {
     let target = Target::start().await;

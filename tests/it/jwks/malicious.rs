@@ -34,7 +34,11 @@ impl MaliciousEndpoint {
     }
 
     pub(super) fn builder(&self) -> ValidatorBuilder {
-        let trusted = self.logto.trusted(SHOPPING_API).jwks_uri(self.server.jwks_uri());
+        self.builder_for(&self.server)
+    }
+
+    fn builder_for(&self, server: &RawServer) -> ValidatorBuilder {
+        let trusted = self.logto.trusted(SHOPPING_API).jwks_uri(server.jwks_uri());
         // Each of some 400 clients would read the certificates of the system.
         let client = || reqwest::Client::builder().tls_certs_only([]);
         Validator::builder().trust(trusted).clock(self.clock.clone()).http_client_builder(client)
@@ -67,7 +71,7 @@ impl MaliciousEndpoint {
         // This request waits for the refresh, and then for a fetch of its own.
         let unknown = self.token().kid("unknown").build();
         let unknown = self.status(&validator, &unknown);
-        let (unknown, ()) = tokio::join!(unknown, self.skip_time_when_stalled(stalls));
+        let (unknown, ()) = tokio::join!(unknown, skip_time_when_stalled(&self.server, stalls));
         if ends == Ends::AtTimeout {
             tokio::time::resume();
         }
@@ -85,30 +89,31 @@ impl MaliciousEndpoint {
         assert!(accepts(&known), "{name}: after the rotation");
     }
 
-    /// A validator without keys responds with 503 and recovers.
+    /// A validator without keys responds with 503 and recovers. Its JWKS endpoint is a new server, so
+    /// that a late request of an earlier validator is not counted.
     async fn assert_cold_start_recovers(
         &self,
         name: &str,
         ends: Ends,
         attack: impl Fn(&RawServer),
     ) {
-        attack(&self.server);
-        let layer = AuthLayer::new(self.builder().build().unwrap());
+        let endpoint = RawServer::start();
+        attack(&endpoint);
+        let layer = AuthLayer::new(self.builder_for(&endpoint).build().unwrap());
         let router = Router::new().route("/", get(async || "accepted")).route_layer(layer);
         let server = Server::start(router).await;
         let token = self.token().build();
-        let stalls = (ends == Ends::AtTimeout).then(|| self.server.stalls());
-        let requests = self.server.requests().len();
+        let stalls = (ends == Ends::AtTimeout).then_some(0);
         let response = server.get("/", &token);
-        let (response, ()) = tokio::join!(response, self.skip_time_when_stalled(stalls));
+        let (response, ()) = tokio::join!(response, skip_time_when_stalled(&endpoint, stalls));
         if ends == Ends::AtTimeout {
             tokio::time::resume();
         }
         assert_eq!(response.status(), 503, "{name}: a cold start");
         assert_eq!(header(response.headers(), "retry-after"), "1", "{name}");
         assert_eq!(response.text().await.unwrap(), "", "{name}");
-        assert_eq!(self.server.requests().len(), requests + 1, "{name}: one fetch");
-        self.serve_real_keys();
+        assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
+        endpoint.respond(jwks_response(self.logto.jwks()));
         // The waiter may reach its timeout before the fetch does; the failure counts from the
         // fetch.
         let mut attempts = Vec::new();
@@ -121,14 +126,6 @@ impl MaliciousEndpoint {
             Ends::AtTimeout => &[&[200], &[503, 200]],
         };
         assert!(expected.contains(&&attempts[..]), "{name}: recovered, after {attempts:?}");
-    }
-
-    /// Pauses time once the server has stalled, so that it advances to the next timer.
-    async fn skip_time_when_stalled(&self, stalls: Option<u64>) {
-        if let Some(before) = stalls {
-            self.server.stalled(before + 1).await;
-            tokio::time::pause();
-        }
     }
 
     pub(super) async fn assert_harmless(
@@ -151,6 +148,14 @@ impl MaliciousEndpoint {
             let attack = |server: &RawServer| server.respond(response.clone());
             self.assert_harmless(name.as_ref(), Ends::BeforeTimeout, attack).await;
         }
+    }
+}
+
+/// Pauses time once the server has stalled again, so that it advances to the next timer.
+async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
+    if let Some(before) = stalls {
+        server.stalled(before + 1).await;
+        tokio::time::pause();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tokens with unknown key ids: they may fetch the JWKS, but only as often as the rate limit allows.
+//! Tokens with unknown key ids: they fetch the JWKS only as often as the rate limit allows.
 
 use tower_logto::testing::Fault;
 

@@ -1,4 +1,4 @@
-//! Public test vectors. Most are not access tokens, so `KeySet::verify` checks their signatures, and
+//! Public test vectors. Most are not access tokens: `KeySet::verify` checks their signatures, and
 //! the validator must refuse all of them without a panic.
 
 mod oracle;

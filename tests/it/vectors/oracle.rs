@@ -1,5 +1,5 @@
-//! Valid and invalid signatures: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree. The
-//! two share no code.
+//! Valid and invalid signatures: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree.
+//! The two share no code.
 
 use jsonwebtoken::{
     DecodingKey,
