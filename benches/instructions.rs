@@ -1,12 +1,12 @@
-//! One kind of request, so many times, for a tool that counts instructions: `.ci/instructions`.
+//! Sends one kind of request COUNT times, for `.ci/instructions`, which counts instructions.
 //!
-//! `instructions NAME COUNT`; without a name it lists them. No peer, no router: the layer around a
-//! service that answers at once.
+//! `instructions NAME COUNT`; without a name it lists the names. It measures only the layer: no
+//! router, and an inner service that does nothing.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a program of its own")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
-#[path = "../tests/stage/mod.rs"]
-mod stage;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::{
     hint::black_box,
@@ -17,27 +17,29 @@ use std::{
 use tower::{Layer as _, Service as _};
 use tower_logto::AuthLayer;
 
-use crate::stage::{ES384, FOREIGN, Handler, ISSUED, JWKS, OTHER_JWKS, RS256, fixture};
+use crate::support::offline::{
+    self, EmptyService, ISSUED, es384_token, foreign_jwks, foreign_token, jwks, rs256_token,
+};
 
 struct Kind {
     name: &'static str,
-    jwks: &'static str,
+    jwks: String,
     /// Seconds after `ISSUED`.
-    after: u64,
+    age: u64,
     token: Option<String>,
     status: u16,
 }
 
 fn kinds() -> Vec<Kind> {
-    let kind = |name, jwks, after, token, status| Kind { name, jwks, after, token, status };
+    let kind = |name, jwks, age, token, status| Kind { name, jwks, age, token, status };
     vec![
-        kind("hit", JWKS, 0, Some(fixture(ES384)), 200),
-        kind("hit_rs256", JWKS, 0, Some(fixture(RS256)), 200),
-        kind("missing", JWKS, 0, None, 401),
-        kind("malformed", JWKS, 0, Some("not-a-jwt".into()), 401),
-        kind("unknown_kid", OTHER_JWKS, 0, Some(fixture(ES384)), 401),
-        kind("expired", JWKS, 9999, Some(fixture(ES384)), 401),
-        kind("foreign_audience", JWKS, 0, Some(fixture(FOREIGN)), 401),
+        kind("hit", jwks(), 0, Some(es384_token()), 200),
+        kind("hit_rs256", jwks(), 0, Some(rs256_token()), 200),
+        kind("missing", jwks(), 0, None, 401),
+        kind("malformed", jwks(), 0, Some("not-a-jwt".into()), 401),
+        kind("unknown_kid", foreign_jwks(), 0, Some(es384_token()), 401),
+        kind("expired", jwks(), 9999, Some(es384_token()), 401),
+        kind("foreign_audience", jwks(), 0, Some(foreign_token()), 401),
     ]
 }
 
@@ -51,10 +53,10 @@ fn main() {
     let count = arguments.next().map_or(1, |count| count.parse().unwrap());
     kinds.retain(|kind| kind.name == name);
     let kind = kinds.pop().unwrap();
-    let validator = stage::validator(fixture(kind.jwks), ISSUED + kind.after, 10_000);
-    let mut service = AuthLayer::new(validator).layer(Handler);
+    let validator = offline::validator(kind.jwks, ISSUED + kind.age, 10_000);
+    let mut service = AuthLayer::new(validator).layer(EmptyService);
     for _ in 0..count {
-        let request = stage::request(kind.token.as_deref());
+        let request = offline::request(kind.token.as_deref());
         let mut future = pin!(service.call(black_box(request)));
         let context = &mut Context::from_waker(Waker::noop());
         let Poll::Ready(Ok(response)) = future.as_mut().poll(context) else { return };

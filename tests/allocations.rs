@@ -1,17 +1,17 @@
-//! Allocations and memory: what a hit, a first sight, a refusal and a remembered token may cost.
+//! Allocations and memory of a cache hit, a first validation, a refusal and a cached token.
 //!
-//! A binary of its own, for its allocator. Counts hold for the calling thread only, and are the
-//! least of several runs: the cache's maintenance comes with one insertion now and then.
+//! A binary of its own, because it replaces the allocator. It counts the calling thread only. The
+//! minimum of several runs counts, because some insertions also run the maintenance of the cache.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails it"
+    reason = "a failing helper fails the test"
 )]
 
-mod stage;
+mod support;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -25,72 +25,77 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response};
 use tower::{Layer as _, Service};
 use tower_logto::{AuthLayer, Validator};
 
-use crate::stage::{ES384, FOREIGN, Handler, ISSUED, JWKS, OTHER_JWKS, RS256, fixture, request};
+use crate::support::{
+    base64url, base64url_decode,
+    offline::{
+        self, EmptyService, ISSUED, es384_token, foreign_jwks, foreign_token, jwks, request,
+        rs256_token,
+    },
+};
 
 #[test]
-fn a_hit_allocates_nothing() {
-    let validator = validator(JWKS, 10_000);
-    for token in [fixture(ES384), fixture(RS256)] {
+fn cache_hit_allocates_nothing() {
+    let validator = validator(jwks(), 10_000);
+    for token in [es384_token(), rs256_token()] {
         validator.try_validate(&token).unwrap().unwrap();
-        let hit = fewest(|| validator.try_validate(&token).unwrap().unwrap());
+        let hit = min_allocations(|| validator.try_validate(&token).unwrap().unwrap());
         assert_eq!(hit, 0);
     }
 }
 
 #[test]
-fn a_hit_in_the_layer_allocates_what_an_extension_does() {
-    let layer = AuthLayer::new(validator(JWKS, 10_000));
-    let hit = fewest_of_calls(&mut layer.layer(Handler), Some(&fixture(ES384)), 200);
-    let extension = fewest(|| http::Extensions::new().insert(Arc::new(())));
-    // The Arc itself, which the layer holds already.
+fn cache_hit_in_the_layer_allocates_as_much_as_an_extension() {
+    let layer = AuthLayer::new(validator(jwks(), 10_000));
+    let hit = min_allocations_of_calls(&mut layer.layer(EmptyService), Some(&es384_token()), 200);
+    let extension = min_allocations(|| http::Extensions::new().insert(Arc::new(())));
+    // The layer already holds the Arc.
     assert_eq!(hit, extension - 1);
 }
 
 #[test]
-fn first_sight_allocates_eight_times_at_most() {
-    let validator = validator(JWKS, 0);
-    for token in [fixture(ES384), fixture(RS256)] {
-        let first_sight = fewest(|| validator.try_validate(&token).unwrap().unwrap());
-        assert!(first_sight <= 8, "{first_sight}");
+fn first_validation_allocates_at_most_eight_times() {
+    let validator = validator(jwks(), 0);
+    for token in [es384_token(), rs256_token()] {
+        let first = min_allocations(|| validator.try_validate(&token).unwrap().unwrap());
+        assert!(first <= 8, "{first}");
     }
 }
 
 #[test]
-fn refusals_allocate_little() {
-    // The extension takes three, the header map that holds the challenge two.
+fn refusal_allocates_within_its_bound() {
+    // The extension needs three, the header map with the challenge two.
     for (name, jwks, token, most) in [
-        ("missing", JWKS, None, 5),
-        ("malformed", JWKS, Some("not-a-jwt".to_owned()), 16),
-        ("unknown kid", OTHER_JWKS, Some(fixture(ES384)), 20),
-        ("foreign audience", JWKS, Some(fixture(FOREIGN)), 20),
+        ("missing", jwks(), None, 5),
+        ("malformed", jwks(), Some("not-a-jwt".to_owned()), 16),
+        ("unknown kid", foreign_jwks(), Some(es384_token()), 20),
+        ("foreign audience", jwks(), Some(foreign_token()), 20),
     ] {
-        let mut service = AuthLayer::new(validator(jwks, 10_000)).layer(Handler);
-        let refusal = fewest_of_calls(&mut service, token.as_deref(), 401);
+        let mut service = AuthLayer::new(validator(jwks, 10_000)).layer(EmptyService);
+        let refusal = min_allocations_of_calls(&mut service, token.as_deref(), 401);
         assert!(refusal <= most, "{name}: {refusal}");
     }
 }
 
 #[test]
-fn a_remembered_token_takes_700_bytes_at_most() {
+fn cached_token_takes_at_most_700_bytes() {
     const TOKENS: usize = 10_000;
     let signer = Signer::new();
-    let validator = stage::validator(signer.jwks(), ISSUED, TOKENS);
+    let validator = offline::validator(signer.jwks(), ISSUED, TOKENS);
     let before = live_bytes();
     for number in 0..TOKENS {
         validator.try_validate(&signer.token(number)).unwrap().unwrap();
     }
     let each = (live_bytes() - before) / TOKENS as isize;
-    // Less than the payload itself would mean that nothing was measured.
-    println!("{each} bytes per remembered token");
+    // A value below the size of the payload would mean that the measurement is broken.
+    println!("{each} bytes per cached token");
     assert!((300..=700).contains(&each), "{each}");
 }
 
-fn fewest_of_calls<S>(service: &mut S, token: Option<&str>, status: u16) -> usize
+fn min_allocations_of_calls<S>(service: &mut S, token: Option<&str>, status: u16) -> usize
 where
     S: Service<Request<()>, Response = Response<()>, Error = Infallible>,
 {
@@ -107,7 +112,7 @@ where
     counts.min().unwrap()
 }
 
-fn fewest<T>(mut run: impl FnMut() -> T) -> usize {
+fn min_allocations<T>(mut run: impl FnMut() -> T) -> usize {
     let counts = (0..RUNS).map(|_| {
         let before = allocations();
         drop(run());
@@ -116,11 +121,11 @@ fn fewest<T>(mut run: impl FnMut() -> T) -> usize {
     counts.min().unwrap()
 }
 
-fn validator(jwks: &str, verified: usize) -> Validator {
-    stage::validator(fixture(jwks), ISSUED, verified)
+fn validator(jwks: String, cache_capacity: usize) -> Validator {
+    offline::validator(jwks, ISSUED, cache_capacity)
 }
 
-/// Signs tokens with the payload of a captured one, and a `jti` of their own.
+/// Signs tokens with the payload of a captured token and a unique `jti`.
 struct Signer(EcdsaKeyPair);
 
 impl Signer {
@@ -130,31 +135,31 @@ impl Signer {
 
     fn jwks(&self) -> String {
         let point = self.0.public_key().as_ref();
-        let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
+        let (x, y) = (base64url(&point[1..33]), base64url(&point[33..]));
         let key = format!(r#"{{"kty":"EC","crv":"P-256","kid":"{KID}","x":"{x}","y":"{y}"}}"#);
         format!(r#"{{"keys":[{key}]}}"#)
     }
 
     fn token(&self, number: usize) -> String {
-        let captured = fixture(ES384);
-        let payload = URL_SAFE_NO_PAD.decode(captured.split('.').nth(1).unwrap()).unwrap();
+        let captured = es384_token();
+        let payload = base64url_decode(captured.split('.').nth(1).unwrap());
         let payload = String::from_utf8(payload).unwrap();
         let payload = payload.replace("p3R7j-dQic9El6YXvmmd0", &format!("{number:021}"));
         let header = format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{KID}"}}"#);
-        let (header, payload) = (URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let (header, payload) = (base64url(header), base64url(payload));
         let signed = format!("{header}.{payload}");
         let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        format!("{signed}.{}", base64url(signature))
     }
 }
 
 const KID: &str = "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk";
 
-/// The system's allocator, which counts.
-struct Counting;
+/// The system allocator, with counters.
+struct CountingAllocator;
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -174,23 +179,23 @@ fn count(allocations: usize, bytes: isize) {
     LIVE_BYTES.set(LIVE_BYTES.get() + bytes);
 }
 
-#[allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait; every call is passed on as it came")]
-unsafe impl GlobalAlloc for Counting {
+#[allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait; every call is passed on unchanged")]
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size().cast_signed());
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller fulfils the contract of `System`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(0, -layout.size().cast_signed());
-        // SAFETY: as above.
+        // SAFETY: see above.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(1, size.cast_signed() - layout.size().cast_signed());
-        // SAFETY: as above.
+        // SAFETY: see above.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

@@ -1,8 +1,8 @@
-//! What the targets share: an issuer with Logto's recorded keys, and its recorded tokens.
+//! What the targets share: an issuer with the captured keys of Logto, and its captured tokens.
 
 use std::sync::LazyLock;
 
-use tower_logto::{testing::ManualClock, Issuer, TrustedIssuer, Validator, ValidatorBuilder};
+use tower_logto::{Issuer, TrustedIssuer, Validator, ValidatorBuilder, testing::ManualClock};
 
 macro_rules! fixture {
     ($path:literal) => {
@@ -10,16 +10,16 @@ macro_rules! fixture {
     };
 }
 
-/// The keys that signed every recorded token.
+/// The keys of all captured tokens.
 pub const JWKS: &str = fixture!("jwks/all.json");
 
 pub const ISSUER: &str = "http://localhost:3001/oidc";
 pub const AUDIENCE: &str = "https://shopping.api";
 
-/// When every genuine token is good.
+/// When every genuine token is valid.
 pub const NOW: u64 = 1_795_343_080;
 
-/// The recorded tokens that are good for [`AUDIENCE`] at [`NOW`].
+/// The captured tokens that are valid for [`AUDIENCE`] at [`NOW`].
 pub const GENUINE: [&str; 16] = [
     fixture!("tokens/api-read-write.jwt"),
     fixture!("tokens/api-scopes-reversed.jwt"),
@@ -39,14 +39,15 @@ pub const GENUINE: [&str; 16] = [
     fixture!("tokens/rotation-2-ec.jwt"),
 ];
 
-/// A validator of recorded tokens.
+/// A validator for the captured tokens.
 pub fn validator(builder: ValidatorBuilder) -> Validator {
     let issuer = Issuer::new(ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(JWKS);
     builder.trust(trusted).clock(ManualClock::at(NOW)).build().unwrap()
 }
 
-/// Whether Logto signed this: an ECDSA signature has a second valid form, so it is not compared.
+/// Whether Logto signed these bytes. The signature is not compared, because an ECDSA signature has a
+/// second valid form.
 pub fn is_genuine(token: &str) -> bool {
     static SIGNED: LazyLock<Vec<&str>> =
         LazyLock::new(|| GENUINE.iter().map(|token| signed(token.trim())).collect());

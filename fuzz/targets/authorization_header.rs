@@ -1,4 +1,4 @@
-//! Any `Authorization` headers, through the layer: 200, 400 or 401, and never a panic.
+//! Any `Authorization` headers, sent through the layer: 200, 400 or 401, and never a panic.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ impl Service<Request<()>> for Handler {
     }
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
-        let token = request.extensions().get::<AccessToken>().expect("a token was let in");
+        let token = request.extensions().get::<AccessToken>().expect("a validated token");
         let secret = request.headers().get_all(AUTHORIZATION);
         assert!(secret.iter().all(HeaderValue::is_sensitive));
         ready(Ok(Response::new(token.subject().to_owned())))
@@ -44,7 +44,7 @@ impl Service<Request<()>> for Handler {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // A header value holds no line feed, so one parts two headers.
+    // A header value cannot contain a line feed, so a line feed separates two headers.
     let values: Option<Vec<_>> = bytes
         .split(|byte| *byte == b'\n')
         .map(|value| HeaderValue::from_bytes(value).ok())
@@ -58,11 +58,11 @@ fuzz_target!(|bytes: &[u8]| {
     let mut context = Context::from_waker(Waker::noop());
     assert!(service.poll_ready(&mut context).is_ready());
     let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
-        panic!("the keys are static, there is nothing to wait for");
+        panic!("the keys are static");
     };
     match response.status() {
         StatusCode::OK => {
-            let [value] = &values[..] else { panic!("two headers were let in") };
+            let [value] = &values[..] else { panic!("two headers were accepted") };
             let token = value.to_str().unwrap().split_at("bearer".len()).1.trim_start();
             assert!(is_genuine(token));
         }

@@ -1,5 +1,4 @@
-//! Any payload, signed with a good key, so that it gets behind the signature: the verdict has to be
-//! that of an independent reading.
+//! Any payload with a valid signature: the outcome must be that of an independent implementation.
 
 #![no_main]
 
@@ -9,13 +8,17 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, json, value::RawValue};
-use tower_logto::{error::{AuthErrorKind, InvalidToken}, testing::{ManualClock, SigningKey}, AccessToken, Algorithm, Issuer, TokenKind, TrustedIssuer, Validator};
+use tower_logto::{
+    AccessToken, Algorithm, Issuer, TokenKind, TrustedIssuer, Validator,
+    error::{AuthErrorKind, InvalidToken},
+    testing::{ManualClock, SigningKey},
+};
 use tower_logto_fuzz::{AUDIENCE, ISSUER, NOW};
 
 const TOLERANCE: f64 = 30.0;
 const ORGANIZATION: &str = "urn:logto:organization:";
 
-static ISSUED: LazyLock<(SigningKey, Validator)> = LazyLock::new(|| {
+static SIGNER: LazyLock<(SigningKey, Validator)> = LazyLock::new(|| {
     let key = SigningKey::generate(Algorithm::ES256);
     let trusted = TrustedIssuer::new(&Issuer::new(ISSUER).unwrap())
         .audience(AUDIENCE)
@@ -26,44 +29,45 @@ static ISSUED: LazyLock<(SigningKey, Validator)> = LazyLock::new(|| {
 });
 
 fuzz_target!(|payload: &[u8]| {
-    let (key, validator) = &*ISSUED;
+    let (key, validator) = &*SIGNER;
     let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": key.kid() }).to_string();
     let base64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let signed = format!("{}.{}", base64(header.as_bytes()), base64(payload));
     let token = format!("{signed}.{}", base64(&key.sign(signed.as_bytes())));
-    let reading = Reading::of(payload);
+    let claims = PlainClaims::parse(payload);
     match validator.try_validate(&token).expect("the keys are static") {
-        Ok(token) => reading.expect("a JSON object, each member once").agrees_with(&token),
+        Ok(token) => claims.expect("a JSON object without duplicates").assert_equal(&token),
         Err(error) => {
             let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
-            let good = reading.is_some_and(|reading| reading.is_good());
-            // More than 64 members, or 16 KiB.
-            let stricter = matches!(reason, InvalidToken::DuplicateMember | InvalidToken::Oversized);
-            assert!(!good || stricter, "refused, but good: {reason}");
+            let is_valid = claims.is_some_and(|claims| claims.is_valid());
+            // The crate also refuses more than 64 members and more than 16 KiB.
+            let is_limit =
+                matches!(reason, InvalidToken::DuplicateMember | InvalidToken::Oversized);
+            assert!(!is_valid || is_limit, "valid but refused: {reason}");
         }
     }
 });
 
-/// The members of an object, in their order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// The members of an object, in order and with duplicates.
+struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for RawMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct MembersVisitor;
 
         impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+            type Value = RawMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawMembers<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(RawMembers(members))
             }
         }
 
@@ -71,15 +75,15 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// The claims, each read by itself.
-struct Reading(HashMap<String, Value>);
+/// The claims as plain JSON values, each parsed on its own.
+struct PlainClaims(HashMap<String, Value>);
 
-impl Reading {
-    /// `None` where it is no object, or a member stands there twice.
-    fn of(payload: &[u8]) -> Option<Self> {
-        let Members(members) = serde_json::from_slice(payload).ok()?;
+impl PlainClaims {
+    /// `None` if the payload is not an object or has a duplicate member.
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let RawMembers(members) = serde_json::from_slice(payload).ok()?;
         let count = members.len();
-        // A claim that `Value` cannot hold (1e400, half a surrogate pair) is there, but no value.
+        // `Value` cannot hold 1e400 or half a surrogate pair: present, but of no valid type.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
         let claims: HashMap<_, _> =
             members.into_iter().map(|(name, raw)| (name, value(raw))).collect();
@@ -103,7 +107,7 @@ impl Reading {
         }
     }
 
-    /// In whole seconds, until the end of the year 9999.
+    /// In whole seconds, up to the end of the year 9999.
     fn date(&self, claim: &str, rounded: fn(f64) -> f64) -> Option<f64> {
         let date = rounded(self.0.get(claim)?.as_f64()?);
         (0.0..253_402_300_800.0).contains(&date).then_some(date)
@@ -128,7 +132,7 @@ impl Reading {
         (one && claim.is_none_or(|claim| claim == id)).then_some(TokenKind::OrganizationPermissions)
     }
 
-    fn is_good(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let texts = ["client_id", "organization_id", "scope", "jti"];
         let now = NOW as f64;
         texts.iter().all(|claim| self.is_text(claim))
@@ -142,8 +146,8 @@ impl Reading {
                 || self.date("nbf", f64::ceil).is_some_and(|nbf| nbf <= now + TOLERANCE))
     }
 
-    fn agrees_with(&self, token: &AccessToken) {
-        assert!(self.is_good(), "accepted, but not good: {:?}", self.0);
+    fn assert_equal(&self, token: &AccessToken) {
+        assert!(self.is_valid(), "invalid but accepted: {:?}", self.0);
         assert_eq!(Some(token.issuer()), self.text("iss"));
         assert_eq!(Some(token.subject()), self.text("sub"));
         assert_eq!(token.client_id(), self.text("client_id"));

@@ -1,4 +1,5 @@
-//! Any token: only what Logto signed is accepted, with the cache of verified tokens and without.
+//! Any token: only tokens that Logto signed are accepted, with and without the cache of validated
+//! tokens.
 
 #![no_main]
 
@@ -13,12 +14,12 @@ static UNCACHED: LazyLock<Validator> =
     LazyLock::new(|| validator(Validator::builder().token_cache_capacity(0)));
 
 fuzz_target!(|token: &str| {
-    let verdict = |validator: &Validator| {
+    let outcome = |validator: &Validator| {
         validator.try_validate(token).expect("the keys are static").map_err(|e| e.to_string())
     };
-    let first = verdict(&CACHED);
-    let again = verdict(&CACHED);
-    let uncached = verdict(&UNCACHED);
+    let first = outcome(&CACHED);
+    let again = outcome(&CACHED);
+    let uncached = outcome(&UNCACHED);
     match (first, again, uncached) {
         (Ok(first), Ok(again), Ok(uncached)) => {
             assert!(is_genuine(token), "forged");

@@ -1,5 +1,5 @@
-//! A key and a token: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, give the same
-//! verdict on the signature.
+//! A key and a token: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree about the
+//! signature.
 
 #![no_main]
 
@@ -13,28 +13,29 @@ use jsonwebtoken::{
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use tower_logto::{testing::KeySet, Algorithm};
+use tower_logto::{Algorithm, testing::KeySet};
 use tower_logto_fuzz::JWKS;
 
 const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::ES256, Algorithm::ES384, Algorithm::RS256, Algorithm::PS256];
 
-struct Sides {
+/// The same public key in both libraries.
+struct BothKeys {
     ours: KeySet,
     theirs: DecodingKey,
 }
 
-/// Logto's recorded keys (ES384, RSA), and those of RFC 7515, appendix A.2 and A.3.
-static KEYS: LazyLock<Vec<Sides>> = LazyLock::new(|| {
+/// The captured keys of Logto (ES384, RSA), and those of RFC 7515, appendices A.2 and A.3.
+static KEYS: LazyLock<Vec<BothKeys>> = LazyLock::new(|| {
     let logto: Value = serde_json::from_str(JWKS).unwrap();
     let rfc: Value =
         serde_json::from_str(include_str!("../../tests/fixtures/vectors/rfc7515/appendix_a.json"))
             .unwrap();
     let rfc = [&rfc["vectors"][1]["jwk"], &rfc["vectors"][2]["jwk"]];
-    logto["keys"].as_array().unwrap().iter().chain(rfc).map(Sides::new).collect()
+    logto["keys"].as_array().unwrap().iter().chain(rfc).map(BothKeys::new).collect()
 });
 
-impl Sides {
+impl BothKeys {
     fn new(jwk: &Value) -> Self {
         let mut jwk = jwk.clone();
         jwk.as_object_mut().unwrap().remove("kid");
@@ -50,16 +51,16 @@ impl Sides {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // The first byte takes a key and an algorithm, the rest is the token.
+    // The first byte selects a key and an algorithm; the rest is the token.
     let Some((choice, token)) = input.split_first() else { return };
     let Some(dot) = token.iter().rposition(|byte| *byte == b'.') else { return };
     let (signed, signature) = (&token[..dot], &token[dot + 1..]);
     let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return };
     let algorithm = ALGORITHMS[usize::from(choice % 4)];
-    let sides = &KEYS[usize::from(choice / 4) % KEYS.len()];
-    let ours = sides.ours.verify(None, algorithm, signed, &signature).is_ok();
+    let keys = &KEYS[usize::from(choice / 4) % KEYS.len()];
+    let ours = keys.ours.verify(None, algorithm, signed, &signature).is_ok();
     let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
-    let theirs = (DEFAULT_PROVIDER.verifier_factory)(&name, &sides.theirs)
+    let theirs = (DEFAULT_PROVIDER.verifier_factory)(&name, &keys.theirs)
         .is_ok_and(|verifier| verifier.verify(signed, &signature).is_ok());
     assert_eq!(ours, theirs, "{algorithm}");
 });

@@ -1,11 +1,11 @@
-//! Any key set: no entry takes the good key beside it away, and none has more keys than its entries
+//! Any JWKS: no entry disables a usable key next to it, and there are no more keys than the entries
 //! allow.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use tower_logto::{error::InvalidToken, testing::KeySet, Algorithm};
+use tower_logto::{Algorithm, error::InvalidToken, testing::KeySet};
 
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::ES256,
@@ -19,7 +19,7 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::PS512,
 ];
 
-const GOOD: &str = "the good one";
+const USABLE_KID: &str = "usable";
 
 fuzz_target!(|bytes: &[u8]| {
     let keys = KeySet::from_json(bytes, &ALGORITHMS);
@@ -27,8 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
     let entries = document.get("keys").and_then(Value::as_array);
     if let Ok(keys) = &keys {
         let entries = entries.expect("an object with an array");
-        let at_most = entries.iter().map(keys_at_most).sum::<usize>();
-        assert!((1..=at_most).contains(&keys.len()), "{} of {at_most}", keys.len());
+        let most = entries.iter().map(max_keys).sum::<usize>();
+        assert!((1..=most).contains(&keys.len()), "{} of {most}", keys.len());
         for entry in entries {
             let kid = entry.get("kid").and_then(Value::as_str);
             for algorithm in ALGORITHMS {
@@ -46,24 +46,25 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-    if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(is_named_like_good)) {
+    if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(has_usable_kid)) {
         return;
     }
-    // As it was read: a member that stood twice stands once now.
-    let without_good = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
+    // Serialized again, so that duplicate members are gone.
+    let without_usable = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
     document["keys"].as_array_mut().unwrap().push(json!({
-        "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": GOOD,
+        "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": USABLE_KID,
         "x": "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury",
         "y": "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ",
     }));
-    let with_good = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS).unwrap();
-    let found = with_good.verify(Some(GOOD), Algorithm::ES384, b"", b"");
+    let with_usable = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS).unwrap();
+    let found = with_usable.verify(Some(USABLE_KID), Algorithm::ES384, b"", b"");
     assert_eq!(found, Err(InvalidToken::BadSignature));
-    assert_eq!(with_good.len(), without_good.map_or(0, |keys| keys.len()) + 1);
+    assert_eq!(with_usable.len(), without_usable.map_or(0, |keys| keys.len()) + 1);
 });
 
-/// Six algorithms for an RSA key without `alg`; none for what is no public signature key.
-fn keys_at_most(entry: &Value) -> usize {
+/// Six for an RSA key without `alg`, one for each algorithm; none for an entry that is not a public
+/// signature key.
+fn max_keys(entry: &Value) -> usize {
     let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
     let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| !has(name));
     match entry.get("kty").and_then(Value::as_str) {
@@ -73,6 +74,6 @@ fn keys_at_most(entry: &Value) -> usize {
     }
 }
 
-fn is_named_like_good(entry: &Value) -> bool {
-    entry.get("kid").is_some_and(|kid| kid == GOOD)
+fn has_usable_kid(entry: &Value) -> bool {
+    entry.get("kid").is_some_and(|kid| kid == USABLE_KID)
 }

@@ -1,4 +1,4 @@
-//! Callers who never rest, and what became of their requests.
+//! Callers that send requests all the time, and the results of the requests.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -6,128 +6,128 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use tokio::{sync::RwLock, task::JoinSet};
 use tower_logto::m2m::{IssuedToken, TokenClient, TokenRequest};
 
 use crate::{
-    logto::{Logto, say},
-    shop::{BRIEF, SHOP, Shop},
+    provider::{Provider, print},
+    service::{SHORT_LIVED_API, Service},
+    support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that fetch tokens all the time and use each of them until its key is retired, and one
-/// that lives as a service does, on one token that is renewed before it expires.
+/// Callers that request new tokens and use each of them until its key is retired. One more caller
+/// behaves like a service: it uses one token, which is refreshed before it expires.
 pub(crate) struct Load {
-    scene: Arc<Scene>,
+    state: Arc<LoadState>,
     callers: JoinSet<()>,
     name: String,
-    /// At the end of the last phase.
+    /// The counts at the end of the last phase.
     before: Tally,
 }
 
-struct Scene {
-    shop: Shop,
+struct LoadState {
+    service: Service,
     tokens: TokenClient,
     held: Mutex<Vec<IssuedToken>>,
-    /// Keys whose tokens may be refused from now on; locked while one of them may be under way.
+    /// Keys whose tokens may be refused. Read-locked during each request.
     retired: RwLock<HashSet<String>>,
     tally: Mutex<Tally>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Tally {
-    /// Requests answered with 200, by key.
-    served: BTreeMap<String, u64>,
-    /// The others.
+    /// Requests with status 200, by key.
+    accepted: BTreeMap<String, u64>,
+    /// All other requests.
     failures: Vec<String>,
     /// New tokens.
     tokens: u64,
-    /// Callers who asked for a token and got none.
-    without_token: u64,
-    /// The key of the one token that a caller lives on, unless it has none.
-    living_on: Option<String>,
+    /// Failed token requests.
+    failed_token_requests: u64,
+    /// The key of the token that is refreshed, if there is one.
+    refreshed_with: Option<String>,
 }
 
 impl Load {
-    pub(crate) async fn start(name: &str, logto: &Logto, shop: Shop) -> Self {
-        let scene = Arc::new(Scene {
-            shop,
-            tokens: logto.reader(),
+    pub(crate) async fn start(name: &str, provider: &Provider, service: Service) -> Self {
+        let state = Arc::new(LoadState {
+            service,
+            tokens: provider.reader(),
             held: Mutex::default(),
             retired: RwLock::default(),
             tally: Mutex::default(),
         });
         let mut callers = JoinSet::new();
         for caller in 0..CALLERS {
-            callers.spawn(Arc::clone(&scene).collect_and_call(caller));
+            callers.spawn(Arc::clone(&state).use_new_tokens(caller));
         }
-        callers.spawn(Arc::clone(&scene).live_on_one_token());
-        let name = format!("oidc-provider {}: {name}", logto.major);
-        let mut load = Self { scene, callers, name, before: Tally::default() };
-        load.serves(&logto.kid()).await;
-        load.lives_on(&logto.kid()).await;
-        load.ends("before");
+        callers.spawn(Arc::clone(&state).use_one_refreshed_token());
+        let name = format!("oidc-provider {}: {name}", provider.major);
+        let mut load = Self { state, callers, name, before: Tally::default() };
+        load.accepted(&provider.kid()).await;
+        load.refreshed_with(&provider.kid()).await;
+        load.report("before");
         load
     }
 
-    /// Until some hundred more requests with tokens of this key have been served.
-    pub(crate) async fn serves(&mut self, kid: &str) {
-        let served = |tally: &Tally| tally.served.get(kid).copied().unwrap_or(0);
-        let enough = served(&self.scene.tally()) + ENOUGH;
-        self.until(|tally| served(tally) >= enough).await;
+    /// Waits until several hundred more requests with tokens of this key are accepted.
+    pub(crate) async fn accepted(&mut self, kid: &str) {
+        let accepted = |tally: &Tally| tally.accepted.get(kid).copied().unwrap_or(0);
+        let enough = accepted(&self.state.tally()) + ENOUGH;
+        self.until(|tally| accepted(tally) >= enough).await;
     }
 
-    /// Until the caller that lives on one token has one of this key.
-    pub(crate) async fn lives_on(&mut self, kid: &str) {
-        self.until(|tally| tally.living_on.as_deref() == Some(kid)).await;
+    /// Waits until the refreshed token has this key.
+    pub(crate) async fn refreshed_with(&mut self, kid: &str) {
+        self.until(|tally| tally.refreshed_with.as_deref() == Some(kid)).await;
     }
 
-    /// Until the caller that lives on one token is left without.
-    pub(crate) async fn is_out_of_tokens(&mut self) {
-        self.until(|tally| tally.living_on.is_none()).await;
+    /// Waits until the refreshed token has expired.
+    pub(crate) async fn without_token(&mut self) {
+        self.until(|tally| tally.refreshed_with.is_none()).await;
     }
 
-    /// Tokens of this key are not used any more.
+    /// Stops using tokens of this key.
     pub(crate) async fn retire(&mut self, kid: &str) {
-        self.scene.retired.write().await.insert(kid.into());
+        self.state.retired.write().await.insert(kid.into());
     }
 
-    /// Says what there was in a phase.
-    pub(crate) fn ends(&mut self, phase: &str) {
-        let now = self.scene.tally().clone();
-        let served = |tally: &Tally| tally.served.values().sum::<u64>();
+    /// Prints the counts of a phase.
+    pub(crate) fn report(&mut self, phase: &str) {
+        let now = self.state.tally().clone();
+        let accepted = |tally: &Tally| tally.accepted.values().sum::<u64>();
         let failures = now.failures.len() - self.before.failures.len();
-        say(&format!(
-            "{}, {phase}: {} requests, {failures} failures; {} new tokens, {} times none",
+        print(&format!(
+            "{}, {phase}: {} requests, {failures} failures; {} new tokens, {} failed token requests",
             self.name,
-            served(&now) - served(&self.before) + failures as u64,
+            accepted(&now) - accepted(&self.before) + failures as u64,
             now.tokens - self.before.tokens,
-            now.without_token - self.before.without_token,
+            now.failed_token_requests - self.before.failed_token_requests,
         ));
         self.before = now;
     }
 
-    /// Some token of this key, whether retired or not.
+    /// A token of this key, retired or not.
     pub(crate) fn token_of(&self, kid: &str) -> IssuedToken {
-        let held = self.scene.held.lock().unwrap();
+        let held = self.state.held.lock().unwrap();
         held.iter().find(|token| kid_of(token) == kid).unwrap().clone()
     }
 
-    pub(crate) fn shop(&self) -> &Shop {
-        &self.scene.shop
+    pub(crate) fn service(&self) -> &Service {
+        &self.state.service
     }
 
-    /// Ends the load when all that is under way has been answered.
+    /// Stops the callers after the responses to all requests in flight.
     pub(crate) async fn stop(&mut self) {
-        let _nothing_under_way = self.scene.retired.write().await;
+        let _no_request_in_flight = self.state.retired.write().await;
         self.callers.shutdown().await;
-        assert_eq!(self.scene.tally().failures, [""; 0]);
+        assert_eq!(self.state.tally().failures, [""; 0]);
     }
 
     async fn until(&mut self, happened: impl Fn(&Tally) -> bool) {
         loop {
-            let tally = self.scene.tally().clone();
+            let tally = self.state.tally().clone();
             assert_eq!(tally.failures, [""; 0]);
             if happened(&tally) {
                 return;
@@ -140,19 +140,19 @@ impl Load {
     }
 }
 
-impl Scene {
-    async fn collect_and_call(self: Arc<Self>, caller: u64) {
+impl LoadState {
+    async fn use_new_tokens(self: Arc<Self>, caller: u64) {
         for number in 0.. {
             if number % REQUESTS_PER_TOKEN == 0 {
-                // A scope of its own, which nobody grants, makes it a token of its own.
-                let own = format!("load:{caller}:{number}");
-                let request = TokenRequest::resource(SHOP).scopes(["read:products"]);
-                match self.tokens.token(&request.optional_scopes([own])).await {
+                // An optional scope that is never granted makes the request unique.
+                let unique = format!("load:{caller}:{number}");
+                let request = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
+                match self.tokens.token(&request.optional_scopes([unique])).await {
                     Ok(token) => {
                         self.tally().tokens += 1;
                         self.held.lock().unwrap().push(token);
                     }
-                    Err(_) => self.tally().without_token += 1,
+                    Err(_) => self.tally().failed_token_requests += 1,
                 }
             }
             let token = fastrand::choice(&*self.held.lock().unwrap()).cloned();
@@ -163,14 +163,14 @@ impl Scene {
         }
     }
 
-    async fn live_on_one_token(self: Arc<Self>) {
-        let request = TokenRequest::resource(BRIEF).scopes(["read:products"]);
+    async fn use_one_refreshed_token(self: Arc<Self>) {
+        let request = TokenRequest::resource(SHORT_LIVED_API).scopes(["read:products"]);
         loop {
             let token = self.tokens.token(&request).await.ok();
-            self.tally().living_on = token.as_ref().map(kid_of);
+            self.tally().refreshed_with = token.as_ref().map(kid_of);
             match token {
                 Some(token) => self.call(&token).await,
-                None => self.tally().without_token += 1,
+                None => self.tally().failed_token_requests += 1,
             }
             tokio::time::sleep(PACE).await;
         }
@@ -182,11 +182,11 @@ impl Scene {
         if retired.contains(&kid) {
             return;
         }
-        let status = self.shop.get("/products", token.authorization()).await;
+        let status = self.service.get("/products", token.authorization()).await;
         drop(retired);
         let mut tally = self.tally();
         if status == 200 {
-            *tally.served.entry(kid).or_default() += 1;
+            *tally.accepted.entry(kid).or_default() += 1;
         } else {
             tally.failures.push(format!("{status} for {kid}"));
         }
@@ -199,8 +199,7 @@ impl Scene {
 
 pub(crate) fn kid_of(token: &IssuedToken) -> String {
     let header = token.secret().split('.').next().unwrap();
-    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
-    let header: Value = serde_json::from_slice(&header).unwrap();
+    let header: Value = serde_json::from_slice(&base64url_decode(header)).unwrap();
     header["kid"].as_str().unwrap().into()
 }
 

@@ -1,77 +1,82 @@
-//! Against a real server: oidc-provider, the engine inside Logto, of the major versions that Logto
-//! uses. Its packages are installed by `npm ci` in this directory; without them nothing is tested.
+//! Tests with a real server: oidc-provider, the engine inside Logto, in the major versions that
+//! Logto uses. `npm ci` in this directory installs its packages; without them the tests are skipped.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a helper of a test fails it"
+    reason = "a failing helper fails the test"
 )]
 
 mod load;
-mod logto;
-mod shop;
+mod provider;
+mod service;
+
+// Outside this folder, because the other test binaries and the benches use it too.
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 use tower_logto::m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind};
 
 use crate::{
     load::{Load, kid_of},
-    logto::Logto,
-    shop::{SHOP, Shop},
+    provider::Provider,
+    service::Service,
+    support::{SECOND, SHOPPING_API, header},
 };
 
-/// Makes each scenario a test against each version.
+/// Turns each scenario into one test per version.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
-        mod oidc_provider_8 { $(#[test] fn $name() { crate::play(8, crate::$name); })+ }
-        mod oidc_provider_9 { $(#[test] fn $name() { crate::play(9, crate::$name); })+ }
+        mod oidc_provider_8 { $(#[test] fn $name() { crate::run(8, crate::$name); })+ }
+        mod oidc_provider_9 { $(#[test] fn $name() { crate::run(9, crate::$name); })+ }
     };
 }
 
 scenarios! {
-    each_kind_of_token_is_what_it_says,
-    tokens_open_no_more_than_they_should,
-    refused_token_requests_say_why,
-    keys_rotate_under_load,
-    killed_and_restarted_under_load,
-    restarted_with_new_keys_under_load,
+    issued_token_has_its_kind_and_scopes,
+    token_is_accepted_only_at_its_routes,
+    refused_token_request_has_its_error_code,
+    rotation_under_load_refuses_no_valid_token,
+    restart_under_load_refuses_no_valid_token,
+    new_keys_under_load_replace_the_old_ones,
 }
 
-fn play(major: u8, scenario: impl AsyncFnOnce(Logto)) {
+fn run(major: u8, scenario: impl AsyncFnOnce(Provider)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let Some(logto) = Logto::start(major) else { return };
-        tokio::time::timeout(LONG, scenario(logto)).await.expect("it comes to an end");
+        let Some(provider) = Provider::start(major) else { return };
+        tokio::time::timeout(TIMEOUT, scenario(provider)).await.expect("the scenario ends in time");
     });
 }
 
-async fn each_kind_of_token_is_what_it_says(logto: Logto) {
-    let shop = Shop::open(&logto).await;
-    let reader = logto.reader();
+async fn issued_token_has_its_kind_and_scopes(provider: Provider) {
+    let service = Service::start(&provider).await;
+    let reader = provider.reader();
     let acme = || TokenRequest::organization("acme");
-    let shop_of_acme = || TokenRequest::resource(SHOP).in_organization("acme");
+    let acme_resource = || TokenRequest::resource(SHOPPING_API).in_organization("acme");
     for (request, kind, audience, organization, scopes) in [
         (
-            TokenRequest::resource(SHOP).scopes(["read:products"]),
+            TokenRequest::resource(SHOPPING_API).scopes(["read:products"]),
             "Global",
-            SHOP,
+            SHOPPING_API,
             None,
             vec!["read:products"],
         ),
-        (TokenRequest::resource(SHOP), "Global", SHOP, None, vec![]),
+        (TokenRequest::resource(SHOPPING_API), "Global", SHOPPING_API, None, vec![]),
         (
-            shop_of_acme().scopes(["read:orders"]),
+            acme_resource().scopes(["read:orders"]),
             "OrganizationResource",
-            SHOP,
+            SHOPPING_API,
             Some("acme"),
             vec!["read:orders"],
         ),
-        (shop_of_acme(), "OrganizationResource", SHOP, Some("acme"), vec![]),
+        (acme_resource(), "OrganizationResource", SHOPPING_API, Some("acme"), vec![]),
         (
             acme().scopes(["invite:member"]),
             "OrganizationPermissions",
@@ -82,10 +87,10 @@ async fn each_kind_of_token_is_what_it_says(logto: Logto) {
         (acme(), "OrganizationPermissions", "urn:logto:organization:acme", Some("acme"), vec![]),
     ] {
         let token = reader.token(&request).await.unwrap();
-        assert_eq!(kid_of(&token), logto.kid());
+        assert_eq!(kid_of(&token), provider.kid());
         assert_eq!(token.scopes().iter().collect::<Vec<_>>(), scopes, "{request}");
-        let answer = shop.ask(Method::GET, "/whoami", token.authorization()).await;
-        assert_eq!(answer.status(), 200, "{request}");
+        let response = service.request(Method::GET, "/whoami", token.authorization()).await;
+        assert_eq!(response.status(), 200, "{request}");
         let expected = json!({
             "sub": "reader",
             "client_id": "reader",
@@ -95,31 +100,32 @@ async fn each_kind_of_token_is_what_it_says(logto: Logto) {
             "kind": kind,
             "scopes": scopes,
         });
-        assert_eq!(answer.json::<Value>().await.unwrap(), expected, "{request}");
+        assert_eq!(response.json::<Value>().await.unwrap(), expected, "{request}");
     }
 }
 
-async fn tokens_open_no_more_than_they_should(logto: Logto) {
-    let shop = Shop::open(&logto).await;
-    let reader = logto.reader();
-    let writer = TokenClient::builder(&logto.issuer(), "writer", "writer secret")
+async fn token_is_accepted_only_at_its_routes(provider: Provider) {
+    let service = Service::start(&provider).await;
+    let reader = provider.reader();
+    let writer = TokenClient::builder(&provider.issuer(), "writer", "writer secret")
         .authentication(ClientAuthentication::Post)
         .build()
         .unwrap();
 
-    let global = TokenRequest::resource(SHOP).scopes(["read:products"]);
+    let global = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
     let global = reader.token(&global).await.unwrap().authorization();
-    let bare = reader.token(&TokenRequest::resource(SHOP)).await.unwrap().authorization();
-    let both = TokenRequest::resource(SHOP).scopes(["read:products", "write:products"]);
+    let bare = reader.token(&TokenRequest::resource(SHOPPING_API)).await.unwrap().authorization();
+    let both = TokenRequest::resource(SHOPPING_API).scopes(["read:products", "write:products"]);
     let both = writer.token(&both).await.unwrap().authorization();
-    let orders = TokenRequest::resource(SHOP).in_organization("acme").scopes(["read:orders"]);
+    let orders =
+        TokenRequest::resource(SHOPPING_API).in_organization("acme").scopes(["read:orders"]);
     let orders = reader.token(&orders).await.unwrap().authorization();
     let invite = TokenRequest::organization("acme").scopes(["invite:member"]);
     let invite = reader.token(&invite).await.unwrap().authorization();
     let globex = reader.token(&TokenRequest::organization("globex")).await.unwrap().authorization();
     let other = TokenRequest::resource("https://other.api").scopes(["read:products"]);
     let other = reader.token(&other).await.unwrap().authorization();
-    let every_organization = every_organization_token(&logto).await;
+    let every_organization = every_organization_token(&provider).await;
 
     let (get, post) = (Method::GET, Method::POST);
     for (name, method, path, token, status, code) in [
@@ -148,16 +154,15 @@ async fn tokens_open_no_more_than_they_should(logto: Logto) {
             "invalid_token",
         ),
     ] {
-        let answer = shop.ask(method.clone(), path, token.clone()).await;
-        assert_eq!(answer.status(), status, "{name}: {method} {path}");
-        let challenge = answer.headers().get(header::WWW_AUTHENTICATE);
-        let challenge = challenge.map_or("", |value| value.to_str().unwrap());
+        let response = service.request(method.clone(), path, token.clone()).await;
+        assert_eq!(response.status(), status, "{name}: {method} {path}");
+        let challenge = header(response.headers(), "www-authenticate");
         assert!(challenge.contains(code), "{name}: {method} {path}: {challenge}");
     }
 }
 
-/// A token that TokenClient would not ask for: valid, with the scopes of every organization.
-async fn every_organization_token(logto: &Logto) -> HeaderValue {
+/// A valid token with the scopes of every organization, which `TokenClient` never requests.
+async fn every_organization_token(provider: &Provider) -> HeaderValue {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", "writer"),
@@ -166,104 +171,104 @@ async fn every_organization_token(logto: &Logto) -> HeaderValue {
         ("scope", "invite:member"),
     ];
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = client.post(format!("{}/token", logto.issuer())).form(&form);
-    let answer = request.send().await.unwrap().json::<Value>().await.unwrap();
-    assert_eq!(answer["scope"], "invite:member", "{answer}");
-    format!("Bearer {}", answer["access_token"].as_str().unwrap()).parse().unwrap()
+    let request = client.post(format!("{}/token", provider.issuer())).form(&form);
+    let response = request.send().await.unwrap().json::<Value>().await.unwrap();
+    assert_eq!(response["scope"], "invite:member", "{response}");
+    format!("Bearer {}", response["access_token"].as_str().unwrap()).parse().unwrap()
 }
 
-async fn refused_token_requests_say_why(logto: Logto) {
-    let reader = logto.reader();
-    let impostor = TokenClient::new(&logto.issuer(), "reader", "a guess").unwrap();
-    let shop = || TokenRequest::resource(SHOP);
+async fn refused_token_request_has_its_error_code(provider: Provider) {
+    let reader = provider.reader();
+    let wrong_secret = TokenClient::new(&provider.issuer(), "reader", "a guess").unwrap();
+    let resource = || TokenRequest::resource(SHOPPING_API);
     for (client, request, status, error) in [
-        (&impostor, shop(), 401, "invalid_client"),
+        (&wrong_secret, resource(), 401, "invalid_client"),
         (&reader, TokenRequest::resource("https://unknown.api"), 400, "invalid_target"),
-        (&reader, TokenRequest::organization("strangers"), 403, "access_denied"),
-        (&reader, shop().in_organization("strangers"), 403, "access_denied"),
+        (&reader, TokenRequest::organization("unknown"), 403, "access_denied"),
+        (&reader, resource().in_organization("unknown"), 403, "access_denied"),
     ] {
         let refusal = client.token(&request).await.unwrap_err();
         assert_eq!(refusal.kind(), TokenRequestErrorKind::Refused, "{refusal}");
         assert_eq!(refusal.status().unwrap(), status, "{refusal}");
         assert_eq!(refusal.error(), Some(error), "{refusal}");
     }
-    let refusal = reader.token(&shop().scopes(["write:products"])).await.unwrap_err();
+    let refusal = reader.token(&resource().scopes(["write:products"])).await.unwrap_err();
     assert_eq!(refusal.kind(), TokenRequestErrorKind::MissingScopes);
     assert_eq!(refusal.missing_scopes().collect::<Vec<_>>(), ["write:products"]);
 }
 
-async fn keys_rotate_under_load(mut logto: Logto) {
-    let shop = Shop::open(&logto).await;
-    let first = logto.kid();
-    let mut load = Load::start("keys rotate", &logto, shop).await;
+async fn rotation_under_load_refuses_no_valid_token(mut provider: Provider) {
+    let service = Service::start(&provider).await;
+    let first = provider.kid();
+    let mut load = Load::start("keys rotate", &provider, service).await;
 
-    logto.rotate_to("RS256");
-    let second = logto.kid();
-    load.serves(&second).await;
-    load.serves(&first).await;
-    load.lives_on(&second).await;
-    load.ends("ES384 to RS256");
+    provider.rotate_to("RS256");
+    let second = provider.kid();
+    load.accepted(&second).await;
+    load.accepted(&first).await;
+    load.refreshed_with(&second).await;
+    load.report("ES384 to RS256");
 
     load.retire(&first).await;
-    logto.rotate_to("ES384");
-    let third = logto.kid();
-    load.serves(&third).await;
-    load.serves(&second).await;
-    load.lives_on(&third).await;
-    load.ends("RS256 to ES384");
+    provider.rotate_to("ES384");
+    let third = provider.kid();
+    load.accepted(&third).await;
+    load.accepted(&second).await;
+    load.refreshed_with(&third).await;
+    load.report("RS256 to ES384");
     load.stop().await;
 
     for (kid, status) in [(&first, 401), (&second, 200), (&third, 200)] {
         let token = load.token_of(kid).authorization();
-        assert_eq!(load.shop().get("/products", token).await, status);
+        assert_eq!(load.service().get("/products", token).await, status);
     }
-    let fetches = logto.requests_for("/oidc/jwks");
-    // The first load, one for each rotation, and one for the token of the key that is gone.
+    let fetches = provider.requests_for("/oidc/jwks");
+    // The first fetch, one per rotation, and one for the token of the removed key.
     assert!((3..=4).contains(&fetches), "{fetches} fetches");
 }
 
-async fn killed_and_restarted_under_load(mut logto: Logto) {
-    // The keys stop being fresh during the outage.
-    let shop = Shop::open_with(&logto, |shop| shop.keys_fresh_for(Duration::from_secs(1))).await;
-    let kid = logto.kid();
-    let mut load = Load::start("killed and restarted", &logto, shop).await;
+async fn restart_under_load_refuses_no_valid_token(mut provider: Provider) {
+    // The keys become stale during the outage.
+    let service = Service::start_with(&provider, |builder| builder.keys_fresh_for(SECOND)).await;
+    let kid = provider.kid();
+    let mut load = Load::start("killed and restarted", &provider, service).await;
 
-    logto.kill();
-    load.is_out_of_tokens().await;
-    load.serves(&kid).await;
-    load.ends("down");
+    provider.kill();
+    load.without_token().await;
+    load.accepted(&kid).await;
+    load.report("down");
 
-    logto.restart_with_its_keys();
-    assert_eq!(logto.kid(), kid);
-    load.lives_on(&kid).await;
-    load.serves(&kid).await;
-    load.ends("up again");
+    provider.restart_with_its_keys();
+    assert_eq!(provider.kid(), kid);
+    load.refreshed_with(&kid).await;
+    load.accepted(&kid).await;
+    load.report("up again");
     load.stop().await;
 }
 
-async fn restarted_with_new_keys_under_load(mut logto: Logto) {
-    let shop = Shop::open(&logto).await;
-    let late = Shop::open(&logto).await;
-    let old = logto.kid();
-    let mut load = Load::start("restarted with new keys", &logto, shop).await;
+async fn new_keys_under_load_replace_the_old_ones(mut provider: Provider) {
+    let service = Service::start(&provider).await;
+    let late = Service::start(&provider).await;
+    let old = provider.kid();
+    let mut load = Load::start("restarted with new keys", &provider, service).await;
 
-    logto.kill();
-    load.serves(&old).await;
-    load.ends("down");
+    provider.kill();
+    load.accepted(&old).await;
+    load.report("down");
     let without_keys = late.get("/products", load.token_of(&old).authorization()).await;
     assert_eq!(without_keys, 503);
 
     load.retire(&old).await;
-    logto.restart_with_new_keys();
-    let new = logto.kid();
-    load.lives_on(&new).await;
-    load.serves(&new).await;
-    load.ends("up again");
+    provider.restart_with_new_keys();
+    let new = provider.kid();
+    load.refreshed_with(&new).await;
+    load.accepted(&new).await;
+    load.report("up again");
     load.stop().await;
 
     for (kid, status) in [(&old, 401), (&new, 200)] {
         let token = load.token_of(kid).authorization();
-        assert_eq!(load.shop().get("/products", token).await, status);
+        assert_eq!(load.service().get("/products", token).await, status);
     }
     let token = load.token_of(&new).authorization();
     let mut status = late.get("/products", token.clone()).await;
@@ -274,4 +279,4 @@ async fn restarted_with_new_keys_under_load(mut logto: Logto) {
     assert_eq!(status, 200);
 }
 
-const LONG: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);

@@ -1,13 +1,13 @@
-// A Logto for the tests of main.rs: oidc-provider, set up as Logto sets it up.
+// The server for the tests in main.rs: oidc-provider, configured like Logto.
 //
 //   node server.mjs MAJOR PORT
 //
-// It is spoken to by lines on stdin and answers each with a line of JSON on stdout:
-//   KEYS        the private keys to start with, as a JSON array; [] generates one for ES384
-//   rotate ALG  a new key signs from now on, the present one stays published, older ones are gone
-//   count       nothing else
-// Each answer holds the port, the private keys, the `kid` that signs, and how many requests there
-// have been for each path. It ends with its stdin.
+// It reads commands from stdin, one per line, and answers each with a line of JSON on stdout:
+//   KEYS        starts with these private keys, a JSON array; [] generates a key for ES384
+//   rotate ALG  signs with a new key; the current one stays published, older ones are removed
+//   count       only answers
+// Each answer contains the port, the private keys, the `kid` of the signing key, and the number of
+// requests per path. The process ends when stdin is closed.
 
 import { createHash, generateKeyPair } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -15,24 +15,24 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 const [major, port] = process.argv.slice(2);
-// oidc-provider's advice for production.
+// Hides the advice of oidc-provider for production.
 console.info = console.warn = () => {};
 const { Provider, errors } = await import(`oidc-provider-${major}`);
 
 const SHOP = 'https://shopping.api';
 const ORGANIZATION = 'urn:logto:organization:';
 
-// What Logto holds in its database. The TTL of tokens is in seconds.
+// What Logto keeps in its database. The lifetime of tokens is in seconds.
 const resources = new Map([
   [SHOP, { ttl: 3600 }],
   ['https://brief.api', { ttl: 2 }],
   ['https://other.api', { ttl: 3600 }],
-  // Logto's own: any machine-to-machine app gets every organization scope.
-  ['urn:logto:resource:organizations', { ttl: 3600, everybody: ['invite:member'] }],
+  // Reserved by Logto: any machine-to-machine app gets every organization scope.
+  ['urn:logto:resource:organizations', { ttl: 3600, everyApp: ['invite:member'] }],
 ]);
 const apps = {
   reader: {
-    // Works only if the client encodes it (RFC 6749 §2.3.1).
+    // The client must encode it (RFC 6749 §2.3.1).
     secret: 'a+b%2Fc:d&e=f/g',
     authentication: 'client_secret_basic',
     scopes: {
@@ -73,7 +73,7 @@ const thumbprint = ({ kty, crv, x, y, e, n }) => {
 
 const algorithmOf = ({ kty }) => (kty === 'EC' ? 'ES384' : 'RS256');
 
-/** Logto reads `organization_id` as a parameter of its own grant; here it comes from the body. */
+/** Logto has its own grant with the parameter `organization_id`; here it is read from the body. */
 const organizationIn = (ctx) => ctx.oidc.body?.organization_id;
 
 const grantedScopes = (ctx, indicator, { clientId }) => {
@@ -86,7 +86,7 @@ const grantedScopes = (ctx, indicator, { clientId }) => {
   }
   if (indicator.startsWith(ORGANIZATION)) return organizations[organization].own;
   const granted = organization ? organizations[organization].scopes : scopes;
-  return granted[indicator] ?? resources.get(indicator).everybody ?? [];
+  return granted[indicator] ?? resources.get(indicator).everyApp ?? [];
 };
 
 const buildProvider = (issuer, keys) => {
@@ -169,7 +169,7 @@ const server = createServer((request, response) => {
   return oidc(request, response);
 });
 
-/** As Logto does: a new Provider, in the same process and on the same socket. */
+/** As in Logto: a new Provider in the same process and on the same socket. */
 const publish = (newKeys) => {
   keys = newKeys;
   oidc = buildProvider(issuer, keys);

@@ -1,7 +1,7 @@
-//! The front door: every route of `examples/shopping_api`, and the program itself.
+//! Every route of `examples/shopping_api`, and the program itself.
 
 #[path = "../../examples/shopping_api/api.rs"]
-#[allow(unreachable_pub, dead_code, reason = "the example's own file")]
+#[allow(unreachable_pub, dead_code, reason = "a file of the example")]
 pub(crate) mod api;
 
 use std::{
@@ -13,9 +13,9 @@ use std::{
 use serde_json::Value;
 use tower_logto::testing::{TestApp, TestIssuer};
 
-use crate::support::{SHOP, Server};
+use crate::support::{SHOPPING_API, Server};
 
-/// A token as in Logto's machine-to-machine quick start.
+/// Requests a token as the machine-to-machine quick start of Logto does.
 async fn fetch_token(issuer: &str, app: &str, parameters: &[(&str, &str)]) -> String {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut form = vec![("grant_type", "client_credentials")];
@@ -32,29 +32,30 @@ async fn fetch_token(issuer: &str, app: &str, parameters: &[(&str, &str)]) -> St
 }
 
 #[tokio::test]
-async fn every_route_with_every_kind_of_token() {
+async fn route_accepts_only_its_kinds_of_tokens() {
     let logto = TestIssuer::builder()
-        .app(TestApp::new("reader", "reader-secret").grant(SHOP, ["read:products"]))
+        .app(TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]))
         .app(
             TestApp::new("writer", "writer-secret")
-                .grant(SHOP, ["read:products", "write:products"])
+                .grant(SHOPPING_API, ["read:products", "write:products"])
                 .organization("acme", ["read:members", "invite:member"])
-                .organization_grant("acme", SHOP, ["read:members", "invite:member"]),
+                .organization_grant("acme", SHOPPING_API, ["read:members", "invite:member"]),
         )
         .start()
         .await
         .unwrap();
-    let trusted = logto.trusted(SHOP).organizations();
+    let trusted = logto.trusted(SHOPPING_API).organizations();
     let validator = tower_logto::Validator::builder().trust(trusted).build().unwrap();
-    let metadata = api::metadata(SHOP, &logto.issuer());
+    let metadata = api::metadata(SHOPPING_API, &logto.issuer());
     let server = Server::start(api::router(validator).merge(metadata.router())).await;
     let issuer = logto.issuer().to_string();
     let products = ("scope", "read:products write:products");
-    let reader = fetch_token(&issuer, "reader", &[("resource", SHOP), products]).await;
-    let writer = fetch_token(&issuer, "writer", &[("resource", SHOP), products]).await;
+    let reader = fetch_token(&issuer, "reader", &[("resource", SHOPPING_API), products]).await;
+    let writer = fetch_token(&issuer, "writer", &[("resource", SHOPPING_API), products]).await;
     let organization = ("organization_id", "acme");
     let scope = ("scope", "read:members invite:member");
-    let member = fetch_token(&issuer, "writer", &[("resource", SHOP), organization, scope]).await;
+    let member =
+        fetch_token(&issuer, "writer", &[("resource", SHOPPING_API), organization, scope]).await;
     let inviter = fetch_token(&issuer, "writer", &[organization, scope]).await;
     let callers = [None, Some(&reader), Some(&writer), Some(&member), Some(&inviter)];
     for (method, path, statuses) in [
@@ -77,7 +78,7 @@ async fn every_route_with_every_kind_of_token() {
     }
     let me: Value = server.get("/me", &member).await.json().await.unwrap();
     assert_eq!(me["client_id"], "writer");
-    assert_eq!(me["aud"], SHOP);
+    assert_eq!(me["aud"], SHOPPING_API);
     assert_eq!(me["organization_id"], "acme");
 }
 
@@ -96,11 +97,11 @@ fn program() -> Command {
     program
 }
 
-/// The program, stopped when dropped.
+/// The running program; stops when dropped.
 struct Running(Child);
 
 impl Running {
-    /// Starts it, and reads where it serves.
+    /// Starts the program and reads its address.
     fn start(mut program: Command) -> (Self, String, BufReader<ChildStdout>) {
         let mut child = program.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -120,7 +121,7 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn the_program_starts_while_logto_is_down_and_ends_on_sigterm() {
+async fn program_starts_without_logto_and_stops_on_sigterm() {
     let mut down = program();
     down.env("LOGTO_ENDPOINT", "http://127.0.0.1:9");
     let (mut running, url, _output) = Running::start(down);
@@ -133,7 +134,7 @@ async fn the_program_starts_while_logto_is_down_and_ends_on_sigterm() {
 }
 
 #[tokio::test]
-async fn the_printed_commands_do_what_they_say() {
+async fn printed_commands_get_the_expected_statuses() {
     let (mut running, url, mut output) = Running::start(program());
     let mut commands = String::new();
     for line in (&mut output).lines() {
@@ -158,7 +159,7 @@ async fn the_printed_commands_do_what_they_say() {
 }
 
 #[test]
-fn a_wrong_value_is_a_clear_message_and_exit_code_2() {
+fn invalid_variable_is_reported_with_exit_code_2() {
     for (name, value) in [
         ("LOGTO_ENDPOINT", "tenant.logto.app"),
         ("LOGTO_ENDPOINT", "https://tenant.logto.app/oidc"),
@@ -174,17 +175,14 @@ fn a_wrong_value_is_a_clear_message_and_exit_code_2() {
         ("ISSUER_PORT", "x"),
     ] {
         let output = program().env(name, value).output().unwrap();
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{name}={value}: {complaint}");
-        assert!(
-            complaint.contains(&format!("shopping_api: {name}: ")),
-            "{name}={value}: {complaint}"
-        );
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {message}");
+        assert!(message.contains(&format!("shopping_api: {name}: ")), "{name}={value}: {message}");
     }
 }
 
 #[test]
-fn plain_http_inside_a_network_is_allowed_by_name() {
+fn plain_http_is_allowed_by_its_variable() {
     let mut internal = program();
     internal.env("LOGTO_ENDPOINT", "http://logto:3001").env("LOGTO_ALLOW_HTTP", "1");
     let (_running, url, _output) = Running::start(internal);

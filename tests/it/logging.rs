@@ -1,75 +1,30 @@
-//! What the operator reads, and what must never be in it.
-
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+//! What the log contains, and what it never contains.
 
 use axum::{Router, routing::get};
-use tower_logto::{AuthLayer, Issuer, Require, TrustedIssuer, Validator, testing::TokenBuilder};
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
+use tower_logto::{AuthLayer, Issuer, TrustedIssuer, Validator, testing::TokenBuilder};
 
-use crate::support::{SHOP, Server, Stage, ends, log_on_every_thread};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Captures what this thread logs; the tests' runtimes have one thread.
-    fn capture() -> (Self, DefaultGuard) {
-        log_on_every_thread();
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter("tower_logto=trace")
-            .with_ansi(false)
-            .with_writer(log.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
-        (log, guard)
-    }
-
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::support::{
+    HOUR, Harness, LogCapture, SECOND, SHOPPING_API, Server, finishes, log_on_every_thread,
+    require_scopes,
+};
 
 #[tokio::test]
-async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
-    let stage = Stage::set().await;
-    let (log, _guard) = Log::capture();
+async fn refusal_is_logged_at_debug_with_advice() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
     let router = Router::new()
         .route("/", get(async || ""))
-        .route_layer(Require::global().scopes(["a"]))
-        .route_layer(AuthLayer::new(stage.validator()));
+        .route_layer(require_scopes(["a"]))
+        .route_layer(AuthLayer::new(harness.validator()));
     let server = Server::start(router).await;
-    let token = || stage.logto.token().audience(SHOP).scopes(["a"]);
-    let issuer = format!("{}/", stage.logto.issuer());
+    let token = || harness.token().scopes(["a"]);
+    let issuer = format!("{}/", harness.logto.issuer());
     let text = |token: TokenBuilder| token.build();
     for (token, advice) in [
-        (stage.logto.opaque_token(), "ask Logto for a `resource`"),
-        (text(token().audience(format!("{SHOP}/"))), "mind the trailing slash"),
+        (harness.logto.opaque_token(), "ask Logto for a `resource`"),
+        (text(token().audience(format!("{SHOPPING_API}/"))), "mind the trailing slash"),
         (text(token().claim("iss", issuer)), "mind the trailing slash"),
-        (text(stage.logto.id_token()), "is an ID token; send the access token"),
+        (text(harness.logto.id_token()), "is an ID token; send the access token"),
         (text(token().expired()), "compare this machine's clock with Logto's"),
         (
             text(token().claim("nbf", 9_999_999_999_u64)),
@@ -77,7 +32,7 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
         ),
         (text(token().organization_resource("acme")), "constructor Require::organization_"),
         (text(token().scopes(["b"])), "lacks a scope: the route requires all of a"),
-        (text(token().kid("nobody's")), "no usable key with kid"),
+        (text(harness.unknown_key_token()), "no usable key with kid"),
     ] {
         log.take();
         server.get("/", &token).await;
@@ -92,20 +47,20 @@ async fn a_refusal_is_logged_at_debug_with_what_to_do_about_it() {
 }
 
 #[tokio::test]
-async fn a_strangers_text_is_escaped_and_cut() {
-    let stage = Stage::set().await;
-    let (log, _guard) = Log::capture();
+async fn untrusted_text_is_escaped_and_truncated() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
     let router = Router::new().route("/", get(async || ""));
-    let server = Server::start(router.route_layer(AuthLayer::new(stage.validator()))).await;
-    let nasty =
+    let server = Server::start(router.route_layer(AuthLayer::new(harness.validator()))).await;
+    let malicious =
         format!("x\r\nERROR forged line \u{1b}[31m\u{202e}\u{7} \"quoted\" {}", "y".repeat(5000));
-    let token = || stage.logto.token().audience(SHOP);
+    let token = || harness.token();
     for token in [
-        token().kid(nasty.as_str()),
-        token().typ(nasty.as_str()),
-        token().header("alg", nasty.as_str()),
-        token().claim("iss", nasty.as_str()),
-        token().claim("aud", nasty.as_str()),
+        token().kid(malicious.as_str()),
+        token().typ(malicious.as_str()),
+        token().header("alg", malicious.as_str()),
+        token().claim("iss", malicious.as_str()),
+        token().claim("aud", malicious.as_str()),
     ] {
         log.take();
         assert_eq!(server.get("/", &token.build()).await.status(), 401);
@@ -116,31 +71,30 @@ async fn a_strangers_text_is_escaped_and_cut() {
             "{logged:?}"
         );
         assert!(!logged.lines().any(|line| line.starts_with("ERROR")), "{logged}");
-        assert!(!logged.contains(&"y".repeat(100)), "not cut: {logged}");
+        assert!(!logged.contains(&"y".repeat(100)), "not truncated: {logged}");
     }
 }
 
 #[tokio::test]
-async fn refreshes_are_logged_at_info_and_their_failures_at_warn() {
-    let stage = Stage::set().await;
-    let (log, _guard) = Log::capture();
-    let validator = stage.validator();
-    stage.logto.go_down();
+async fn refresh_is_logged_at_info_and_its_failure_at_warn() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
+    let validator = harness.validator();
+    harness.logto.go_down();
     validator.warm_up().await.unwrap_err();
     let failed = log.take();
     assert!(failed.contains("WARN") && failed.contains("500"), "{failed}");
-    stage.logto.recover();
-    stage.clock.advance(std::time::Duration::from_secs(1));
+    harness.logto.recover();
+    harness.clock.advance(SECOND);
     validator.warm_up().await.unwrap();
     let refreshed = log.take();
     assert!(refreshed.contains("INFO") && refreshed.contains("JWKS refreshed"), "{refreshed}");
 }
 
 #[tokio::test]
-async fn a_wiring_mistake_is_logged_as_an_error() {
-    let (log, _guard) = Log::capture();
-    let router =
-        Router::new().route("/", get(async || "")).route_layer(Require::global().scopes(["a"]));
+async fn guard_without_a_layer_is_logged_as_an_error() {
+    let log = LogCapture::start();
+    let router = Router::new().route("/", get(async || "")).route_layer(require_scopes(["a"]));
     let server = Server::start(router).await;
     assert_eq!(server.request("GET", "/").send().await.unwrap().status(), 500);
     let logged = log.take();
@@ -148,11 +102,11 @@ async fn a_wiring_mistake_is_logged_as_an_error() {
 }
 
 #[tokio::test]
-async fn a_plain_http_address_is_warned_about_once() {
-    let (log, _guard) = Log::capture();
+async fn plain_http_jwks_uri_is_logged_once_as_a_warning() {
+    let log = LogCapture::start();
     let issuer = Issuer::logto("https://auth.example.com").unwrap();
     let trusted = TrustedIssuer::new(&issuer)
-        .audience(SHOP)
+        .audience(SHOPPING_API)
         .jwks_uri("http://logto:3001/oidc/jwks")
         .dangerously_allow_http();
     Validator::builder().trust(trusted).build().unwrap();
@@ -160,26 +114,25 @@ async fn a_plain_http_address_is_warned_about_once() {
     assert_eq!(logged.matches("plain http").count(), 1, "{logged}");
 }
 
-/// A subscriber may block, or validate a token itself.
+/// No lock is held while something is logged.
 #[test]
-fn nothing_is_logged_under_a_lock() {
-    const HOUR: Duration = Duration::from_secs(3600);
+fn subscriber_may_validate_a_token_while_it_logs() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stage = runtime.block_on(Stage::set());
-    let validator = stage.validator();
+    let harness = runtime.block_on(Harness::start());
+    let validator = harness.validator();
     runtime.block_on(validator.warm_up()).unwrap();
-    let known = stage.logto.token().lifetime(2 * HOUR).build();
-    let unknown = stage.logto.token().lifetime(2 * HOUR).kid("unknown").build();
-    stage.clock.advance(HOUR);
+    let known = harness.logto.token().lifetime(2 * HOUR).build();
+    let unknown = harness.logto.token().lifetime(2 * HOUR).kid("unknown").build();
+    harness.clock.advance(HOUR);
     log_on_every_thread();
-    assert!(ends(move || {
+    assert!(finishes(move || {
         let inside = validator.clone();
         let writer = move || {
             let _ = inside.try_validate(&unknown);
             std::io::sink()
         };
         let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-        // Outside a runtime, a refresh that is due is an error event and no more.
+        // Outside a runtime, a refresh that is due only logs an error.
         tracing::subscriber::with_default(subscriber, || {
             validator.try_validate(&known).unwrap().unwrap();
         });

@@ -1,8 +1,8 @@
-//! The README's chart, in colours that stand on a light page and on a dark one.
+//! The chart in the README, in colours for light and dark pages.
 
 use std::fmt::Write as _;
 
-/// Writes `chart.svg` beside the manifest: a panel per kind of token, bars on a log scale.
+/// Writes `chart.svg` next to the manifest: one panel per kind of token, with a log scale.
 pub fn write(ratios: &[(String, f64)]) {
     let ratio =
         |name: String| ratios.iter().find(|(other, _)| *other == name).map(|(_, ratio)| *ratio);
@@ -66,7 +66,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str, more: &str) 
     );
 }
 
-/// 1 is nothing, ten times as much a quarter of the width.
+/// The length of a bar on the log scale; a ratio of 1 has length 0.
 fn length(ratio: f64) -> f64 {
     ratio.max(1.0).log10() * (WIDTH - BARS - 70.0) / 3.7
 }

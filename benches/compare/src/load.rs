@@ -1,14 +1,14 @@
-//! A server over loopback and wrk as the load: CPU per request with the layer and without it.
+//! CPU time per request with and without the layer: a server on loopback, with load from wrk.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load`
 //!
-//! Needs `wrk` and `taskset`; the server gets core 0, the load core 1. Each scenario takes a few
-//! seconds, and the server stops by itself. The CPU time is the server's own, of which the kernel's
-//! part for loopback is the most; `vs_no_layer` is the median of paired runs.
+//! Requires `wrk` and `taskset`. The server runs on core 0, the load on core 1. Each scenario takes
+//! a few seconds, and the server stops by itself. The CPU time is that of the server, and most of it
+//! is the work of the kernel for loopback. `vs_no_layer` is the median of paired runs.
 
-#[allow(dead_code, reason = "what the comparison needs besides")]
+#[allow(dead_code, reason = "shared with the comparison")]
 mod subjects;
-#[allow(dead_code, reason = "what the comparison needs besides")]
+#[allow(dead_code, reason = "shared with the comparison")]
 mod tokens;
 
 use std::{
@@ -32,12 +32,12 @@ fn main() {
     }
 }
 
-/// What the server is, and what it is sent.
+/// The configuration of the server, and the requests that it gets.
 #[derive(Clone, Copy, PartialEq)]
 struct Scenario {
     layer: bool,
-    /// Remembers verified tokens.
-    remembers: usize,
+    /// The capacity of the cache of validated tokens.
+    cache_capacity: usize,
     issuers: usize,
     live_tokens: usize,
     expired: bool,
@@ -45,20 +45,24 @@ struct Scenario {
 
 impl Scenario {
     const NO_LAYER: Self =
-        Self { layer: false, remembers: 0, issuers: 1, live_tokens: 1, expired: false };
-    const HIT: Self = Self { layer: true, remembers: 10_000, ..Self::NO_LAYER };
+        Self { layer: false, cache_capacity: 0, issuers: 1, live_tokens: 1, expired: false };
+    const HIT: Self = Self { layer: true, cache_capacity: 10_000, ..Self::NO_LAYER };
 
     fn parse(text: &str) -> Self {
         let numbers = text.split(',').map(|number| number.parse().unwrap()).collect::<Vec<usize>>();
-        let [layer, remembers, issuers, live_tokens, expired] = numbers[..] else {
+        let [layer, cache_capacity, issuers, live_tokens, expired] = numbers[..] else {
             panic!("{text}")
         };
-        Self { layer: layer == 1, remembers, issuers, live_tokens, expired: expired == 1 }
+        Self { layer: layer == 1, cache_capacity, issuers, live_tokens, expired: expired == 1 }
     }
 
     fn text(self) -> String {
-        let Self { layer, remembers, issuers, live_tokens, expired } = self;
-        format!("{},{remembers},{issuers},{live_tokens},{}", u8::from(layer), u8::from(expired))
+        let Self { layer, cache_capacity, issuers, live_tokens, expired } = self;
+        format!(
+            "{},{cache_capacity},{issuers},{live_tokens},{}",
+            u8::from(layer),
+            u8::from(expired)
+        )
     }
 }
 
@@ -67,11 +71,11 @@ fn drive() {
     println!("{:<34}{:>16}{:>14}{:>13}", "", "requests/s", "CPU µs each", "no layer = 1");
     let scenarios = [
         ("hit", hit),
-        ("first_sight", Scenario { remembers: 0, ..hit }),
+        ("first_sight", Scenario { cache_capacity: 0, ..hit }),
         ("expired", Scenario { expired: true, ..hit }),
         ("live_tokens_10", Scenario { live_tokens: 10, ..hit }),
         ("live_tokens_1000", Scenario { live_tokens: 1000, ..hit }),
-        ("live_tokens_100000", Scenario { live_tokens: 100_000, remembers: 110_000, ..hit }),
+        ("live_tokens_100000", Scenario { live_tokens: 100_000, cache_capacity: 110_000, ..hit }),
         ("live_tokens_100000_room_10000", Scenario { live_tokens: 100_000, ..hit }),
         ("issuers_2", Scenario { issuers: 2, ..hit }),
         ("issuers_4", Scenario { issuers: 4, ..hit }),
@@ -98,7 +102,7 @@ fn drive() {
     }
 }
 
-/// The server's CPU per request in microseconds, and the requests per second.
+/// The CPU time of the server per request in microseconds, and the requests per second.
 fn run(scenario: Scenario) -> (f64, f64) {
     let mut server = Server::start(scenario);
     server.wrk(1);
@@ -130,7 +134,7 @@ impl Server {
         Self { child, address: address.trim().to_owned(), script: file }
     }
 
-    /// How many requests were answered, and at which rate.
+    /// The number of responses, and their rate.
     fn wrk(&mut self, seconds: u64) -> (f64, f64) {
         let output = Command::new("taskset")
             .args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s"), "-s"])
@@ -145,7 +149,7 @@ impl Server {
         (requests, rate.trim().parse().unwrap())
     }
 
-    /// User and system time so far, in the kernel's hundredths of a second.
+    /// The user and system time so far; the kernel counts in 10 ms.
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -163,7 +167,7 @@ impl Drop for Server {
     }
 }
 
-/// Prints the address, and serves on one thread for a minute at most.
+/// Prints the address, and serves on one thread for at most one minute.
 fn serve(scenario: &Scenario, script: &Path) {
     let signer = Signer::new();
     let jwks = format!(r#"{{"keys":[{}]}}"#, signer.jwk(Kind::Es384));
@@ -171,7 +175,7 @@ fn serve(scenario: &Scenario, script: &Path) {
         0 => ISSUER.to_owned(),
         _ => format!("http://localhost:{}/oidc", 3001 + number),
     };
-    let mut builder = Validator::builder().token_cache_capacity(scenario.remembers);
+    let mut builder = Validator::builder().token_cache_capacity(scenario.cache_capacity);
     for number in 0..scenario.issuers {
         let issuer = Issuer::new(&name(number)).unwrap();
         let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(jwks.clone());
@@ -179,7 +183,7 @@ fn serve(scenario: &Scenario, script: &Path) {
     }
     let validator = builder.build().unwrap();
     let token = |number: usize| {
-        // The last of them, which is found last.
+        // The last issuer, which is found last.
         let issuer = name(scenario.issuers - 1);
         let expires_in = if scenario.expired { -3600 } else { 3600 };
         let content = Content { number, issuer: &issuer, expires_in, ..Content::default() };
@@ -201,7 +205,7 @@ async fn listen(app: Router) {
     axum::serve(listener, app).await.unwrap();
 }
 
-/// Sends the tokens in a random order; they stand in a file, as LuaJIT takes few constants.
+/// Sends the tokens in random order. They are in a file, because LuaJIT limits constants.
 fn write_script(tokens: &[String], script: &Path) {
     let list = script.with_extension("tokens");
     std::fs::write(&list, tokens.join("\n")).unwrap();

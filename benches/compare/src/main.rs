@@ -1,5 +1,5 @@
-//! tower-logto beside its peers, in one run: `Router::oneshot` with a handler that reads the
-//! claims. Prints a table, then a line `ratio NAME VALUE` per figure, and writes `chart.svg`.
+//! Compares tower-logto with other crates in one run: `Router::oneshot` with a handler that reads
+//! the claims. Prints a table, then one line `ratio NAME VALUE` per ratio, and writes `chart.svg`.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds 100]`
 
@@ -19,12 +19,12 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
 use crate::{
-    measure::{Case, Cost, Counting, measure, timed},
+    measure::{Case, Cost, CountingAllocator, measure, timed},
     tokens::{AUDIENCE, Content, ISSUER, Kind, Signer, decode, forged},
 };
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() {
     let arguments = std::env::args().collect::<Vec<_>>();
@@ -42,14 +42,14 @@ fn main() {
     let costs = bench.all(rounds);
     print_table(&costs);
     let mut ratios = ratios(&costs);
-    // jsonwebtoken has one provider per process, hence a second one for the other.
+    // jsonwebtoken has one crypto provider per process, so the other one needs a second process.
     let mut child = Command::new(&arguments[0]);
     let output = child.args([RUST_CRYPTO, "--rounds", &rounds.to_string()]).output();
     ratios.extend(parse_ratios(&output));
     for (name, ratio) in &ratios {
         println!("ratio {name} {ratio:.4}");
     }
-    println!("note axum-jwt-auth: one decoder per algorithm; EC and RSA side by side are refused");
+    println!("note axum-jwt-auth: one decoder per algorithm; EC and RSA keys together are refused");
     println!("note oauth-resource-server, jwt-authorizer: jsonwebtoken 9 on ring");
     println!("note axum-jwt-auth: jsonwebtoken 10 on RustCrypto");
     chart::write(&ratios);
@@ -65,8 +65,8 @@ struct Bench {
     foreign_jwks: String,
 }
 
-/// A kind of request, and the status that every crate should answer it with.
-struct Question {
+/// A kind of request, and the status that every crate should respond with.
+struct RequestKind {
     name: String,
     authorization: Option<String>,
     status: u16,
@@ -84,8 +84,8 @@ impl Bench {
 
     fn all(&self, rounds: usize) -> Vec<Cost> {
         let mut cases = Vec::new();
-        let good = self.questions();
-        let es384 = &good[0];
+        let kinds = self.request_kinds();
+        let es384 = &kinds[0];
         cases.push(self.case("bare", subjects::bare(), es384));
         cases.push(self.case("no-op layer", subjects::no_op(), es384));
         self.add_ours(&mut cases);
@@ -103,57 +103,59 @@ impl Bench {
         });
         for kind in Kind::BOTH {
             let router = self.runtime.block_on(subjects::axum_jwt_auth(uri, kind));
-            let question = good.iter().find(|question| question.name == kind.name()).unwrap();
-            cases.push(self.case("axum-jwt-auth", router, question));
+            let request_kind =
+                kinds.iter().find(|request_kind| request_kind.name == kind.name()).unwrap();
+            cases.push(self.case("axum-jwt-auth", router, request_kind));
         }
         measure(cases, rounds)
     }
 
-    /// The default of tower-oauth2-resource-server, as ratios to the bare router of this process.
+    /// The default of tower-oauth2-resource-server, compared with the router without a layer in this
+    /// process.
     fn rust_crypto(&self, rounds: usize) -> Vec<(String, f64)> {
-        let questions = self.questions();
-        let mut cases = vec![self.case("bare", subjects::bare(), &questions[0])];
-        for question in &questions[..2] {
+        let request_kinds = self.request_kinds();
+        let mut cases = vec![self.case("bare", subjects::bare(), &request_kinds[0])];
+        for request_kind in &request_kinds[..2] {
             let router = self.runtime.block_on(subjects::tower_oauth2(&self.jwks));
-            cases.push(self.case("tower-oauth2-resource-server default", router, question));
+            cases.push(self.case("tower-oauth2-resource-server default", router, request_kind));
         }
         peer_ratios(&measure(cases, rounds.min(30)))
     }
 
-    /// The two good tokens first.
-    fn questions(&self) -> Vec<Question> {
-        let question = |name: &str, authorization: Option<String>, status| {
+    /// The first two have valid tokens.
+    fn request_kinds(&self) -> Vec<RequestKind> {
+        let request_kind = |name: &str, authorization: Option<String>, status| {
             let authorization = authorization.map(|token| format!("Bearer {token}"));
-            Question { name: name.into(), authorization, status }
+            RequestKind { name: name.into(), authorization, status }
         };
         let token = |content| self.signer.token(Kind::Es384, content);
-        let good = Content::default();
-        let unknown = Content { kid: Some("ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokYUNKNO"), ..good };
+        let valid = Content::default();
+        let unknown = Content { kid: Some("ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokYUNKNO"), ..valid };
         vec![
-            question("es384", Some(token(good)), 200),
-            question("rs256", Some(self.signer.token(Kind::Rs256, good)), 200),
-            question("missing", None, 401),
-            question("malformed", Some("not-a-jwt".into()), 401),
-            question("unknown_kid", Some(token(unknown)), 401),
-            question("expired", Some(token(Content { expires_in: -3600, ..good })), 401),
-            question(
+            request_kind("es384", Some(token(valid)), 200),
+            request_kind("rs256", Some(self.signer.token(Kind::Rs256, valid)), 200),
+            request_kind("missing", None, 401),
+            request_kind("malformed", Some("not-a-jwt".into()), 401),
+            request_kind("unknown_kid", Some(token(unknown)), 401),
+            request_kind("expired", Some(token(Content { expires_in: -3600, ..valid })), 401),
+            request_kind(
                 "foreign_audience",
-                Some(token(Content { audience: "https://x", ..good })),
+                Some(token(Content { audience: "https://x", ..valid })),
                 401,
             ),
-            question("bad_signature", Some(forged(&token(good))), 401),
+            request_kind("bad_signature", Some(forged(&token(valid))), 401),
         ]
     }
 
     fn add<'a, A: App + 'a>(&'a self, cases: &mut Vec<Case<'a>>, name: &str, app: impl Fn() -> A) {
-        for question in self.questions() {
-            cases.push(self.case(name, app(), &question));
+        for request_kind in self.request_kinds() {
+            cases.push(self.case(name, app(), &request_kind));
         }
     }
 
-    fn case<'a, A: App + 'a>(&'a self, name: &str, app: A, question: &Question) -> Case<'a> {
-        let name = format!("{name} {}", question.name);
-        let authorization = question.authorization.clone();
+    fn case<'a, A: App + 'a>(&'a self, name: &str, app: A, request_kind: &RequestKind) -> Case<'a> {
+        let name = format!("{name} {}", request_kind.name);
+        let authorization = request_kind.authorization.clone();
         let request = move || {
             let mut request = Request::builder().uri("/");
             if let Some(value) = &authorization {
@@ -163,26 +165,26 @@ impl Bench {
         };
         let send = move |request| self.runtime.block_on(app.clone().answer(request));
         let status = send(request()).status();
-        if status != question.status {
-            println!("note {name}: {status} where {} was asked for", question.status);
+        if status != request_kind.status {
+            println!("note {name}: {status}, expected {}", request_kind.status);
         }
         let sample = move |runs| timed(runs, |_| request(), &send);
         Case { name, most: 2048, sample: Box::new(sample) }
     }
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
-        for question in self.questions() {
-            // A key set that does not hold it; the others refuse such a token by its `kid` too.
-            let jwks = match question.name.as_str() {
+        for request_kind in self.request_kinds() {
+            // Keys without that `kid`. The other crates also refuse such a token by its `kid`.
+            let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
             };
             let router = subjects::ours(subjects::validator(jwks, 10_000));
-            cases.push(self.case("tower-logto", router, &question));
+            cases.push(self.case("tower-logto", router, &request_kind));
         }
         let short = Signer::with_short_rsa();
         let token = short.token(Kind::Rs256, Content::default());
-        let short_rsa = Question {
+        let short_rsa = RequestKind {
             name: "rs256_2048".into(),
             authorization: Some(format!("Bearer {token}")),
             status: 200,
@@ -199,11 +201,11 @@ impl Bench {
                 (0..few).map(|number| self.signer.token(kind, content(number))).collect::<Vec<_>>();
             let tokens = Arc::new(tokens);
             let name = |what: &str| format!("tower-logto {what} {}", kind.name());
-            let seen = Arc::clone(&tokens);
-            // A new validator for each sample: it has seen none of them.
+            let new_tokens = Arc::clone(&tokens);
+            // A new validator for each sample, so that no token is cached.
             let sample = move |runs: usize| {
                 let validator = subjects::validator(&self.jwks, 10_000);
-                let token = |number| &seen[number];
+                let token = |number| &new_tokens[number];
                 timed(runs, token, |token| validator.try_validate(token).unwrap().unwrap())
             };
             cases.push(Case { name: name("first sight"), most: few, sample: Box::new(sample) });
@@ -219,7 +221,7 @@ impl Bench {
         }
     }
 
-    /// What nobody can go below at first sight: the signature alone, the key parsed before.
+    /// The lower bound of a first validation: only the signature check, with a parsed key.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {
@@ -239,7 +241,7 @@ impl Bench {
         }
     }
 
-    /// jsonwebtoken alone, the key parsed before: no key set, no layer.
+    /// jsonwebtoken alone, with a parsed key: no JWKS and no layer.
     fn add_jsonwebtoken<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 
@@ -265,7 +267,7 @@ impl Bench {
     }
 }
 
-/// A router of either axum.
+/// A router of one of the two axum versions.
 trait App: Clone {
     type Body: Default;
 
@@ -316,7 +318,7 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     ratios
 }
 
-/// Each peer's requests beside the bare router.
+/// The requests of each peer, compared with the router without a layer.
 fn peer_ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     let bare = costs.iter().find(|cost| cost.name == "bare es384").unwrap().least;
     let peers = costs.iter().filter(|cost| {

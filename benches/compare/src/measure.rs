@@ -1,4 +1,4 @@
-//! Interleaved rounds: every case once per round, so that a slow moment meets all of them.
+//! Interleaved rounds: every case runs once per round, so that a slow moment affects all cases.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A thing to measure: told how often, it says how long that took.
+/// Something to measure: runs a number of times and returns the cost.
 pub struct Case<'a> {
     pub name: String,
-    /// At most so often in one sample.
+    /// The most runs in one sample.
     pub most: usize,
     pub sample: Box<dyn FnMut(usize) -> Sample + 'a>,
 }
@@ -27,12 +27,12 @@ pub struct Cost {
     /// In nanoseconds.
     pub least: f64,
     pub median: f64,
-    /// The least of all rounds; -1 where they are not counted.
+    /// The minimum of all rounds.
     pub allocations: f64,
 }
 
-/// Times what `run` does with so many inputs; they are made a few at a time, as a request is read
-/// a moment before it is answered. Dropping what it returns is not counted.
+/// Measures `run` with this many inputs. A few inputs are created at a time, because a real request
+/// is also read just before it is handled. Dropping the output is not measured.
 pub fn timed<I, T>(
     runs: usize,
     mut input: impl FnMut(usize) -> I,
@@ -57,7 +57,7 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     let batches = cases.iter_mut().map(batch).collect::<Vec<_>>();
     let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..rounds {
-        // Forwards and backwards in turn: no case always stands behind the same other.
+        // Alternates the order, so that no case always follows the same other case.
         let mut order = (0..cases.len()).collect::<Vec<_>>();
         if round % 2 == 1 {
             order.reverse();
@@ -90,15 +90,15 @@ fn batch(case: &mut Case<'_>) -> usize {
 
 const FEW: usize = 16;
 
-/// The system's allocator, which counts.
-pub struct Counting;
+/// The system allocator, with a counter.
+pub struct CountingAllocator;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is passed on to `System` as it came.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: every call is passed on to `System` unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         unsafe { System.alloc(layout) }

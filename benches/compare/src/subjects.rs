@@ -1,4 +1,5 @@
-//! What is compared: a router with one handler that reads the claims, behind each crate's layer.
+//! The subjects of the comparison: a router with one handler that reads the claims, inside the
+//! layer of each crate.
 
 use std::{
     io::{Read as _, Write as _},
@@ -30,7 +31,7 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// No layer; the handler looks for claims all the same.
+/// No layer; the handler looks for claims anyway.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())
@@ -38,9 +39,9 @@ pub fn bare() -> Router {
     Router::new().route("/", get(handler))
 }
 
-/// A layer that only leaves an Arc in the extensions: what no layer with claims can go below.
+/// A layer that only inserts an Arc into the extensions: the lower bound of any layer with claims.
 pub fn no_op() -> Router {
-    let claims = Claims { sub: "somebody".into(), scope: SCOPE.into() };
+    let claims = Claims { sub: "alice".into(), scope: SCOPE.into() };
     let handler = async |claims: Extension<Arc<Claims>>| claims.answer();
     Router::new().route("/", get(handler)).route_layer(NoOpLayer(Arc::new(claims)))
 }
@@ -93,7 +94,7 @@ pub async fn tower_oauth2(jwks: &str) -> Router {
         server::OAuth2ResourceServer, tenant::TenantConfiguration, validation::ClaimsValidationSpec,
     };
 
-    // Not the recommended ones: they demand `nbf`, which Logto does not send.
+    // Not the recommended checks: they require `nbf`, which Logto does not send.
     let spec = ClaimsValidationSpec::new().exp(true).iss(ISSUER).aud(&vec![AUDIENCE.to_owned()]);
     let tenant = TenantConfiguration::static_builder(jwks).claims_validation(spec).build().unwrap();
     let server = OAuth2ResourceServer::<Claims>::builder().add_tenant(tenant).build();
@@ -135,7 +136,7 @@ pub async fn jwt_authorizer(jwks: &str) -> axum_07::Router {
     axum_07::Router::new().route("/", axum_07::routing::get(handler)).route_layer(layer)
 }
 
-/// One algorithm: its decoder refuses every token where the list holds one of another family.
+/// One algorithm only: its decoder refuses every token if the list has two families of algorithms.
 pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     use axum_jwt_auth::{Claims as Verified, Decoder, RemoteJwksDecoder};
     use jsonwebtoken_10::{Algorithm, Validation};
@@ -159,7 +160,7 @@ pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     Router::new().route("/", get(handler)).with_state(AppState { decoder: Arc::new(decoder) })
 }
 
-/// Answers every request on a loopback port with this key set, for those that take only a URL.
+/// Serves these keys on a loopback port, for crates that accept only a URL.
 pub fn serve_jwks(jwks: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("http://{}/oidc/jwks", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! A Logto of our own: its two kinds of keys, and tokens of the shape it gives.
+//! An issuer like Logto: the same two kinds of keys, and tokens of the same shape.
 
 use std::{
     sync::LazyLock,
@@ -16,7 +16,7 @@ pub const ISSUER: &str = "http://localhost:3001/oidc";
 pub const AUDIENCE: &str = "https://shopping.api";
 pub const SCOPE: &str = "read:products";
 
-/// What Logto signs with: EC P-384 by default, RSA with 4,096 bits after a rotation to it.
+/// The keys of Logto: EC P-384 by default, or RSA with 4,096 bits after a rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Es384,
@@ -36,11 +36,11 @@ impl Kind {
 
 pub struct Signer {
     ec: EcdsaKeyPair,
-    /// Made when it is needed: that takes seconds.
+    /// Generated on first use, because that takes seconds.
     rsa: LazyLock<RsaKeyPair>,
 }
 
-/// What a token says; the rest is as in every token of Logto.
+/// The variable content of a token; the rest is the same in every token.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
     pub number: usize,
@@ -65,7 +65,7 @@ impl Signer {
         }
     }
 
-    /// With the RSA keys of other servers: 2,048 bits, and tokens shorter by 341 characters.
+    /// With an RSA key of 2,048 bits, as other servers use: tokens are 341 characters shorter.
     pub fn with_short_rsa() -> Self {
         let rsa = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { rsa: LazyLock::new(rsa), ..Self::new() }
@@ -75,7 +75,7 @@ impl Signer {
         format!(r#"{{"keys":[{},{}]}}"#, self.jwk(Kind::Es384), self.jwk(Kind::Rs256))
     }
 
-    /// As Logto publishes it: an RSA key names no `alg`.
+    /// As Logto publishes it: an RSA key has no `alg`.
     pub fn jwk(&self, kind: Kind) -> String {
         let kid = kid(kind);
         match kind {
@@ -94,7 +94,7 @@ impl Signer {
         }
     }
 
-    /// The public key as aws-lc-rs takes it: the point, or the PKCS #1 structure.
+    /// The public key in the form for aws-lc-rs: the point, or the PKCS #1 structure.
     pub fn public_key(&self, kind: Kind) -> &[u8] {
         match kind {
             Kind::Es384 => self.ec.public_key().as_ref(),
@@ -147,7 +147,7 @@ fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// As long as Logto's.
+/// As long as the key ids of Logto.
 fn kid(kind: Kind) -> &'static str {
     match kind {
         Kind::Es384 => "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk",

@@ -1,117 +1,88 @@
-//! Attacks by way of the JOSE header (RFC 8725 §3.8–3.11, RFC 9068 §4).
+//! Attacks with the JOSE header (RFC 8725 §3.8–3.11, RFC 9068 §4).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
-use axum::Router;
 use serde_json::{Value, json};
 use tower_logto::{Algorithm, testing::SigningKey};
 
-use super::{
-    LET_IN, MALFORMED, MEMBERS, OVERSIZED, SIGNATURE, Target, base64url, header_of, signed,
-    unsigned, with_signature,
+use super::{Target, header_of, signed, unsigned, with_signature};
+use crate::support::{
+    Outcome::{
+        Accepted, BadSignature, CriticalHeader, DuplicateMember, Malformed, MalformedCredentials,
+        MissingClaim, NotAJwt, Oversized, UnknownKey, UntrustedIssuer, WrongType,
+    },
+    RawServer, SHOPPING_API, base64url, jwks_response,
 };
-use crate::support::Server;
 
-const UNKNOWN_KEY: &str = "InvalidToken(UnknownKey(";
-const CRITICAL: &str = "InvalidToken(CriticalHeader)";
-const TYPE: &str = "InvalidToken(WrongType(";
-
-/// A server that nobody may ask for anything.
-struct Canary {
-    _server: Server,
-    url: String,
-    requests: Arc<AtomicU64>,
-}
-
-impl Canary {
-    async fn set(key_set: &str) -> Self {
-        let requests = Arc::new(AtomicU64::new(0));
-        let answer = {
-            let (requests, key_set) = (Arc::clone(&requests), key_set.to_owned());
-            move || {
-                requests.fetch_add(1, Ordering::Relaxed);
-                std::future::ready(key_set.clone())
-            }
-        };
-        let server = Server::start(Router::new().fallback(answer)).await;
-        let url = server.url().to_owned();
-        Self { _server: server, url, requests }
-    }
-
-    fn was_not_asked(&self) {
-        assert_eq!(self.requests.load(Ordering::Relaxed), 0, "the canary was asked");
-    }
-}
+/// Two fetches are allowed besides the first one.
+const MOST_JWKS_REQUESTS: u64 = 1 + 2;
 
 #[tokio::test]
-async fn kid_injection() {
-    // With room for the long ones.
-    let target = Target::set_with(|builder| builder.max_token_size(300 * 1024)).await;
-    let canary = Canary::set("{}").await;
+async fn malicious_kid_is_only_compared() {
+    // Large enough for the long key ids.
+    let target = Target::with(|builder| builder.max_token_size(300 * 1024)).await;
+    let other = RawServer::start();
     let kid = target.key().kid().to_owned();
     let long = "k".repeat(100 * 1024);
     let mut attacks = Vec::new();
-    for (kid, reason) in [
-        (json!("../../../../dev/null"), UNKNOWN_KEY),
-        (json!("/etc/passwd"), UNKNOWN_KEY),
-        (json!("file:///etc/passwd"), UNKNOWN_KEY),
-        (json!(format!("{}/{kid}", canary.url)), UNKNOWN_KEY),
-        (json!("' OR '1'='1"), UNKNOWN_KEY),
-        (json!("x'; DROP TABLE keys; --"), UNKNOWN_KEY),
-        (json!("x' UNION SELECT 'secret"), UNKNOWN_KEY),
-        (json!("| whoami"), UNKNOWN_KEY),
-        (json!("$(reboot)"), UNKNOWN_KEY),
-        (json!("${jndi:ldap://127.0.0.1/x}"), UNKNOWN_KEY),
-        (json!("{{7*7}} %s %n"), UNKNOWN_KEY),
-        (json!("x\r\nSet-Cookie: a=b\r\n\r\n<html>"), UNKNOWN_KEY),
-        (json!("\0"), UNKNOWN_KEY),
-        (json!(""), UNKNOWN_KEY),
-        (json!("*"), UNKNOWN_KEY),
-        (json!(format!("{kid}\0")), UNKNOWN_KEY),
-        (json!(format!("{kid} ")), UNKNOWN_KEY),
-        (json!(format!(" {kid}")), UNKNOWN_KEY),
-        (json!(kid[..42]), UNKNOWN_KEY),
-        (json!(kid.to_uppercase()), UNKNOWN_KEY),
-        (json!(long), UNKNOWN_KEY),
-        (json!(null), MALFORMED),
-        (json!(7), MALFORMED),
-        (json!(true), MALFORMED),
-        (json!([kid]), MALFORMED),
-        (json!({ "kid": kid }), MALFORMED),
+    for (kid, expected) in [
+        (json!("../../../../dev/null"), UnknownKey),
+        (json!("/etc/passwd"), UnknownKey),
+        (json!("file:///etc/passwd"), UnknownKey),
+        (json!(format!("{}/{kid}", other.url())), UnknownKey),
+        (json!("' OR '1'='1"), UnknownKey),
+        (json!("x'; DROP TABLE keys; --"), UnknownKey),
+        (json!("x' UNION SELECT 'secret"), UnknownKey),
+        (json!("| whoami"), UnknownKey),
+        (json!("$(reboot)"), UnknownKey),
+        (json!("${jndi:ldap://127.0.0.1/x}"), UnknownKey),
+        (json!("{{7*7}} %s %n"), UnknownKey),
+        (json!("x\r\nSet-Cookie: a=b\r\n\r\n<html>"), UnknownKey),
+        (json!("\0"), UnknownKey),
+        (json!(""), UnknownKey),
+        (json!("*"), UnknownKey),
+        (json!(format!("{kid}\0")), UnknownKey),
+        (json!(format!("{kid} ")), UnknownKey),
+        (json!(format!(" {kid}")), UnknownKey),
+        (json!(kid[..42]), UnknownKey),
+        (json!(kid.to_uppercase()), UnknownKey),
+        (json!(long), UnknownKey),
+        (json!(null), Malformed),
+        (json!(7), Malformed),
+        (json!(true), Malformed),
+        (json!([kid]), Malformed),
+        (json!({ "kid": kid }), Malformed),
     ] {
         let shown = kid.to_string().chars().take(40).collect::<String>();
         let mut header = target.header();
         header["kid"] = kid;
         let token = signed(&target.key(), header.to_string(), target.payload());
-        attacks.push((format!("kid {shown}"), token, reason));
+        attacks.push((format!("kid {shown}"), token, expected));
     }
-    target.repel(attacks).await;
-    canary.was_not_asked();
-    let asked = target.stage.logto.jwks_requests();
-    assert!(asked <= 1 + 2, "the bucket holds two: {asked} requests");
+    target.assert_outcomes(attacks).await;
+    assert_eq!(other.requests().len(), 0);
+    assert!(target.harness.logto.jwks_requests() <= MOST_JWKS_REQUESTS);
 
-    let usual = Target::set().await;
-    let token = usual.token().kid(long).build();
-    usual.repel([("a kid of 100 KB at the usual limit", token, OVERSIZED)]).await;
-    assert_eq!(usual.stage.logto.jwks_requests(), 1);
+    let default = Target::start().await;
+    let token = default.token().kid(long).build();
+    default
+        .assert_outcomes([("a kid of 100 KB at the default size limit", token, Oversized)])
+        .await;
+    assert_eq!(default.harness.logto.jwks_requests(), 1);
 }
 
 #[tokio::test]
-async fn keys_that_the_token_brings_or_points_at() {
-    let target = Target::set().await;
-    let mallory = SigningKey::generate(Algorithm::ES384);
-    let key_set = json!({ "keys": [mallory.jwk()] });
-    let canary = Canary::set(&key_set.to_string()).await;
-    let url = |path: &str| json!(format!("{}{path}", canary.url));
+async fn key_in_or_linked_from_the_token_is_ignored() {
+    let target = Target::start().await;
+    let attacker = SigningKey::generate(Algorithm::ES384);
+    let jwks = json!({ "keys": [attacker.jwk()] });
+    let other = RawServer::start();
+    other.respond(jwks_response(jwks.to_string()));
+    let url = |path: &str| json!(format!("{}{path}", other.url()));
     let mut attacks = Vec::new();
     for (name, value) in [
         ("jku", url("/jwks")),
         ("x5u", url("/chain.pem")),
-        ("jwk", mallory.jwk()),
-        ("jwks", key_set.clone()),
+        ("jwk", attacker.jwk()),
+        ("jwks", jwks.clone()),
         ("jwks_uri", url("/jwks")),
         ("x5c", json!([base64url("a certificate")])),
         ("x5t", json!(base64url("a thumbprint"))),
@@ -119,41 +90,40 @@ async fn keys_that_the_token_brings_or_points_at() {
         ("iss", url("")),
         ("url", url("/")),
     ] {
-        for (kid, reason) in [
-            (json!(mallory.kid()), UNKNOWN_KEY),
-            (json!(target.key().kid()), SIGNATURE),
-            (url("/jwks"), UNKNOWN_KEY),
+        for (kid, expected) in [
+            (json!(attacker.kid()), UnknownKey),
+            (json!(target.key().kid()), BadSignature),
+            (url("/jwks"), UnknownKey),
         ] {
-            let mut header = header_of(&mallory);
+            let mut header = header_of(&attacker);
             header[name] = value.clone();
             header["kid"] = kid;
             let shown = header["kid"].as_str().unwrap().chars().take(20).collect::<String>();
-            let token = signed(&mallory, header.to_string(), target.payload());
-            attacks.push((format!("{name} and kid {shown}"), token, reason));
+            let token = signed(&attacker, header.to_string(), target.payload());
+            attacks.push((format!("{name} and kid {shown}"), token, expected));
         }
-        let mut header = header_of(&mallory);
+        let mut header = header_of(&attacker);
         header[name] = value.clone();
         header.as_object_mut().unwrap().remove("kid");
-        let token = signed(&mallory, header.to_string(), target.payload());
-        attacks.push((format!("{name} and no kid"), token, SIGNATURE));
-        // On a token of the issuer's it is not looked at.
+        let token = signed(&attacker, header.to_string(), target.payload());
+        attacks.push((format!("{name} and no kid"), token, BadSignature));
+        // In a token that the issuer signed, it is ignored.
         let mut header = target.header();
         header[name] = value;
         let token = signed(&target.key(), header.to_string(), target.payload());
-        attacks.push((format!("{name} on a good token"), token, LET_IN));
+        attacks.push((format!("{name} in a valid token"), token, Accepted));
     }
     let payload = target.payload_with("iss", url(""));
-    let token = signed(&mallory, header_of(&mallory).to_string(), payload);
-    attacks.push(("iss at a server of mallory's".into(), token, "InvalidToken(UntrustedIssuer"));
-    target.repel(attacks).await;
-    canary.was_not_asked();
-    let asked = target.stage.logto.jwks_requests();
-    assert!(asked <= 1 + 2, "the bucket holds two: {asked} requests");
+    let token = signed(&attacker, header_of(&attacker).to_string(), payload);
+    attacks.push(("iss at a server of the attacker".into(), token, UntrustedIssuer));
+    target.assert_outcomes(attacks).await;
+    assert_eq!(other.requests().len(), 0);
+    assert!(target.harness.logto.jwks_requests() <= MOST_JWKS_REQUESTS);
 }
 
 #[tokio::test]
-async fn critical_extensions_and_b64() {
-    let target = Target::set().await;
+async fn critical_extension_is_refused() {
+    let target = Target::start().await;
     let mut attacks = Vec::new();
     for value in [
         json!(["exp"]),
@@ -168,169 +138,183 @@ async fn critical_extensions_and_b64() {
         json!([["b64"]]),
     ] {
         let token = target.token().header("crit", value.clone()).build();
-        attacks.push((format!("crit {value}"), token, CRITICAL));
+        attacks.push((format!("crit {value}"), token, CriticalHeader));
         let token = target.token().header("crit", value.clone()).header("b64", false).build();
-        attacks.push((format!("crit {value} and b64"), token, CRITICAL));
+        attacks.push((format!("crit {value} and b64"), token, CriticalHeader));
     }
-    // RFC 7797: the payload as it is, under a signature that covers it so.
+    // RFC 7797: an unencoded payload, with a signature over the unencoded bytes.
     let key = target.key();
     let with = |members: Value| {
         let mut header = target.header();
         header.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         base64url(header.to_string())
     };
-    for (name, members, payload, reason) in [
+    for (name, members, payload, expected) in [
         (
-            "b64 false, crit, a bare payload",
+            "b64 false, crit, an unencoded payload",
             json!({ "b64": false, "crit": ["b64"] }),
             target.payload(),
-            // The dots of the issuer's URL make more than three segments.
-            "InvalidRequest(MalformedCredentials",
+            // The dots in the issuer URL make more than three segments.
+            MalformedCredentials,
         ),
         (
-            "b64 false, a bare payload without dots",
+            "b64 false, an unencoded payload without dots",
             json!({ "b64": false }),
             "{\"sub\":\"x\"}".into(),
-            "InvalidRequest(MalformedCredentials",
+            MalformedCredentials,
         ),
         (
-            "b64 false, crit, a bare payload that is base64url too",
+            "b64 false, crit, a payload that is also valid base64url",
             json!({ "b64": false, "crit": ["b64"] }),
             base64url(target.payload()),
-            CRITICAL,
+            CriticalHeader,
         ),
-        // The signature covers what was received, so the claims are those that were signed.
-        ("b64 false alone", json!({ "b64": false }), base64url(target.payload()), LET_IN),
-        ("b64 true", json!({ "b64": true }), base64url(target.payload()), LET_IN),
+        // The signature covers the received bytes, so the claims are those that were signed.
+        ("b64 false alone", json!({ "b64": false }), base64url(target.payload()), Accepted),
+        ("b64 true", json!({ "b64": true }), base64url(target.payload()), Accepted),
     ] {
         let unsigned = format!("{}.{payload}", with(members));
         let token = with_signature(&unsigned, key.sign(unsigned.as_bytes()));
-        attacks.push((name.into(), token, reason));
+        attacks.push((name.into(), token, expected));
     }
     let detached = with(json!({ "b64": false, "crit": ["b64"] }));
-    attacks.push(("a detached payload".into(), format!("{detached}..AAAA"), MALFORMED));
-    target.repel(attacks).await;
+    attacks.push(("a detached payload".into(), format!("{detached}..AAAA"), Malformed));
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn tokens_of_another_type() {
-    let target = Target::set().await;
+async fn token_of_another_type_is_refused() {
+    let target = Target::start().await;
     let mut attacks = Vec::new();
-    for (typ, reason) in [
-        (json!("at+jwt"), LET_IN),
-        (json!("AT+JWT"), LET_IN),
-        (json!("Application/At+Jwt"), LET_IN),
-        (json!("JWT"), TYPE),
-        (json!("jwt"), TYPE),
-        (json!("application/jwt"), TYPE),
-        (json!("at"), TYPE),
-        (json!("at+jwt;v=1"), TYPE),
-        (json!("at+jwt "), TYPE),
-        (json!("at+jwt\0"), TYPE),
-        (json!("at jwt"), TYPE),
-        (json!("at%2Bjwt"), TYPE),
-        (json!("\u{ff41}t+jwt"), TYPE),
-        (json!("at+j\u{0461}t"), TYPE),
-        (json!("text/at+jwt"), TYPE),
-        (json!("application/application/at+jwt"), TYPE),
-        (json!("id+jwt"), TYPE),
-        (json!("logout+jwt"), TYPE),
-        (json!("secevent+jwt"), TYPE),
-        (json!("dpop+jwt"), TYPE),
-        (json!("oauth-authz-req+jwt"), TYPE),
-        (json!("token-introspection+jwt"), TYPE),
-        (json!(""), TYPE),
-        (json!(null), MALFORMED),
-        (json!(["at+jwt"]), MALFORMED),
-        (json!(7), MALFORMED),
+    for (typ, expected) in [
+        (json!("at+jwt"), Accepted),
+        (json!("AT+JWT"), Accepted),
+        (json!("Application/At+Jwt"), Accepted),
+        (json!("JWT"), WrongType),
+        (json!("jwt"), WrongType),
+        (json!("application/jwt"), WrongType),
+        (json!("at"), WrongType),
+        (json!("at+jwt;v=1"), WrongType),
+        (json!("at+jwt "), WrongType),
+        (json!("at+jwt\0"), WrongType),
+        (json!("at jwt"), WrongType),
+        (json!("at%2Bjwt"), WrongType),
+        (json!("\u{ff41}t+jwt"), WrongType),
+        (json!("at+j\u{0461}t"), WrongType),
+        (json!("text/at+jwt"), WrongType),
+        (json!("application/application/at+jwt"), WrongType),
+        (json!("id+jwt"), WrongType),
+        (json!("logout+jwt"), WrongType),
+        (json!("secevent+jwt"), WrongType),
+        (json!("dpop+jwt"), WrongType),
+        (json!("oauth-authz-req+jwt"), WrongType),
+        (json!("token-introspection+jwt"), WrongType),
+        (json!(""), WrongType),
+        (json!(null), Malformed),
+        (json!(["at+jwt"]), Malformed),
+        (json!(7), Malformed),
     ] {
         let token = target.token().header("typ", typ.clone()).build();
-        attacks.push((format!("typ {typ}"), token, reason));
+        attacks.push((format!("typ {typ}"), token, expected));
     }
-    let logto = &target.stage.logto;
-    attacks.push(("no typ".into(), target.token().without_header("typ").build(), TYPE));
-    attacks.push(("cty".into(), target.token().typ("JWT").header("cty", "at+jwt").build(), TYPE));
-    attacks.push(("an ID token of Logto 1.41".into(), logto.id_token().build(), TYPE));
+    let logto = &target.harness.logto;
+    attacks.push(("no typ".into(), target.token().without_header("typ").build(), WrongType));
+    attacks.push((
+        "cty".into(),
+        target.token().typ("JWT").header("cty", "at+jwt").build(),
+        WrongType,
+    ));
+    attacks.push(("an ID token of Logto 1.41".into(), logto.id_token().build(), WrongType));
     let id_token = logto.id_token().without_header("typ").build();
-    attacks.push(("an ID token of Logto 1.42".into(), id_token, TYPE));
-    let id_token = logto.id_token().claim("aud", "https://shopping.api").build();
-    attacks.push(("an ID token for our audience".into(), id_token, TYPE));
-    attacks.push(("an opaque token".into(), logto.opaque_token(), "InvalidToken(NotAJwt)"));
-    target.repel(attacks).await;
+    attacks.push(("an ID token of Logto 1.42".into(), id_token, WrongType));
+    let id_token = logto.id_token().claim("aud", SHOPPING_API).build();
+    attacks.push(("an ID token for our audience".into(), id_token, WrongType));
+    attacks.push(("an opaque token".into(), logto.opaque_token(), NotAJwt));
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn headers_that_two_parsers_read_differently() {
-    let target = Target::set().await;
+async fn ambiguous_header_json_is_refused() {
+    let target = Target::start().await;
     let kid = target.key().kid().to_owned();
-    let good = format!(r#""alg":"ES384","typ":"at+jwt","kid":"{kid}""#);
+    let valid = format!(r#""alg":"ES384","typ":"at+jwt","kid":"{kid}""#);
     let many = |count| (0..count).map(|n| format!(r#","m{n}":1"#)).collect::<String>();
     let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
     let attacks = [
-        ("alg twice", format!(r#"{{{good},"alg":"none"}}"#), MEMBERS),
-        ("alg twice, the good one last", format!(r#"{{"alg":"none",{good}}}"#), MEMBERS),
-        ("alg twice, escaped", format!(r#"{{{good},"\u0061lg":"none"}}"#), MEMBERS),
-        ("alg twice, both escaped", r#"{"\u0061lg":"ES384","a\u006cg":"none"}"#.into(), MEMBERS),
-        ("kid twice", format!(r#"{{{good},"kid":"{kid}"}}"#), MEMBERS),
-        ("kid twice, escaped", format!(r#"{{{good},"k\u0069d":"x"}}"#), MEMBERS),
-        ("typ twice", format!(r#"{{{good},"typ":"JWT"}}"#), MEMBERS),
-        ("a stranger twice", format!(r#"{{{good},"x":1,"x":1}}"#), MEMBERS),
-        ("more than 64 members", format!("{{{good}{}}}", many(62)), MEMBERS),
-        ("64 members", format!("{{{good}{}}}", many(61)), LET_IN),
-        ("alg in capitals beside alg", format!(r#"{{{good},"ALG":"none"}}"#), LET_IN),
+        ("duplicate alg", format!(r#"{{{valid},"alg":"none"}}"#), DuplicateMember),
+        (
+            "duplicate alg, the valid one last",
+            format!(r#"{{"alg":"none",{valid}}}"#),
+            DuplicateMember,
+        ),
+        ("duplicate alg, escaped", format!(r#"{{{valid},"\u0061lg":"none"}}"#), DuplicateMember),
+        (
+            "duplicate alg, both escaped",
+            r#"{"\u0061lg":"ES384","a\u006cg":"none"}"#.into(),
+            DuplicateMember,
+        ),
+        ("duplicate kid", format!(r#"{{{valid},"kid":"{kid}"}}"#), DuplicateMember),
+        ("duplicate kid, escaped", format!(r#"{{{valid},"k\u0069d":"x"}}"#), DuplicateMember),
+        ("duplicate typ", format!(r#"{{{valid},"typ":"JWT"}}"#), DuplicateMember),
+        ("duplicate unknown member", format!(r#"{{{valid},"x":1,"x":1}}"#), DuplicateMember),
+        ("more than 64 members", format!("{{{valid}{}}}", many(62)), DuplicateMember),
+        ("64 members", format!("{{{valid}{}}}", many(61)), Accepted),
+        ("ALG next to alg", format!(r#"{{{valid},"ALG":"none"}}"#), Accepted),
         (
             "an escaped alg",
             format!(r#"{{"\u0061lg":"ES384","typ":"at+jwt","kid":"{kid}"}}"#),
-            LET_IN,
+            Accepted,
         ),
         (
             "an escaped value",
             format!(r#"{{"alg":"\u0045S384","typ":"at+jwt","kid":"{kid}"}}"#),
-            LET_IN,
+            Accepted,
         ),
         (
             "a lone surrogate",
             format!(r#"{{"alg":"\ud800","typ":"at+jwt","kid":"{kid}"}}"#),
-            MALFORMED,
+            Malformed,
         ),
-        ("a bare control character", format!("{{{good},\"x\":\"\n\"}}"), MALFORMED),
-        ("an array", format!(r#"["ES384","at+jwt","{kid}"]"#), MALFORMED),
-        ("an array of an object", format!("[{{{good}}}]"), MALFORMED),
-        ("a string", format!("{:?}", format!("{{{good}}}")), MALFORMED),
-        ("null", "null".into(), MALFORMED),
-        ("nothing", " ".into(), MALFORMED),
-        ("two objects", format!("{{{good}}}{{{good}}}"), MALFORMED),
-        ("a byte behind", format!("{{{good}}}x"), MALFORMED),
-        ("a NUL behind", format!("{{{good}}}\0"), MALFORMED),
-        ("a comma at the end", format!("{{{good},}}"), MALFORMED),
-        ("a comment", format!("{{{good}/**/}}"), MALFORMED),
-        ("single quotes", format!("{{{good}}}").replace('"', "'"), MALFORMED),
-        ("cut", format!("{{{good}"), MALFORMED),
-        ("a BOM", format!("\u{feff}{{{good}}}"), MALFORMED),
-        ("space around", format!(" \r\n\t{{{good}}}\n"), LET_IN),
+        ("an unescaped control character", format!("{{{valid},\"x\":\"\n\"}}"), Malformed),
+        ("an array", format!(r#"["ES384","at+jwt","{kid}"]"#), Malformed),
+        ("an array of an object", format!("[{{{valid}}}]"), Malformed),
+        ("a string", format!("{:?}", format!("{{{valid}}}")), Malformed),
+        ("null", "null".into(), Malformed),
+        ("only a space", " ".into(), Malformed),
+        ("two objects", format!("{{{valid}}}{{{valid}}}"), Malformed),
+        ("a trailing byte", format!("{{{valid}}}x"), Malformed),
+        ("a trailing NUL", format!("{{{valid}}}\0"), Malformed),
+        ("a trailing comma", format!("{{{valid},}}"), Malformed),
+        ("a comment", format!("{{{valid}/**/}}"), Malformed),
+        ("single quotes", format!("{{{valid}}}").replace('"', "'"), Malformed),
+        ("truncated", format!("{{{valid}"), Malformed),
+        ("a BOM", format!("\u{feff}{{{valid}}}"), Malformed),
+        ("whitespace around", format!(" \r\n\t{{{valid}}}\n"), Accepted),
+        ("5,000 unclosed arrays", format!("{{{valid},\"x\":{}", "[".repeat(5_000)), Malformed),
+        ("5,000 unclosed arrays as alg", format!(r#"{{"alg":{}"#, "[".repeat(5_000)), Malformed),
         (
-            "5,000 brackets that never close",
-            format!("{{{good},\"x\":{}", "[".repeat(5_000)),
-            MALFORMED,
+            "2,500 nested arrays in an unknown member",
+            format!("{{{valid},\"x\":{}}}", deep(2_500)),
+            Accepted,
         ),
-        ("5,000 brackets as alg", format!(r#"{{"alg":{}"#, "[".repeat(5_000)), MALFORMED),
-        ("5,000 deep in a stranger", format!("{{{good},\"x\":{}}}", deep(2_500)), LET_IN),
     ];
     let key = target.key();
     let token = |header: String| signed(&key, header, target.payload());
-    target.repel(attacks.map(|(name, header, reason)| (name, token(header), reason))).await;
+    target
+        .assert_outcomes(attacks.map(|(name, header, expected)| (name, token(header), expected)))
+        .await;
 
     let alg = r#"{"alg":"ES384","typ":"at+jwt","kid":"#;
     let bytes = [
-        ("a byte that is no UTF-8", [alg.as_bytes(), b"\"\xff\"}"].concat()),
-        ("an overlong slash", [alg.as_bytes(), b"\"\xc0\xaf\"}"].concat()),
+        ("invalid UTF-8", [alg.as_bytes(), b"\"\xff\"}"].concat()),
+        ("an overlong encoding", [alg.as_bytes(), b"\"\xc0\xaf\"}"].concat()),
         ("a surrogate in UTF-8", [alg.as_bytes(), b"\"\xed\xa0\x80\"}"].concat()),
-        ("UTF-16", format!("{{{good}}}").encode_utf16().flat_map(u16::to_be_bytes).collect()),
+        ("UTF-16", format!("{{{valid}}}").encode_utf16().flat_map(u16::to_be_bytes).collect()),
         (
             "UTF-16 with a BOM",
             [
                 &b"\xff\xfe"[..],
-                &format!("{{{good}}}")
+                &format!("{{{valid}}}")
                     .encode_utf16()
                     .flat_map(u16::to_le_bytes)
                     .collect::<Vec<_>>(),
@@ -339,35 +323,37 @@ async fn headers_that_two_parsers_read_differently() {
         ),
     ];
     let token = |header: Vec<u8>| signed(&key, header, target.payload());
-    target.repel(bytes.map(|(name, header)| (name, token(header), MALFORMED))).await;
+    target.assert_outcomes(bytes.map(|(name, header)| (name, token(header), Malformed))).await;
 }
 
 #[tokio::test]
-async fn headers_ten_thousand_deep() {
-    let target = Target::set_with(|builder| builder.max_token_size(1024 * 1024)).await;
-    let good = target.header().to_string();
-    let good = good.trim_end_matches('}');
+async fn deeply_nested_header_does_not_overflow_the_stack() {
+    let target = Target::with(|builder| builder.max_token_size(1024 * 1024)).await;
+    let valid = target.header().to_string();
+    let valid = valid.trim_end_matches('}');
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
     let objects = r#"{"x":"#.repeat(10_000) + "1" + &"}".repeat(10_000);
     let attacks = [
-        ("arrays in a stranger", format!("{good},\"x\":{open}{close}}}"), LET_IN),
-        ("objects in a stranger", format!("{good},\"x\":{objects}}}"), LET_IN),
-        ("arrays in crit", format!("{good},\"crit\":{open}{close}}}"), CRITICAL),
-        ("arrays as kid", format!("{{\"kid\":{open}{close}}}"), MALFORMED),
-        ("arrays and nothing else", format!("{open}{close}"), MALFORMED),
-        ("objects and nothing else", objects, TYPE),
-        ("brackets that never close", format!("{good},\"x\":{open}"), MALFORMED),
+        ("arrays in an unknown member", format!("{valid},\"x\":{open}{close}}}"), Accepted),
+        ("objects in an unknown member", format!("{valid},\"x\":{objects}}}"), Accepted),
+        ("arrays in crit", format!("{valid},\"crit\":{open}{close}}}"), CriticalHeader),
+        ("arrays as kid", format!("{{\"kid\":{open}{close}}}"), Malformed),
+        ("only arrays", format!("{open}{close}"), Malformed),
+        ("only objects", objects, WrongType),
+        ("unclosed arrays", format!("{valid},\"x\":{open}"), Malformed),
     ];
     let token = |header| signed(&target.key(), header, target.payload());
-    target.repel(attacks.map(|(name, header, reason)| (name, token(header), reason))).await;
-    let small = Target::set().await;
-    let token = signed(&small.key(), format!("{good},\"x\":{open}{close}}}"), small.payload());
-    small.repel([("at the usual limit", token, OVERSIZED)]).await;
+    target
+        .assert_outcomes(attacks.map(|(name, header, expected)| (name, token(header), expected)))
+        .await;
+    let small = Target::start().await;
+    let token = signed(&small.key(), format!("{valid},\"x\":{open}{close}}}"), small.payload());
+    small.assert_outcomes([("above the default size limit", token, Oversized)]).await;
 }
 
 #[tokio::test]
-async fn a_header_of_another_token() {
-    let target = Target::set().await;
+async fn recombined_token_is_refused() {
+    let target = Target::start().await;
     let token = target.token().build();
     let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!() };
     let admin = base64url(target.payload_with("scope", r#""admin""#));
@@ -376,43 +362,35 @@ async fn a_header_of_another_token() {
     let reordered = json!({ "kid": reordered["kid"], "typ": "at+jwt", "alg": "ES384" });
     let spaced = base64url(format!("{} ", target.header()));
     let attacks = [
-        ("another payload", format!("{header}.{admin}.{signature}"), SIGNATURE),
-        ("segments swapped", format!("{payload}.{header}.{signature}"), TYPE),
-        (
-            "the header twice",
-            format!("{header}.{header}.{signature}"),
-            "InvalidToken(MissingClaim(\"iss\"",
-        ),
-        ("another header", format!("{other}.{payload}.{signature}"), MALFORMED),
-        ("a space more in the header", format!("{spaced}.{payload}.{signature}"), SIGNATURE),
+        ("another payload", format!("{header}.{admin}.{signature}"), BadSignature),
+        ("swapped segments", format!("{payload}.{header}.{signature}"), WrongType),
+        ("the header as payload", format!("{header}.{header}.{signature}"), MissingClaim("iss")),
+        ("another header", format!("{other}.{payload}.{signature}"), Malformed),
+        ("an extra space in the header", format!("{spaced}.{payload}.{signature}"), BadSignature),
         (
             "padding in the header",
             format!("{header}==.{payload}.{signature}"),
-            "InvalidRequest(Malformed",
+            MalformedCredentials,
         ),
         (
             "a newline in the payload",
             format!("{header}.{payload}%0A.{signature}"),
-            "InvalidRequest(Malformed",
+            MalformedCredentials,
         ),
         (
             "other trailing bits in the signature",
             format!("{header}.{payload}.{}B", &signature[..signature.len() - 1]),
-            SIGNATURE,
+            BadSignature,
         ),
         (
             "members in another order",
             signed(&target.key(), reordered.to_string(), target.payload()),
-            LET_IN,
+            Accepted,
         ),
-        (
-            "unsigned",
-            unsigned(target.header().to_string(), target.payload()),
-            "InvalidToken(NotAJwt)",
-        ),
-        ("JSON serialization", format!(r#"{{"payload":"{payload}"}}"#), "InvalidRequest(Malformed"),
-        ("a JWE", format!("{header}..{payload}.{signature}.AAAA"), "InvalidToken(NotAJwt)"),
-        ("a nested token", signed(&target.key(), target.header().to_string(), &token), MALFORMED),
+        ("unsigned", unsigned(target.header().to_string(), target.payload()), NotAJwt),
+        ("JSON serialization", format!(r#"{{"payload":"{payload}"}}"#), MalformedCredentials),
+        ("a JWE", format!("{header}..{payload}.{signature}.AAAA"), NotAJwt),
+        ("a nested token", signed(&target.key(), target.header().to_string(), &token), Malformed),
     ];
-    target.repel(attacks).await;
+    target.assert_outcomes(attacks).await;
 }

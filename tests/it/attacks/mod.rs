@@ -1,79 +1,79 @@
-//! Attacks by name, over real HTTP: each gets the status it is owed, for the reason it is owed.
+//! Attacks by name, over real HTTP: each must get its status, for its reason.
 
 mod claims;
 mod headers;
-mod parties;
+mod issuer_audience;
 mod signatures;
 mod transport;
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex},
+};
 
 use axum::{Router, extract::Request, middleware::map_response, response::Response, routing::any};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Claims, Require, Validator, ValidatorBuilder,
+    AccessToken, AuthError, AuthLayer, Claims, Validator, ValidatorBuilder,
     testing::{SigningKey, TokenBuilder},
 };
 
-use crate::support::{SHOP, Server, Stage};
+use crate::support::{
+    Harness, Outcome, Server, base64url, base64url_decode, header, require_scopes,
+};
 
-/// An attack: its name, its token, and the reason it is refused for; no reason if it is none.
-type Attack<N> = (N, String, &'static str);
+/// The name of an attack, its token, and the outcome that it must have.
+type Attack<N> = (N, String, Outcome);
 
-const LET_IN: &str = "";
-const SIGNATURE: &str = "InvalidToken(BadSignature)";
-const ALGORITHM: &str = "InvalidToken(AlgorithmNotAllowed(";
-const MALFORMED: &str = "InvalidToken(Malformed(";
-const MEMBERS: &str = "InvalidToken(DuplicateMember)";
-const OVERSIZED: &str = "InvalidToken(Oversized)";
-
-/// A protected service and its Logto, whose keys it knows.
+/// A protected service with its issuer, whose keys it has fetched.
 struct Target {
-    stage: Stage,
+    harness: Harness,
     validator: Validator,
     server: Server,
+    refusals: Refusals,
 }
 
 impl Target {
-    async fn set() -> Self {
-        Self::set_with(|builder| builder).await
+    async fn start() -> Self {
+        Self::with(|builder| builder).await
     }
 
-    async fn set_with(settings: impl FnOnce(ValidatorBuilder) -> ValidatorBuilder) -> Self {
-        let stage = Stage::set().await;
-        let builder = stage
+    async fn with(settings: impl FnOnce(ValidatorBuilder) -> ValidatorBuilder) -> Self {
+        let harness = Harness::start().await;
+        let builder = harness
             .builder()
             .realm("shop")
             .resource_metadata("https://shop.example/.well-known/oauth-protected-resource");
         let validator = settings(builder).build().unwrap();
         validator.warm_up().await.unwrap();
-        let server = Server::start(routes(AuthLayer::new(validator.clone()))).await;
-        Self { stage, validator, server }
+        let refusals = Refusals::default();
+        let router = refusals.record(routes(AuthLayer::new(validator.clone())));
+        let server = Server::start(router).await;
+        Self { harness, validator, server, refusals }
     }
 
-    /// A token that is good at every route, to make bad.
+    /// A token that every route accepts, to be changed by an attack.
     fn token(&self) -> TokenBuilder {
-        self.stage.logto.token().audience(SHOP).scopes(["read:products", "write:products"])
+        self.harness.token().scopes(["read:products", "write:products"])
     }
 
     fn key(&self) -> SigningKey {
-        self.stage.logto.signing_key()
+        self.harness.logto.signing_key()
     }
 
-    /// The header of a good token.
+    /// The header of a valid token.
     fn header(&self) -> Value {
         header_of(&self.key())
     }
 
-    /// The payload of a good token, as text.
+    /// The payload of a valid token, as text.
     fn payload(&self) -> String {
         let token = self.token().build();
-        let payload = token.split('.').nth(1).unwrap();
-        String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+        String::from_utf8(base64url_decode(token.split('.').nth(1).unwrap())).unwrap()
     }
 
-    /// The payload of a good token with one claim replaced by this text.
+    /// The payload of a valid token with one claim replaced by this text.
     fn payload_with(&self, claim: &str, value: impl Display) -> String {
         let mut payload: serde_json::Map<_, _> = serde_json::from_str(&self.payload()).unwrap();
         payload.remove(claim);
@@ -81,130 +81,123 @@ impl Target {
         format!("{{\"{claim}\":{value},{}", &rest[1..])
     }
 
-    /// A token of this payload, rightly signed.
+    /// A token with this payload and a valid signature.
     fn sign(&self, payload: impl AsRef<[u8]>) -> String {
         signed(&self.key(), self.header().to_string(), payload)
     }
 
-    /// Each attack meets its end at this route, twice; a good token passes afterwards.
-    async fn repel_at<N: Display>(&self, path: &str, attacks: impl IntoIterator<Item = Attack<N>>) {
-        for (name, token, reason) in attacks {
+    /// Each attack has its outcome at this route, twice; a valid token is accepted afterwards.
+    async fn assert_outcomes_at<N: Display>(
+        &self,
+        path: &str,
+        attacks: impl IntoIterator<Item = Attack<N>>,
+    ) {
+        for (name, token, expected) in attacks {
             println!("attack: {name}");
-            for attempt in ["the first time", "the second time"] {
+            for attempt in ["first time", "second time"] {
                 let request = self.server.request("GET", path).bearer_auth(&token);
-                let answer = answer(request, &token).await;
-                answer.is_owed(reason, &format!("{name}, {attempt}, at {path}"));
+                let name = format!("{name}, {attempt}, at {path}");
+                self.assert_outcome(request, &token, expected, &name).await;
             }
             if path == "/" {
-                // The same verdict without HTTP.
-                let verdict = self.validator.validate(&token).await;
-                let kind = verdict.as_ref().err().map(|error| format!("{:?}", error.kind()));
-                let kind = kind.unwrap_or_default();
-                assert!(kind.starts_with(reason) && kind.is_empty() == reason.is_empty(), "{name}");
+                // The same outcome without HTTP.
+                let outcome = self.validator.validate(&token).await;
+                assert_eq!(Outcome::of(&outcome), expected, "{name}");
             }
         }
-        let good = self.server.get(path, &self.token().build()).await;
-        assert_eq!(good.status(), 200, "a good token afterwards");
+        let valid = self.server.get(path, &self.token().build()).await;
+        assert_eq!(valid.status(), 200, "a valid token afterwards");
     }
 
-    async fn repel<N: Display>(&self, attacks: impl IntoIterator<Item = Attack<N>>) {
-        self.repel_at("/", attacks).await;
+    async fn assert_outcomes<N: Display>(&self, attacks: impl IntoIterator<Item = Attack<N>>) {
+        self.assert_outcomes_at("/", attacks).await;
     }
 
-    /// The answer to a request that carries its credentials in some way of its own.
-    async fn answer_to(&self, request: reqwest::RequestBuilder, secret: &str) -> Answer {
-        answer(request, secret).await
-    }
-}
-
-/// What came back, with nothing of the token in it.
-struct Answer {
-    status: u16,
-    reason: String,
-    challenge: String,
-    body: String,
-}
-
-impl Answer {
-    fn is_owed(&self, reason: &str, name: &str) {
-        assert_eq!(self.status, status_of(reason), "{name}: {}", self.reason);
-        assert!(self.reason.starts_with(reason), "{name}: {} instead of {reason}", self.reason);
-        if reason.is_empty() {
-            assert_eq!((self.reason.as_str(), self.body.as_str()), ("", "in"), "{name}");
+    /// The response to a request has the status, the challenge and the body of its outcome, and no
+    /// part of the secret.
+    async fn assert_outcome(
+        &self,
+        request: RequestBuilder,
+        secret: &str,
+        expected: Outcome,
+        name: &str,
+    ) {
+        self.refusals.clear();
+        let response = request.send().await.unwrap();
+        assert_eq!(self.refusals.outcome(), expected, "{name}");
+        assert_eq!(response.status(), expected.status(), "{name}");
+        let challenge = header(response.headers(), "www-authenticate").to_owned();
+        let headers = format!("{:?}", response.headers());
+        let body = response.text().await.unwrap();
+        if expected == Outcome::Accepted {
+            assert_eq!(body, "accepted", "{name}");
         } else {
-            assert_eq!(self.body, "", "{name}");
-            assert!(self.challenge.starts_with("Bearer realm=\"shop\""), "{name}");
+            assert_eq!(body, "", "{name}");
+            assert!(challenge.starts_with("Bearer realm=\"shop\""), "{name}");
         }
+        // The challenge names the scopes of the route, which may also be in the token.
+        let headers = headers.replace("read:products write:products", "");
+        assert_no_part_of(secret, &headers);
+        assert_no_part_of(secret, &body);
     }
 }
 
-/// The status that belongs to a reason (RFC 6750 §3.1).
-fn status_of(reason: &str) -> u16 {
-    match reason.split('(').next().unwrap() {
-        "" => 200,
-        "InvalidRequest" => 400,
-        "MissingToken" | "InvalidToken" => 401,
-        "InsufficientScope" | "WrongKind" | "WrongOrganization" => 403,
-        other => panic!("{other}"),
-    }
+/// Neither 16 bytes of the token nor 16 bytes of a decoded segment are in the text.
+fn assert_no_part_of(secret: &str, text: &str) {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    let decoded = secret.split('.').filter_map(|segment| URL_SAFE_NO_PAD.decode(segment).ok());
+    let decoded: Vec<_> =
+        decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+    let windows = text.as_bytes().windows(16).step_by(8);
+    let leak = windows
+        .filter_map(|part| str::from_utf8(part).ok())
+        .find(|part| secret.contains(part) || decoded.iter().any(|text| text.contains(part)));
+    assert_eq!(leak, None, "a part of the token is in the response: {text}");
 }
 
-async fn answer(request: reqwest::RequestBuilder, secret: &str) -> Answer {
-    let mut response = request.send().await.unwrap();
-    let headers = response.headers_mut();
-    let reason = headers.remove("x-reason").map(|value| value.to_str().unwrap().to_owned());
-    let challenge = headers.get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
-    let shown = format!("{headers:?}");
-    let status = response.status().as_u16();
-    let body = response.text().await.unwrap();
-    let said = secret.split('.').filter_map(|segment| URL_SAFE_NO_PAD.decode(segment).ok());
-    let said = said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect::<Vec<_>>();
-    // What a guard demands is said, and a token may happen to say it too.
-    let shown = shown.replace("read:products write:products", "");
-    for text in [&shown, &body] {
-        let mut parts =
-            text.as_bytes().windows(16).step_by(8).filter_map(|part| str::from_utf8(part).ok());
-        let leak =
-            parts.find(|part| secret.contains(part) || said.iter().any(|s| s.contains(part)));
-        assert_eq!(leak, None, "a part of the token is in the answer: {text}");
+/// Records why the last request was refused, which the response does not tell.
+#[derive(Clone, Default)]
+struct Refusals(Arc<Mutex<Option<Outcome>>>);
+
+impl Refusals {
+    fn record(&self, router: Router) -> Router {
+        let last = Arc::clone(&self.0);
+        router.layer(map_response(move |response: Response| {
+            let error = response.extensions().get::<AuthError>();
+            *last.lock().unwrap() = error.map(Outcome::of_error);
+            std::future::ready(response)
+        }))
     }
-    let (reason, challenge) = (reason.unwrap_or_default(), challenge.unwrap_or_default());
-    Answer { status, reason, challenge, body }
+
+    fn clear(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn outcome(&self) -> Outcome {
+        self.0.lock().unwrap().unwrap_or(Outcome::Accepted)
+    }
 }
 
 fn routes(layer: AuthLayer) -> Router {
-    let open = || any(async || "in");
-    let guarded = |path: &str, guard: Require| Router::new().route(path, open()).route_layer(guard);
+    let open = || any(async || "accepted");
+    let read = Router::new().route("/read", open());
+    let both = Router::new().route("/both", open());
     Router::new()
         .route("/", open())
-        .merge(guarded("/read", Require::global().scopes(["read:products"])))
-        .merge(guarded("/both", Require::global().scopes(["read:products", "write:products"])))
-        .route("/claims", any(async |_: Claims<Value>| "in"))
-        .route("/extractor", any(async |_: AccessToken| "in"))
+        .merge(read.route_layer(require_scopes(["read:products"])))
+        .merge(both.route_layer(require_scopes(["read:products", "write:products"])))
+        .route("/claims", any(async |_: Claims<Value>| "accepted"))
+        .route("/extractor", any(async |_: AccessToken| "accepted"))
         .route("/echo", any(async |request: Request| format!("{:?}", request.headers())))
         .route_layer(layer)
-        .layer(map_response(show_reason))
-}
-
-/// Shows the test what the caller is not told.
-async fn show_reason(mut response: Response) -> Response {
-    if let Some(error) = response.extensions().get::<AuthError>() {
-        let reason =
-            format!("{:?}", error.kind()).replace(|c: char| !(' '..='~').contains(&c), "?");
-        response.headers_mut().insert("x-reason", reason.parse().unwrap());
-    }
-    response
 }
 
 fn header_of(key: &SigningKey) -> Value {
     json!({ "alg": key.algorithm().name(), "typ": "at+jwt", "kid": key.kid() })
 }
 
-fn base64url(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Header and payload of a token: what is signed.
+/// The header and the payload of a token: the bytes to be signed.
 fn unsigned(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     format!("{}.{}", base64url(header), base64url(payload))
 }
@@ -213,7 +206,7 @@ fn with_signature(unsigned: &str, signature: impl AsRef<[u8]>) -> String {
     format!("{unsigned}.{}", base64url(signature))
 }
 
-/// A token of any bytes, rightly signed.
+/// A token of any bytes with a valid signature.
 fn signed(key: &SigningKey, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     let unsigned = unsigned(header, payload);
     with_signature(&unsigned, key.sign(unsigned.as_bytes()))

@@ -5,14 +5,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use tower_logto::{Algorithm, testing::SigningKey};
 
-use super::{
-    ALGORITHM, LET_IN, MALFORMED, SIGNATURE, Target, base64url, header_of, signed, unsigned,
-    with_signature,
+use super::{Target, header_of, signed, unsigned, with_signature};
+use crate::support::{
+    Outcome::{
+        Accepted, AlgorithmNotAllowed, AmbiguousKey, BadSignature, KeyAlgorithmMismatch, Malformed,
+        MalformedCredentials, NotAJwt, UnknownKey,
+    },
+    base64url, base64url_decode,
 };
 
-const KEY_ALGORITHM: &str = "InvalidToken(KeyAlgorithmMismatch(";
-
-/// The orders of P-256, P-384 and P-521, and the bytes of half a signature.
+/// The orders of P-256, P-384 and P-521, and the length of half a signature.
 const ORDERS: [(Algorithm, &str, usize); 3] = [
     (Algorithm::ES256, "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 32),
     (
@@ -35,7 +37,7 @@ fn order(algorithm: Algorithm) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digit).collect()
 }
 
-/// `a - b` or `a + b` of big-endian numbers of one length, and what is left over.
+/// `a - b` or `a + b` of big-endian numbers of the same length, and whether it overflows.
 fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, bool) {
     let mut carry = 0;
     let mut digits: Vec<_> = a
@@ -52,7 +54,7 @@ fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, b
     (digits, carry != 0)
 }
 
-/// An ECDSA signature in DER (RFC 3279 §2.2.3), as TLS and X.509 have it and JOSE has not.
+/// An ECDSA signature in DER (RFC 3279 §2.2.3), as in TLS and X.509, but not in JOSE.
 fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
@@ -70,80 +72,81 @@ fn der(signature: &[u8]) -> Vec<u8> {
     [&[0x30], long, &[length], &body].concat()
 }
 
-/// One key of each type that Logto can have, all published.
-struct Ring {
+/// One key of each type that Logto supports, all published.
+struct TargetWithAllKeys {
     target: Target,
     ec: Vec<SigningKey>,
     rsa: SigningKey,
 }
 
-impl Ring {
-    async fn set() -> Self {
-        let target = Target::set().await;
+impl TargetWithAllKeys {
+    async fn start() -> Self {
+        let target = Target::start().await;
         let ec: Vec<_> = ORDERS.map(|(name, ..)| SigningKey::generate(name)).into();
         let rsa = SigningKey::generate(Algorithm::RS256);
         let own = target.key();
         let keys = ec.iter().chain([&rsa, &own]).map(SigningKey::jwk).collect::<Vec<_>>();
-        target.stage.logto.publish(json!({ "keys": keys }).to_string());
-        // Of an unknown kid: the keys are fetched again.
+        target.harness.logto.publish(json!({ "keys": keys }).to_string());
+        // An unknown key id fetches the keys again.
         target.validator.validate(&target.token().signed_by(&rsa).build()).await.unwrap();
         Self { target, ec, rsa }
     }
 }
 
 #[tokio::test]
-async fn alg_none_in_every_spelling() {
-    let target = Target::set().await;
-    let good = target.token().build();
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+async fn alg_none_is_refused_in_every_spelling() {
+    let target = Target::start().await;
+    let valid = target.token().build();
+    let (signed, signature) = valid.rsplit_once('.').unwrap();
     let payload = signed.split_once('.').unwrap().1;
     let mut attacks = Vec::new();
-    for (alg, reason) in [
-        (json!("none"), ALGORITHM),
-        (json!("None"), ALGORITHM),
-        (json!("NONE"), ALGORITHM),
-        (json!("nOnE"), ALGORITHM),
-        (json!(" none"), ALGORITHM),
-        (json!("none "), ALGORITHM),
-        (json!("none\0"), ALGORITHM),
-        (json!("n\u{f6}ne"), ALGORITHM),
-        (json!(""), ALGORITHM),
-        (json!("null"), ALGORITHM),
-        (json!(null), MALFORMED),
-        (json!(false), MALFORMED),
-        (json!(0), MALFORMED),
-        (json!([]), MALFORMED),
-        (json!(["none"]), MALFORMED),
-        (json!({ "none": "none" }), MALFORMED),
+    for (alg, expected) in [
+        (json!("none"), AlgorithmNotAllowed),
+        (json!("None"), AlgorithmNotAllowed),
+        (json!("NONE"), AlgorithmNotAllowed),
+        (json!("nOnE"), AlgorithmNotAllowed),
+        (json!(" none"), AlgorithmNotAllowed),
+        (json!("none "), AlgorithmNotAllowed),
+        (json!("none\0"), AlgorithmNotAllowed),
+        (json!("n\u{f6}ne"), AlgorithmNotAllowed),
+        (json!(""), AlgorithmNotAllowed),
+        (json!("null"), AlgorithmNotAllowed),
+        (json!(null), Malformed),
+        (json!(false), Malformed),
+        (json!(0), Malformed),
+        (json!([]), Malformed),
+        (json!(["none"]), Malformed),
+        (json!({ "none": "none" }), Malformed),
     ] {
         let mut header = target.header();
         header["alg"] = alg.clone();
         let header = base64url(header.to_string());
         let name = format!("alg {alg}");
-        attacks.push((format!("{name}, empty"), format!("{header}.{payload}."), MALFORMED));
-        attacks.push((format!("{name}, AAAA"), format!("{header}.{payload}.AAAA"), reason));
+        attacks.push((format!("{name}, no signature"), format!("{header}.{payload}."), Malformed));
+        attacks.push((format!("{name}, AAAA"), format!("{header}.{payload}.AAAA"), expected));
         attacks.push((
-            format!("{name}, a true one"),
+            format!("{name}, a valid signature"),
             format!("{header}.{payload}.{signature}"),
-            reason,
+            expected,
         ));
     }
     let no_alg = json!({ "typ": "at+jwt", "kid": target.key().kid() }).to_string();
     let no_alg = with_signature(&unsigned(no_alg, target.payload()), "x");
-    attacks.push(("no alg".into(), no_alg, ALGORITHM));
-    attacks.push(("two segments".into(), signed.into(), "InvalidToken(NotAJwt)"));
-    attacks.push(("the kit's own".into(), target.token().unsigned_alg_none().build(), MALFORMED));
-    target.repel(attacks).await;
+    attacks.push(("no alg".into(), no_alg, AlgorithmNotAllowed));
+    attacks.push(("two segments".into(), signed.into(), NotAJwt));
+    attacks.push((
+        "TokenBuilder::unsigned_alg_none".into(),
+        target.token().unsigned_alg_none().build(),
+        Malformed,
+    ));
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn an_hmac_with_the_public_key_as_its_secret() {
-    let target = Target::set().await;
+async fn hmac_with_the_public_key_is_refused() {
+    let target = Target::start().await;
     let jwk = target.key().jwk();
-    let coordinate = |name: &str| {
-        let text = jwk[name].as_str().unwrap();
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap()
-    };
+    let coordinate = |name: &str| base64url_decode(jwk[name].as_str().unwrap());
     let point = [vec![4], coordinate("x"), coordinate("y")].concat();
     // SubjectPublicKeyInfo of P-384 (RFC 5480 §2).
     let spki = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
@@ -154,10 +157,10 @@ async fn an_hmac_with_the_public_key_as_its_secret() {
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----");
     let secrets = [
         ("PEM", pem.clone().into_bytes()),
-        ("PEM and a newline", format!("{pem}\n").into_bytes()),
+        ("PEM with a newline", format!("{pem}\n").into_bytes()),
         ("DER", spki),
         ("the JWK", jwk.to_string().into_bytes()),
-        ("the JWK Set", target.stage.logto.jwks().into_bytes()),
+        ("the JWK Set", target.harness.logto.jwks().into_bytes()),
         ("the point", point.clone()),
         ("x and y", point[1..].to_vec()),
         ("x", coordinate("x")),
@@ -180,20 +183,24 @@ async fn an_hmac_with_the_public_key_as_its_secret() {
             let mut header = target.header();
             header["alg"] = alg.into();
             let (unsigned, tag) = mac(&header);
-            attacks.push((format!("{alg} with {name}"), with_signature(&unsigned, tag), ALGORITHM));
-            // Under the key's own algorithm, stretched to the length of a signature.
+            attacks.push((
+                format!("{alg} with {name}"),
+                with_signature(&unsigned, tag),
+                AlgorithmNotAllowed,
+            ));
+            // With the algorithm of the key, padded to the length of a signature.
             let (unsigned, mut tag) = mac(&target.header());
             tag.resize(96, 0);
             let name = format!("{alg} with {name} as ES384");
-            attacks.push((name, with_signature(&unsigned, tag), SIGNATURE));
+            attacks.push((name, with_signature(&unsigned, tag), BadSignature));
         }
     }
-    target.repel(attacks).await;
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn another_algorithm_than_the_keys() {
-    let Ring { target, ec, rsa } = Ring::set().await;
+async fn algorithm_that_does_not_match_the_key_is_refused() {
+    let TargetWithAllKeys { target, ec, rsa } = TargetWithAllKeys::start().await;
     let names = Algorithm::LOGTO.map(Algorithm::name);
     let foreign = [
         "RS384",
@@ -218,171 +225,175 @@ async fn another_algorithm_than_the_keys() {
         for alg in names.into_iter().chain(foreign) {
             let mut header = header_of(key);
             header["alg"] = alg.into();
-            let reason = match alg {
-                alg if alg == own => LET_IN,
-                // An RSA key without `alg` is for both, and the signature is not of this one.
-                "PS256" if own == "RS256" => SIGNATURE,
-                alg if names.contains(&alg) => KEY_ALGORITHM,
-                _ => ALGORITHM,
+            let expected = match alg {
+                alg if alg == own => Accepted,
+                // An RSA key without `alg` allows both, but the signature uses RS256.
+                "PS256" if own == "RS256" => BadSignature,
+                alg if names.contains(&alg) => KeyAlgorithmMismatch,
+                _ => AlgorithmNotAllowed,
             };
             let token = signed(key, header.to_string(), target.payload());
-            attacks.push((format!("{alg} in the header, a key for {own}"), token, reason));
-            // Without kid the algorithm alone selects: another key, which did not sign.
+            attacks.push((format!("{alg} in the header, a key for {own}"), token, expected));
+            // Without a kid, the algorithm selects another key, which did not sign.
             header.as_object_mut().unwrap().remove("kid");
             let token = signed(key, header.to_string(), target.payload());
-            let reason = match (alg, reason) {
-                // Two keys fit, the ring's and the issuer's own.
-                ("ES384", _) => "InvalidToken(AmbiguousKey)",
-                (_, KEY_ALGORITHM) => SIGNATURE,
-                (_, reason) => reason,
+            let expected = match (alg, expected) {
+                // Two keys fit: the added one and the first one.
+                ("ES384", _) => AmbiguousKey,
+                (_, KeyAlgorithmMismatch) => BadSignature,
+                (_, expected) => expected,
             };
-            attacks.push((format!("{alg} in the header, no kid, a key for {own}"), token, reason));
+            attacks.push((
+                format!("{alg} in the header, no kid, a key for {own}"),
+                token,
+                expected,
+            ));
         }
     }
-    target.repel(attacks).await;
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn ecdsa_signatures_that_are_none() {
-    let Ring { target, ec, .. } = Ring::set().await;
+async fn invalid_ecdsa_signature_is_refused() {
+    let TargetWithAllKeys { target, ec, .. } = TargetWithAllKeys::start().await;
     let other = target.token().subject("someone-else").build();
     let other = other.rsplit_once('.').unwrap().1.to_owned();
     let mut attacks = Vec::new();
     for (key, (algorithm, _, half)) in ec.iter().zip(ORDERS) {
         let unsigned = unsigned(header_of(key).to_string(), target.payload());
-        let good = key.sign(unsigned.as_bytes());
-        let (r, s) = good.split_at(half);
+        let valid = key.sign(unsigned.as_bytes());
+        let (r, s) = valid.split_at(half);
         let n = order(algorithm);
         let zero = vec![0; half];
         let one = [vec![0; half - 1], vec![1]].concat();
-        let stranger = SigningKey::generate(algorithm);
+        let other_key = SigningKey::generate(algorithm);
         let raw = [
-            ("as it should be", good.clone(), LET_IN),
-            ("r = s = 0", [&zero[..], &zero].concat(), SIGNATURE),
-            ("r = 0", [&zero[..], s].concat(), SIGNATURE),
-            ("s = 0", [r, &zero].concat(), SIGNATURE),
-            ("r = s = 1", [&one[..], &one].concat(), SIGNATURE),
-            ("r = s = n", [&n[..], &n].concat(), SIGNATURE),
-            ("r = n", [&n[..], s].concat(), SIGNATURE),
-            ("s = n", [r, &n].concat(), SIGNATURE),
-            ("r = 0, s = n", [&zero[..], &n].concat(), SIGNATURE),
-            ("all ones", vec![0xff; 2 * half], SIGNATURE),
-            ("halves swapped", [s, r].concat(), SIGNATURE),
-            ("DER", der(&good), SIGNATURE),
-            ("one byte short", good[..2 * half - 1].to_vec(), SIGNATURE),
-            ("one byte long", [&good[..], &[0]].concat(), SIGNATURE),
-            ("a zero in front", [&[0][..], &good].concat(), SIGNATURE),
-            ("half of it", r.to_vec(), SIGNATURE),
-            ("twice", good.repeat(2), SIGNATURE),
-            ("one byte", vec![0], SIGNATURE),
-            ("ten thousand zeros", vec![0; 10_000 - 64], SIGNATURE),
-            ("by another key", stranger.sign(unsigned.as_bytes()), SIGNATURE),
-            ("of the payload alone", key.sign(target.payload().as_bytes()), SIGNATURE),
-            ("of something else", key.sign(b"something else"), SIGNATURE),
+            ("valid", valid.clone(), Accepted),
+            ("r = s = 0", [&zero[..], &zero].concat(), BadSignature),
+            ("r = 0", [&zero[..], s].concat(), BadSignature),
+            ("s = 0", [r, &zero].concat(), BadSignature),
+            ("r = s = 1", [&one[..], &one].concat(), BadSignature),
+            ("r = s = n", [&n[..], &n].concat(), BadSignature),
+            ("r = n", [&n[..], s].concat(), BadSignature),
+            ("s = n", [r, &n].concat(), BadSignature),
+            ("r = 0, s = n", [&zero[..], &n].concat(), BadSignature),
+            ("all ones", vec![0xff; 2 * half], BadSignature),
+            ("halves swapped", [s, r].concat(), BadSignature),
+            ("DER", der(&valid), BadSignature),
+            ("one byte short", valid[..2 * half - 1].to_vec(), BadSignature),
+            ("one byte long", [&valid[..], &[0]].concat(), BadSignature),
+            ("a zero in front", [&[0][..], &valid].concat(), BadSignature),
+            ("only r", r.to_vec(), BadSignature),
+            ("repeated", valid.repeat(2), BadSignature),
+            ("one byte", vec![0], BadSignature),
+            ("ten thousand zeros", vec![0; 10_000 - 64], BadSignature),
+            ("by another key", other_key.sign(unsigned.as_bytes()), BadSignature),
+            ("of the payload alone", key.sign(target.payload().as_bytes()), BadSignature),
+            ("of other bytes", key.sign(b"something else"), BadSignature),
         ];
-        for (name, signature, reason) in raw {
+        for (name, signature, expected) in raw {
             let token = with_signature(&unsigned, signature);
-            attacks.push((format!("{algorithm}: {name}"), token, reason));
+            attacks.push((format!("{algorithm}: {name}"), token, expected));
         }
         for (name, part, number) in [("r + n", 0, r), ("s + n", 1, s)] {
             let (sum, overflows) = arithmetic(number, &n, |a, b| a + b);
-            // The same number modulo n, where it fits: always on P-521.
+            // The same number modulo n, if it fits, which is always so for P-521.
             if !overflows {
                 let mut halves = [r, s];
                 halves[part] = &sum;
                 let token = with_signature(&unsigned, halves.concat());
-                attacks.push((format!("{algorithm}: {name}"), token, SIGNATURE));
+                attacks.push((format!("{algorithm}: {name}"), token, BadSignature));
             }
         }
-        let text = with_signature(&unsigned, &good);
-        for (name, token, reason) in [
-            ("none", format!("{unsigned}."), MALFORMED),
-            ("of another token", format!("{unsigned}.{other}"), SIGNATURE),
-            ("padded", format!("{text}="), MALFORMED),
-            ("a fourth segment", format!("{text}.{other}"), "InvalidToken(NotAJwt)"),
-            ("a trailing dot", format!("{text}."), "InvalidToken(NotAJwt)"),
-            ("a newline's escape", format!("{text}%0a"), "InvalidRequest(MalformedCredentials"),
-            ("standard base64", format!("{unsigned}.+/+/"), MALFORMED),
+        let text = with_signature(&unsigned, &valid);
+        for (name, token, expected) in [
+            ("empty", format!("{unsigned}."), Malformed),
+            ("of another token", format!("{unsigned}.{other}"), BadSignature),
+            ("padded", format!("{text}="), Malformed),
+            ("a fourth segment", format!("{text}.{other}"), NotAJwt),
+            ("a trailing dot", format!("{text}."), NotAJwt),
+            ("an escaped newline", format!("{text}%0a"), MalformedCredentials),
+            ("standard base64", format!("{unsigned}.+/+/"), Malformed),
         ] {
-            attacks.push((format!("{algorithm}: {name}"), token, reason));
+            attacks.push((format!("{algorithm}: {name}"), token, expected));
         }
     }
-    target.repel(attacks).await;
+    target.assert_outcomes(attacks).await;
 }
 
 #[tokio::test]
-async fn rsa_signatures_that_are_none() {
-    let Ring { target, rsa, .. } = Ring::set().await;
+async fn invalid_rsa_signature_is_refused() {
+    let TargetWithAllKeys { target, rsa, .. } = TargetWithAllKeys::start().await;
     let unsigned = unsigned(header_of(&rsa).to_string(), target.payload());
-    let good = rsa.sign(unsigned.as_bytes());
+    let valid = rsa.sign(unsigned.as_bytes());
     let jwk = rsa.jwk();
-    let n = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap());
-    let n = n.unwrap();
+    let n = base64url_decode(jwk["n"].as_str().unwrap());
     let small = |number| [vec![0; 255], vec![number]].concat();
-    let (negated, _) = arithmetic(&n, &good, |a, b| a - b);
-    // Bleichenbacher's forgery of 2006: a perfect-looking start, garbage behind it.
-    let lookalike = [&[0, 1, 0xff, 0xff, 0][..], &[0x30, 0x31, 0x30, 0x0d], &[0; 247]].concat();
+    let (negated, _) = arithmetic(&n, &valid, |a, b| a - b);
+    // Bleichenbacher's forgery of 2006: correct first bytes, followed by garbage.
+    let forged_padding =
+        [&[0, 1, 0xff, 0xff, 0][..], &[0x30, 0x31, 0x30, 0x0d], &[0; 247]].concat();
     let attacks = [
-        ("as it should be", good.clone(), LET_IN),
-        ("s = 0", small(0), SIGNATURE),
-        ("s = 1", small(1), SIGNATURE),
-        ("s = n", n.clone(), SIGNATURE),
-        ("s = n - 1", arithmetic(&n, &small(1), |a, b| a - b).0, SIGNATURE),
-        ("n - s", negated, SIGNATURE),
-        ("all ones", vec![0xff; 256], SIGNATURE),
-        ("a lookalike of the padding", lookalike, SIGNATURE),
-        ("one byte short", good[..255].to_vec(), SIGNATURE),
-        ("one byte long", [&good[..], &[0]].concat(), SIGNATURE),
-        ("a zero in front", [&[0][..], &good].concat(), SIGNATURE),
-        ("twice", good.repeat(2), SIGNATURE),
-        ("one byte", vec![0], SIGNATURE),
+        ("valid", valid.clone(), Accepted),
+        ("s = 0", small(0), BadSignature),
+        ("s = 1", small(1), BadSignature),
+        ("s = n", n.clone(), BadSignature),
+        ("s = n - 1", arithmetic(&n, &small(1), |a, b| a - b).0, BadSignature),
+        ("n - s", negated, BadSignature),
+        ("all ones", vec![0xff; 256], BadSignature),
+        ("a forged padding", forged_padding, BadSignature),
+        ("one byte short", valid[..255].to_vec(), BadSignature),
+        ("one byte long", [&valid[..], &[0]].concat(), BadSignature),
+        ("a zero in front", [&[0][..], &valid].concat(), BadSignature),
+        ("repeated", valid.repeat(2), BadSignature),
+        ("one byte", vec![0], BadSignature),
         (
             "by another key",
             SigningKey::generate(Algorithm::RS256).sign(unsigned.as_bytes()),
-            SIGNATURE,
+            BadSignature,
         ),
     ];
-    let attack = |(name, signature, reason)| {
-        (format!("RS256: {name}"), with_signature(&unsigned, signature), reason)
+    let attack = |(name, signature, expected)| {
+        (format!("RS256: {name}"), with_signature(&unsigned, signature), expected)
     };
-    target.repel(attacks.map(attack)).await;
+    target.assert_outcomes(attacks.map(attack)).await;
 }
 
-/// The one who holds a good token can always make its twin, `(r, n - s)`. The twin is a good
-/// signature of the same claims, so it opens nothing that the first does not; what must not happen
-/// is that one is answered with what was found out about the other.
+/// The holder of a valid token can always compute its twin, `(r, n - s)`: a valid signature of the
+/// same claims, which gives no further access. The cache must not return the result of one token
+/// for the other.
 #[tokio::test]
-async fn the_second_signature_of_ecdsa_is_a_token_of_its_own() {
-    let Ring { target, ec, .. } = Ring::set().await;
+async fn second_ecdsa_signature_has_its_own_cache_entry() {
+    let TargetWithAllKeys { target, ec, .. } = TargetWithAllKeys::start().await;
     let mut attacks = Vec::new();
     for (key, (algorithm, _, half)) in ec.iter().zip(ORDERS) {
         let unsigned = unsigned(header_of(key).to_string(), target.payload());
-        let good = key.sign(unsigned.as_bytes());
-        let (r, s) = good.split_at(half);
+        let valid = key.sign(unsigned.as_bytes());
+        let (r, s) = valid.split_at(half);
         let (twin, _) = arithmetic(&order(algorithm), s, |a, b| a - b);
         let mut broken = twin.clone();
         broken[half / 2] ^= 1;
-        for (name, s, reason) in [
-            ("the first, now remembered", s, LET_IN),
-            ("neither, under remembered claims", &broken[..], SIGNATURE),
-            ("the twin", &twin, LET_IN),
-            ("neither, after both", &broken, SIGNATURE),
+        for (name, s, expected) in [
+            ("the first, which is cached now", s, Accepted),
+            ("an invalid twin with cached claims", &broken[..], BadSignature),
+            ("the valid twin", &twin, Accepted),
+            ("the invalid twin after both", &broken, BadSignature),
         ] {
             let token = with_signature(&unsigned, [r, s].concat());
-            attacks.push((format!("{algorithm}: {name}"), token, reason));
+            attacks.push((format!("{algorithm}: {name}"), token, expected));
         }
     }
-    target.repel(attacks).await;
-    // A key that goes takes the twins with it.
+    target.assert_outcomes(attacks).await;
+    // When the key is removed, the twin is refused too.
     let (key, (algorithm, _, half)) = (&ec[0], ORDERS[0]);
     let unsigned = unsigned(header_of(key).to_string(), target.payload());
-    let good = key.sign(unsigned.as_bytes());
-    let (r, s) = good.split_at(half);
+    let valid = key.sign(unsigned.as_bytes());
+    let (r, s) = valid.split_at(half);
     let (twin, _) = arithmetic(&order(algorithm), s, |a, b| a - b);
     let twin = with_signature(&unsigned, [r, &twin].concat());
     target.validator.validate(&twin).await.unwrap();
-    target.stage.logto.recover();
-    let unknown = target.token().kid("nobody's").build();
+    target.harness.logto.recover();
+    let unknown = target.token().kid("unknown").build();
     target.validator.validate(&unknown).await.unwrap_err();
-    target.repel([("a twin whose key is gone", twin, "InvalidToken(UnknownKey(")]).await;
+    target.assert_outcomes([("a twin whose key was removed", twin, UnknownKey)]).await;
 }

@@ -294,7 +294,7 @@ async fn what_is_no_answer_of_logtos_is_told() {
             UnexpectedAnswer,
             "a value has the wrong type (line 1",
         ),
-        (support::json("200 OK", "{}"), UnexpectedAnswer, "no field \"id\""),
+        (support::json("200 OK", "{}"), UnexpectedAnswer, "the field \"id\" is missing"),
         (support::json("200 OK", "{\"id\":"), UnexpectedAnswer, "breaks off"),
         (support::json("200 OK", &huge), UnexpectedAnswer, "more than"),
         (

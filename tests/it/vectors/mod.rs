@@ -1,5 +1,5 @@
-//! Public test vectors. Most are no access tokens, so they are judged at the raw seam,
-//! `KeySet::verify`, and the validator has to refuse them all without a panic.
+//! Public test vectors. Most are not access tokens: `KeySet::verify` checks their signatures, and
+//! the validator must refuse all of them without a panic.
 
 mod oracle;
 mod rfc;
@@ -10,48 +10,46 @@ use std::{collections::BTreeMap, fmt::Display};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tower_logto::{
-    Algorithm, Issuer, TrustedIssuer, Validator,
-    error::{AuthErrorKind, InvalidToken},
-    testing::KeySet,
+    Algorithm, Issuer, TrustedIssuer, Validator, error::InvalidToken, testing::KeySet,
 };
 
-use crate::support::fixture;
+use crate::support::{Outcome, SHOPPING_API, fixtures};
 
-/// Where the verdict is another than the vector's, on purpose: this crate validates access tokens
-/// and is no JOSE library.
+/// Why a result differs from that of the vector on purpose: this crate validates access tokens and
+/// is not a general JOSE library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Deviation {
-    /// Refused: a shared secret is no way to sign access tokens, and there is no HMAC here.
+    /// Refused: a shared secret must not sign access tokens, so this crate has no HMAC.
     Hmac,
     /// Refused: Logto never signs with EdDSA.
     EdDsa,
     /// Refused: an encrypted token (JWE).
     Encrypted,
-    /// Refused: only the compact serialization is a token (RFC 7519 §3); a signature without a
-    /// protected header has none.
+    /// Refused: a JWT has the compact serialization (RFC 7519 §3), and without a protected header
+    /// there is none.
     JsonSerialization,
-    /// Refused: a payload that is not base64url (`b64: false`), a `crit` extension.
+    /// Refused: a payload that is not base64url (`b64: false`) needs a `crit` extension.
     UnencodedPayload,
-    /// Refused: a stray character in base64url; the examples were authenticated with it in place.
+    /// Refused: the base64url has an invalid character, which the signature covers.
     LenientBase64,
-    /// Refused: the JWK is for another algorithm than the token's, PS256 against PS384.
+    /// Refused: the JWK is for PS384, but the token uses PS256, or the reverse.
     KeyForAnotherAlgorithm,
-    /// Refused: the JWK's `alg` is `ES521`, which is no algorithm (P-521 goes with ES512).
+    /// Refused: the `alg` of the JWK is `ES521`, which does not exist (P-521 uses ES512).
     UnknownKeyAlgorithm,
-    /// Refused where both verdicts are allowed: a PKCS #1 encoding without the NULL of the hash's
-    /// parameters.
+    /// Refused, although the vector allows both: a PKCS #1 encoding without the NULL parameter of
+    /// the hash.
     MissingNull,
-    /// Accepted: a well-formed key made by a broken generator (ROCA). The issuer picks its keys.
+    /// Accepted: a well-formed key from a weak generator (ROCA). The issuer chooses its keys.
     WeaklyGeneratedKey,
 }
 
-/// What is owed to the vectors of one file or folder.
+/// The expected results of one file or folder.
 struct Row {
     file: &'static str,
     vectors: usize,
-    /// As many are valid, and accepted.
+    /// Valid and accepted.
     accepted: usize,
-    /// As many are invalid, and refused.
+    /// Invalid and refused.
     refused: usize,
     deviations: &'static [(Deviation, usize)],
 }
@@ -91,25 +89,25 @@ const TABLE: [Row; 14] = [
     row("rfc7520/curve25519", [3, 0, 0], &[(EdDsa, 1), (JsonSerialization, 2)]),
 ];
 
-/// Why the raw seam refuses a vector.
+/// Why a vector is refused.
 #[derive(Debug)]
-enum Refusal {
-    /// An object: one of the JSON serializations.
+enum VectorError {
+    /// A JSON serialization.
     Json,
-    /// Not three segments, or no header or signature in them.
+    /// Not three segments, or an empty header or signature.
     Segments(usize),
     /// `b64: false` in the header.
     Unencoded,
-    /// A segment is not base64url, or the header no JSON object.
+    /// A segment is not base64url, or the header is not JSON.
     Encoding,
-    /// The header's `alg` is none of ours.
+    /// The `alg` of the header is not supported.
     Algorithm(String),
     /// No usable key.
     Keys,
     Token(InvalidToken),
 }
 
-/// Counts verdicts, and compares them with what is owed.
+/// Counts results and compares them with the table.
 #[derive(Default)]
 struct Tally {
     accepted: usize,
@@ -119,29 +117,31 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, vector: impl Display, valid: bool, found: &Result<(), Refusal>) {
+    fn count(&mut self, vector: impl Display, valid: bool, found: &Result<(), VectorError>) {
         match (valid, found) {
             (true, Ok(())) => self.accepted += 1,
             (false, Err(_)) => self.refused += 1,
-            (true, Err(refusal)) => {
-                let deviation = match refusal {
-                    Refusal::Algorithm(name) if name.starts_with("HS") => Hmac,
-                    Refusal::Algorithm(name) if name == "EdDSA" => EdDsa,
-                    Refusal::Segments(5) => Encrypted,
-                    Refusal::Json | Refusal::Segments(_) => JsonSerialization,
-                    Refusal::Unencoded => UnencodedPayload,
-                    Refusal::Encoding => LenientBase64,
-                    Refusal::Keys => UnknownKeyAlgorithm,
-                    Refusal::Token(InvalidToken::KeyAlgorithmMismatch(_)) => KeyForAnotherAlgorithm,
+            (true, Err(error)) => {
+                let deviation = match error {
+                    VectorError::Algorithm(name) if name.starts_with("HS") => Hmac,
+                    VectorError::Algorithm(name) if name == "EdDSA" => EdDsa,
+                    VectorError::Segments(5) => Encrypted,
+                    VectorError::Json | VectorError::Segments(_) => JsonSerialization,
+                    VectorError::Unencoded => UnencodedPayload,
+                    VectorError::Encoding => LenientBase64,
+                    VectorError::Keys => UnknownKeyAlgorithm,
+                    VectorError::Token(InvalidToken::KeyAlgorithmMismatch(_)) => {
+                        KeyForAnotherAlgorithm
+                    }
                     other => {
                         return self
                             .wrong
-                            .push(format!("{vector} is valid, and refused: {other:?}"));
+                            .push(format!("{vector} is valid but refused: {other:?}"));
                     }
                 };
                 self.deviate(deviation);
             }
-            (false, Ok(())) => self.wrong.push(format!("{vector} is invalid, and accepted")),
+            (false, Ok(())) => self.wrong.push(format!("{vector} is invalid but accepted")),
         }
     }
 
@@ -149,10 +149,10 @@ impl Tally {
         *self.deviations.entry(deviation).or_default() += 1;
     }
 
-    /// Every vector of the file got the verdict that the table owes it.
-    fn assert(self, file: &str) {
+    /// Every vector of the file has the result in the table.
+    fn assert_matches_table(self, file: &str) {
         let Self { accepted, refused, deviations, wrong } = self;
-        println!("{file}: {accepted} accepted, {refused} refused, on purpose {deviations:?}");
+        println!("{file}: {accepted} accepted, {refused} refused, deviations {deviations:?}");
         assert!(wrong.is_empty(), "{file}: {wrong:#?}");
         let row = TABLE.iter().find(|row| row.file == file).unwrap();
         assert_eq!((accepted, refused), (row.accepted, row.refused), "{file}");
@@ -161,14 +161,14 @@ impl Tally {
 }
 
 #[test]
-fn the_table_adds_up() {
+fn table_counts_add_up() {
     for Row { file, vectors, accepted, refused, deviations } in &TABLE {
         let deviating = deviations.iter().map(|(_, count)| count).sum::<usize>();
         assert_eq!(*vectors, accepted + refused + deviating, "{file}");
     }
 }
 
-/// All the algorithms there are, the opt-in ones included.
+/// All algorithms, including those that are disabled by default.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::ES256,
     Algorithm::ES384,
@@ -182,61 +182,62 @@ const ALGORITHMS: [Algorithm; 9] = [
 ];
 
 fn read(file: &str) -> Value {
-    serde_json::from_str(&fixture(&format!("vectors/{file}"))).unwrap()
+    serde_json::from_str(&fixtures::read(&format!("vectors/{file}"))).unwrap()
 }
 
-/// A key set of a vector's key, or the vector's key set itself.
-fn key_set(key: &Value) -> Result<KeySet, Refusal> {
+/// The key or the JWKS of a vector.
+fn key_set(key: &Value) -> Result<KeySet, VectorError> {
     let set = if key["keys"].is_array() { key.clone() } else { json!({ "keys": [key] }) };
-    KeySet::from_json(set.to_string().as_bytes(), &ALGORITHMS).map_err(|_| Refusal::Keys)
+    KeySet::from_json(set.to_string().as_bytes(), &ALGORITHMS).map_err(|_| VectorError::Keys)
 }
 
-/// Verifies a JWS in compact serialization at the raw seam.
-fn verify_jws(key: &Value, jws: &str) -> Result<(), Refusal> {
+/// Verifies the signature of a JWS in compact serialization.
+fn verify_jws(key: &Value, jws: &str) -> Result<(), VectorError> {
     if jws.starts_with('{') {
-        return Err(Refusal::Json);
+        return Err(VectorError::Json);
     }
     let segments = jws.split('.').collect::<Vec<_>>();
     let [header, payload, signature] = segments[..] else {
-        return Err(Refusal::Segments(segments.len()));
+        return Err(VectorError::Segments(segments.len()));
     };
     if header.is_empty() || signature.is_empty() {
-        return Err(Refusal::Segments(segments.len()));
+        return Err(VectorError::Segments(segments.len()));
     }
-    let decode = |segment| URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Encoding);
-    let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| Refusal::Encoding)?;
+    let decode = |segment| URL_SAFE_NO_PAD.decode(segment).map_err(|_| VectorError::Encoding);
+    let header: Value =
+        serde_json::from_slice(&decode(header)?).map_err(|_| VectorError::Encoding)?;
     if header["b64"] == false {
-        return Err(Refusal::Unencoded);
+        return Err(VectorError::Unencoded);
     }
     decode(payload)?;
     let signature = decode(signature)?;
     let name = header["alg"].as_str().unwrap_or_default();
     let algorithm = ALGORITHMS.into_iter().find(|algorithm| algorithm.name() == name);
-    let algorithm = algorithm.ok_or_else(|| Refusal::Algorithm(name.to_owned()))?;
+    let algorithm = algorithm.ok_or_else(|| VectorError::Algorithm(name.to_owned()))?;
     let (signed, _) = jws.rsplit_once('.').unwrap();
     key_set(key)?
         .verify(header["kid"].as_str(), algorithm, signed.as_bytes(), &signature)
-        .map_err(Refusal::Token)
+        .map_err(VectorError::Token)
 }
 
-/// A validator refuses the text, and says why: it is no JWT, or asks for an extension.
-fn assert_no_access_token(text: &str, found: &Result<(), Refusal>) {
-    use AuthErrorKind::{InvalidRequest, InvalidToken as Token};
+/// A validator refuses the text with a reason that fits.
+fn assert_no_access_token(text: &str, found: &Result<(), VectorError>) {
+    use Outcome::{CriticalHeader, Malformed, MalformedCredentials, NotAJwt};
 
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let trusted = TrustedIssuer::new(&issuer)
-        .audience("https://shopping.api")
-        .static_jwks(fixture("logto-captures/jwks/all.json"));
+        .audience(SHOPPING_API)
+        .static_jwks(fixtures::captured_jwks("all"));
     let validator = Validator::builder().trust(trusted).build().unwrap();
     let error = validator.try_validate(text).expect("the keys are static").unwrap_err();
-    let right = match (found, error.kind()) {
-        (Err(Refusal::Unencoded), kind) => matches!(kind, Token(InvalidToken::CriticalHeader)),
-        (Err(Refusal::Json), kind) => matches!(kind, InvalidRequest(_)),
-        (Err(Refusal::Segments(_)), kind) => matches!(
-            kind,
-            InvalidRequest(_) | Token(InvalidToken::NotAJwt | InvalidToken::Malformed(_))
-        ),
-        (_, kind) => matches!(kind, InvalidRequest(_) | Token(_)),
+    let outcome = Outcome::of_error(&error);
+    let is_expected = match found {
+        Err(VectorError::Unencoded) => outcome == CriticalHeader,
+        Err(VectorError::Json) => outcome == MalformedCredentials,
+        Err(VectorError::Segments(_)) => {
+            matches!(outcome, MalformedCredentials | NotAJwt | Malformed)
+        }
+        _ => matches!(outcome.status(), 400 | 401),
     };
-    assert!(right, "{text}: {found:?}, {error:?}");
+    assert!(is_expected, "{text}: {found:?}, {error:?}");
 }

@@ -1,5 +1,5 @@
-//! Signatures good and bad, judged by this crate and by `jsonwebtoken` on RustCrypto, which share
-//! no code: aws-lc verifies here.
+//! Valid and invalid signatures: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree.
+//! The two share no code.
 
 use jsonwebtoken::{
     DecodingKey,
@@ -12,14 +12,14 @@ use tower_logto::{
     testing::{KeySet, SigningKey},
 };
 
-/// One public key, as each side holds it.
-struct Sides {
+/// The same public key in both libraries.
+struct BothKeys {
     kid: String,
     ours: KeySet,
     theirs: DecodingKey,
 }
 
-impl Sides {
+impl BothKeys {
     fn new(key: &SigningKey) -> Self {
         let set = json!({ "keys": [key.jwk()] }).to_string();
         let jwk = serde_json::from_value::<Jwk>(key.jwk()).unwrap();
@@ -35,7 +35,7 @@ impl Sides {
         }
     }
 
-    /// The verdict of both, who have to agree.
+    /// Whether the signature is valid; both libraries must agree.
     fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         let ours = self.ours.verify(Some(&self.kid), algorithm, message, signature).is_ok();
         let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
@@ -47,44 +47,44 @@ impl Sides {
 }
 
 #[test]
-fn es256() {
-    agree_about(Algorithm::ES256, Algorithm::ES384);
+fn jsonwebtoken_agrees_about_es256() {
+    assert_agreement(Algorithm::ES256, Algorithm::ES384);
 }
 
 #[test]
-fn es384() {
-    agree_about(Algorithm::ES384, Algorithm::ES256);
+fn jsonwebtoken_agrees_about_es384() {
+    assert_agreement(Algorithm::ES384, Algorithm::ES256);
 }
 
 #[test]
-fn rs256() {
-    agree_about(Algorithm::RS256, Algorithm::PS256);
+fn jsonwebtoken_agrees_about_rs256() {
+    assert_agreement(Algorithm::RS256, Algorithm::PS256);
 }
 
 #[test]
-fn ps256() {
-    agree_about(Algorithm::PS256, Algorithm::RS256);
+fn jsonwebtoken_agrees_about_ps256() {
+    assert_agreement(Algorithm::PS256, Algorithm::RS256);
 }
 
-fn agree_about(algorithm: Algorithm, another: Algorithm) {
+fn assert_agreement(algorithm: Algorithm, another: Algorithm) {
     let key = SigningKey::generate(algorithm);
-    let sides = Sides::new(&key);
-    let stranger = SigningKey::generate(algorithm);
+    let keys = BothKeys::new(&key);
+    let other_key = SigningKey::generate(algorithm);
     let message = br#"eyJhbGciOiJFUzM4NCJ9.eyJpc3MiOiJodHRwczovL3Qvb2lkYyJ9"#;
     let (mut accepted, mut refused) = (0, 0);
-    let mut judge = |algorithm, message: &[u8], signature: &[u8], owed: bool| {
-        assert_eq!(sides.verify(algorithm, message, signature), owed, "{message:x?}");
-        *(if owed { &mut accepted } else { &mut refused }) += 1;
+    let mut check = |algorithm, message: &[u8], signature: &[u8], expected: bool| {
+        assert_eq!(keys.verify(algorithm, message, signature), expected, "{message:x?}");
+        *(if expected { &mut accepted } else { &mut refused }) += 1;
     };
-    // Signatures are random (all but RS256's), so several messages and several of each.
+    // All signatures except RS256 are random, so each message is signed several times.
     for length in [0, 1, 20, message.len()] {
         for _ in 0..3 {
             let message = &message[..length];
             let signature = key.sign(message);
-            judge(algorithm, message, &signature, true);
-            judge(another, message, &signature, false);
-            judge(algorithm, message, &stranger.sign(message), false);
-            judge(algorithm, &[message, b"x"].concat(), &signature, false);
+            check(algorithm, message, &signature, true);
+            check(another, message, &signature, false);
+            check(algorithm, message, &other_key.sign(message), false);
+            check(algorithm, &[message, b"x"].concat(), &signature, false);
         }
     }
     let signature = key.sign(message);
@@ -92,12 +92,12 @@ fn agree_about(algorithm: Algorithm, another: Algorithm) {
     for position in (0..length).step_by(length / 16) {
         let mut changed = signature.clone();
         changed[position] ^= 1 << (position % 8);
-        judge(algorithm, message, &changed, false);
+        check(algorithm, message, &changed, false);
     }
     for position in (0..message.len()).step_by(7) {
         let mut changed = message.to_vec();
         changed[position] ^= 1;
-        judge(algorithm, &changed, &signature, false);
+        check(algorithm, &changed, &signature, false);
     }
     let halves = signature.split_at(length / 2);
     for malformed in [
@@ -114,10 +114,10 @@ fn agree_about(algorithm: Algorithm, another: Algorithm) {
         [&[0], &signature[..]].concat(),
         [&signature[..], &[0]].concat(),
         [&signature[..], &signature[..]].concat(),
-        // What begins as ASN.1 does.
+        // The start of an ASN.1 encoding.
         [&[0x30, 0x44, 2, 0x20], &signature[..]].concat(),
     ] {
-        judge(algorithm, message, &malformed, false);
+        check(algorithm, message, &malformed, false);
     }
     println!("{algorithm}: both accept {accepted} signatures, both refuse {refused}");
     assert_eq!(accepted, 12);

@@ -1,10 +1,9 @@
 //! The examples of RFC 7515, RFC 7520, RFC 7797 and RFC 8037.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::{Tally, assert_no_access_token, key_set, read, verify_jws};
+use crate::support::fixtures;
 
 #[test]
 fn rfc_7515_appendix_a() {
@@ -16,7 +15,7 @@ fn rfc_7515_appendix_a() {
         assert_no_access_token(jws, &found);
         tally.count(&vector["id"], vector["result"] == "valid", &found);
     }
-    tally.assert(file);
+    tally.assert_matches_table(file);
 }
 
 #[test]
@@ -30,27 +29,27 @@ fn rfc_7520_section_3_keys() {
             key_set(&public(&key)).unwrap();
         }
     }
-    tally.assert(folder);
+    tally.assert_matches_table(folder);
 }
 
 #[test]
 fn rfc_7520_section_4_signatures() {
-    recipes("rfc7520/jws");
+    check_examples("rfc7520/jws");
 }
 
 #[test]
 fn rfc_7797_unencoded_payloads() {
-    recipes("rfc7520/rfc7797");
+    check_examples("rfc7520/rfc7797");
 }
 
 #[test]
 fn rfc_8037_edwards_curves() {
-    recipes("rfc7520/curve25519");
+    check_examples("rfc7520/curve25519");
 }
 
-/// Every serialization of every signed example, and the signatures of those that have no compact
-/// one; all of them are valid.
-fn recipes(folder: &str) {
+/// Checks every serialization of every example, all of which are valid. Where the compact one is
+/// missing, it is built from the signatures.
+fn check_examples(folder: &str) {
     let mut tally = Tally::default();
     for (file, recipe) in files(folder) {
         let keys = public(&recipe["input"]["key"]);
@@ -68,14 +67,14 @@ fn recipes(folder: &str) {
             tally.count(format!("{file}: {text}"), true, &found);
         }
     }
-    tally.assert(folder);
+    tally.assert_matches_table(folder);
 }
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What a key set may publish of a key, or of several.
+/// The public part of a key, or a JWKS of several.
 fn public(key: &Value) -> Value {
     if let Value::Array(keys) = key {
         return json!({ "keys": keys.iter().map(public).collect::<Vec<_>>() });
@@ -88,9 +87,7 @@ fn public(key: &Value) -> Value {
 }
 
 fn files(folder: &str) -> Vec<(String, Value)> {
-    let path =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vectors").join(folder);
-    let entries = std::fs::read_dir(path).unwrap();
+    let entries = std::fs::read_dir(fixtures::path("vectors").join(folder)).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

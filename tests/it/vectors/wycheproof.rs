@@ -1,58 +1,58 @@
 //! Wycheproof: attacks on signatures, keys and their encodings.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tower_logto::Algorithm;
 
-use super::{Deviation, Refusal, Tally, assert_no_access_token, key_set, read, verify_jws};
+use super::{Deviation, Tally, VectorError, assert_no_access_token, key_set, read, verify_jws};
+use crate::support::base64url;
 
 #[test]
 fn json_web_signatures() {
-    tokens("wycheproof/json_web_signature_test.json");
+    check_tokens("wycheproof/json_web_signature_test.json");
 }
 
 #[test]
 fn json_web_keys() {
-    tokens("wycheproof/json_web_key_test.json");
+    check_tokens("wycheproof/json_web_key_test.json");
 }
 
 #[test]
 fn json_web_crypto() {
-    tokens("wycheproof/json_web_crypto_test.json");
+    check_tokens("wycheproof/json_web_crypto_test.json");
 }
 
 #[test]
 fn ecdsa_on_p256() {
-    signatures("wycheproof/ecdsa_secp256r1_sha256_p1363_test.json", Algorithm::ES256);
+    check_signatures("wycheproof/ecdsa_secp256r1_sha256_p1363_test.json", Algorithm::ES256);
 }
 
 #[test]
 fn ecdsa_on_p384() {
-    signatures("wycheproof/ecdsa_secp384r1_sha384_p1363_test.json", Algorithm::ES384);
+    check_signatures("wycheproof/ecdsa_secp384r1_sha384_p1363_test.json", Algorithm::ES384);
 }
 
 #[test]
 fn ecdsa_on_p521() {
-    signatures("wycheproof/ecdsa_secp521r1_sha512_p1363_test.json", Algorithm::ES512);
+    check_signatures("wycheproof/ecdsa_secp521r1_sha512_p1363_test.json", Algorithm::ES512);
 }
 
 #[test]
 fn rsa_pkcs1_of_2048_bits() {
-    signatures("wycheproof/rsa_signature_2048_sha256_test.json", Algorithm::RS256);
+    check_signatures("wycheproof/rsa_signature_2048_sha256_test.json", Algorithm::RS256);
 }
 
 #[test]
 fn rsa_pkcs1_of_3072_bits() {
-    signatures("wycheproof/rsa_signature_3072_sha256_test.json", Algorithm::RS256);
+    check_signatures("wycheproof/rsa_signature_3072_sha256_test.json", Algorithm::RS256);
 }
 
 #[test]
 fn rsa_pss_of_2048_bits() {
-    signatures("wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::PS256);
+    check_signatures("wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::PS256);
 }
 
-/// A file of tokens, each with the key or the key set to judge it by.
-fn tokens(file: &str) {
+/// Checks a file of tokens, each with its key or its JWKS.
+fn check_tokens(file: &str) {
     let mut tally = Tally::default();
     for (group, vector) in vectors(&read(file)) {
         let key = [&group["public"], &group["private"]].into_iter().find(|key| !key.is_null());
@@ -62,17 +62,17 @@ fn tokens(file: &str) {
         };
         let found = verify_jws(key.unwrap(), &text);
         assert_no_access_token(&text, &found);
-        let asks_for_key_history = vector["comment"] == "rejectsKeyWithRocaVulnerability";
+        let has_weak_key = vector["comment"] == "rejectsKeyWithRocaVulnerability";
         match found {
-            Ok(()) if asks_for_key_history => tally.deviate(Deviation::WeaklyGeneratedKey),
+            Ok(()) if has_weak_key => tally.deviate(Deviation::WeaklyGeneratedKey),
             found => tally.count(&vector["tcId"], vector["result"] == "valid", &found),
         }
     }
-    tally.assert(file);
+    tally.assert_matches_table(file);
 }
 
-/// A file of messages and signatures in hexadecimal digits.
-fn signatures(file: &str, algorithm: Algorithm) {
+/// Checks a file of messages and signatures in hexadecimal digits.
+fn check_signatures(file: &str, algorithm: Algorithm) {
     let mut tally = Tally::default();
     for (group, vector) in vectors(&read(file)) {
         let key = ["publicKeyJwk", "keyJwk"].into_iter().find_map(|name| group.get(name).cloned());
@@ -80,14 +80,14 @@ fn signatures(file: &str, algorithm: Algorithm) {
         let (message, signature) = (hex(&vector["msg"]), hex(&vector["sig"]));
         let found = key_set(&key).and_then(|keys| {
             keys.verify(key["kid"].as_str(), algorithm, &message, &signature)
-                .map_err(Refusal::Token)
+                .map_err(VectorError::Token)
         });
         match vector["result"].as_str() {
             Some("acceptable") if found.is_err() => tally.deviate(Deviation::MissingNull),
-            verdict => tally.count(&vector["tcId"], verdict == Some("valid"), &found),
+            result => tally.count(&vector["tcId"], result == Some("valid"), &found),
         }
     }
-    tally.assert(file);
+    tally.assert_matches_table(file);
 }
 
 fn vectors(file: &Value) -> Vec<(&Value, &Value)> {
@@ -102,7 +102,7 @@ fn vectors(file: &Value) -> Vec<(&Value, &Value)> {
     vectors
 }
 
-/// The JWK of a group that has none: its point, cut in halves.
+/// The JWK of a group without one, from the uncompressed point.
 fn ec_jwk(key: &Value) -> Value {
     let point = hex(&key["uncompressed"]);
     let (x, y) = point[1..].split_at(point.len() / 2);
@@ -111,7 +111,7 @@ fn ec_jwk(key: &Value) -> Value {
         48 => "P-384",
         _ => "P-521",
     };
-    let [x, y] = [x, y].map(|coordinate| URL_SAFE_NO_PAD.encode(coordinate));
+    let [x, y] = [x, y].map(base64url);
     json!({ "kty": "EC", "crv": curve, "x": x, "y": y })
 }
 

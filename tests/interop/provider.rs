@@ -1,4 +1,4 @@
-//! The server: oidc-provider in a Node process of its own, which dies with its owner.
+//! oidc-provider in a Node process, which stops when its owner is dropped.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -15,12 +15,12 @@ use std::{
 use serde_json::Value;
 use tower_logto::{Issuer, m2m::TokenClient};
 
-/// oidc-provider of one major version, set up as Logto sets it up (`server.mjs`). What a real
-/// Logto keeps in its database, its port and its keys, survives the process.
-pub(crate) struct Logto {
+/// oidc-provider of one major version, configured like Logto (`server.mjs`). Its port and its keys,
+/// which a real Logto keeps in its database, survive the process.
+pub(crate) struct Provider {
     pub(crate) major: u8,
     process: Option<Process>,
-    /// Its last answer.
+    /// The last answer of the process.
     state: Value,
 }
 
@@ -30,32 +30,32 @@ struct Process {
     answers: Receiver<String>,
 }
 
-impl Logto {
-    /// `None` where the packages are not installed and need not be.
+impl Provider {
+    /// `None` if the packages are not installed and not required.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;
         }
-        let mut logto = Self { major, process: None, state: Value::Null };
-        logto.run("[]");
-        Some(logto)
+        let mut provider = Self { major, process: None, state: Value::Null };
+        provider.run("[]");
+        Some(provider)
     }
 
     pub(crate) fn issuer(&self) -> Issuer {
         Issuer::logto(&format!("http://127.0.0.1:{}", self.state["port"])).unwrap()
     }
 
-    /// The key that signs.
+    /// The id of the signing key.
     pub(crate) fn kid(&self) -> String {
         self.state["kid"].as_str().unwrap().into()
     }
 
-    /// A new key signs from now on; the present one stays published, older ones are gone.
+    /// Signs with a new key. The current one stays published; older ones are removed.
     pub(crate) fn rotate_to(&mut self, algorithm: &str) {
         self.tell(&format!("rotate {algorithm}"));
     }
 
-    /// How many requests this process has had for a path.
+    /// How many requests for this path the process has received.
     pub(crate) fn requests_for(&mut self, path: &str) -> u64 {
         self.tell("count");
         self.state["requests"][path].as_u64().unwrap_or(0)
@@ -75,7 +75,7 @@ impl Logto {
         self.run("[]");
     }
 
-    /// A client for the app that may read, whose secret holds what Logto wants encoded.
+    /// A client for the app `reader`. Its secret contains characters that must be encoded.
     pub(crate) fn reader(&self) -> TokenClient {
         TokenClient::new(&self.issuer(), "reader", "a+b%2Fc:d&e=f/g").unwrap()
     }
@@ -103,10 +103,10 @@ impl Logto {
     }
 
     fn tell(&mut self, line: &str) {
-        let process = self.process.as_mut().expect("it runs");
+        let process = self.process.as_mut().expect("the process runs");
         let answer = tokio::task::block_in_place(|| {
             writeln!(process.stdin, "{line}").unwrap();
-            process.answers.recv_timeout(PATIENCE).expect("the server answers")
+            process.answers.recv_timeout(TIMEOUT).expect("the server answers")
         });
         self.state = serde_json::from_str(&answer).unwrap();
     }
@@ -119,20 +119,20 @@ impl Drop for Process {
     }
 }
 
-/// A line that is seen although the test passes.
-pub(crate) fn say(line: &str) {
+/// Prints a line that is visible even if the test passes.
+pub(crate) fn print(line: &str) {
     let _ = writeln!(io::stderr(), "interop: {line}");
 }
 
 fn is_installed() -> bool {
-    static SAID: Once = Once::new();
-    let needed = [NODE, "node_modules/oidc-provider-8", "node_modules/oidc-provider-9"];
-    if needed.iter().all(|path| directory().join(path).exists()) {
+    static PRINTED: Once = Once::new();
+    let required_files = [NODE, "node_modules/oidc-provider-8", "node_modules/oidc-provider-9"];
+    if required_files.iter().all(|path| directory().join(path).exists()) {
         return true;
     }
     let required = std::env::var("TOWER_LOGTO_REQUIRE_INTEROP").is_ok_and(|value| value == "1");
     assert!(!required, "the packages are not installed: run `npm ci` in tests/interop");
-    SAID.call_once(|| say("skipped: run `npm ci` in tests/interop"));
+    PRINTED.call_once(|| print("skipped: run `npm ci` in tests/interop"));
     false
 }
 
@@ -141,5 +141,5 @@ fn directory() -> PathBuf {
 }
 
 const NODE: &str = "node_modules/node/bin/node";
-/// For the generation of a long RSA key on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Long enough to generate a large RSA key on a slow machine.
+const TIMEOUT: Duration = Duration::from_secs(120);

@@ -1,0 +1,163 @@
+//! Key rotation: valid tokens stay valid, tokens of removed keys are refused.
+
+use tower_logto::{
+    Algorithm, Issuer, TrustedIssuer, Validator,
+    testing::{ManualClock, TestIssuer},
+};
+
+use crate::support::{
+    HOUR, Harness, MINUTE, Outcome, SECOND, SHOPPING_API, TIMEOUT, eventually, fixtures,
+    offline::CAPTURED_ISSUER, status, validate_now,
+};
+
+/// The captured rotations, 6 and 7 seconds apart. A test issuer serves what Logto served.
+struct CapturedRotations {
+    logto: TestIssuer,
+    clock: ManualClock,
+    validator: Validator,
+}
+
+impl CapturedRotations {
+    async fn start(unix_seconds: u64) -> Self {
+        let clock = ManualClock::at(unix_seconds);
+        let logto = TestIssuer::start().await.unwrap();
+        let trusted = TrustedIssuer::new(&Issuer::new(CAPTURED_ISSUER).unwrap())
+            .audience(SHOPPING_API)
+            .jwks_uri(logto.jwks_uri());
+        let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
+        Self { logto, clock, validator }
+    }
+
+    fn publish(&self, jwks: &str) {
+        self.logto.publish(fixtures::captured_jwks(jwks));
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        status(&self.validator.validate(&fixtures::captured_token(token)).await)
+    }
+}
+
+#[tokio::test]
+async fn valid_token_is_accepted_during_captured_rotations() {
+    let captured = CapturedRotations::start(1_795_342_990).await;
+    captured.publish("rotation-0-ec");
+    assert_eq!(captured.status("rotation-0-ec").await, 200);
+
+    captured.clock.advance(6 * SECOND);
+    captured.publish("rotation-1-rsa-current-ec-previous");
+    assert_eq!(captured.status("rotation-0-ec").await, 200);
+    assert_eq!(captured.status("rotation-1-rsa").await, 200, "signs as soon as it is published");
+    assert_eq!(captured.status("rotation-0-ec").await, 200);
+
+    captured.clock.advance(7 * SECOND);
+    captured.publish("rotation-2-ec-current-rsa-previous");
+    assert_eq!(captured.status("rotation-1-rsa").await, 200);
+    assert_eq!(captured.status("rotation-2-ec").await, 200, "within the cooldown of the first");
+    assert_eq!(captured.status("rotation-1-rsa").await, 200);
+    assert_eq!(captured.logto.jwks_requests(), 3);
+    // The second rotation removed the oldest key, although its token has not expired.
+    assert_eq!(captured.status("rotation-0-ec").await, 401);
+}
+
+#[tokio::test]
+async fn staged_key_is_known_before_it_signs() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    harness.logto.stage(Algorithm::RS256);
+    validator.warm_up().await.unwrap();
+    harness.logto.promote();
+    validate_now(&validator, &harness.token().build()).unwrap();
+    assert_eq!(harness.logto.jwks_requests(), 1);
+}
+
+#[tokio::test]
+async fn valid_token_is_accepted_during_rotations_between_ec_and_rsa() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    let mut previous = harness.token().build();
+    for algorithm in [Algorithm::RS256, Algorithm::ES384] {
+        assert_eq!(status(&validator.validate(&previous).await), 200);
+        harness.logto.rotate_to(algorithm);
+        let current = harness.token().build();
+        for token in [&previous, &current, &previous] {
+            assert_eq!(status(&validator.validate(token).await), 200, "{algorithm}");
+        }
+        previous = current;
+    }
+}
+
+#[tokio::test]
+async fn token_of_a_removed_key_is_refused_whether_cached_or_not() {
+    for cache_capacity in [0, 100] {
+        let harness = Harness::start().await;
+        let validator = harness.builder().token_cache_capacity(cache_capacity).build().unwrap();
+        let token = harness.token().lifetime(2 * HOUR).build();
+        validator.validate(&token).await.unwrap();
+        harness.logto.rotate();
+        harness.logto.delete_previous();
+        harness.clock.advance(11 * MINUTE);
+        // This request starts a refresh and does not wait for it.
+        validate_now(&validator, &token).unwrap();
+        eventually(|| !matches!(validator.try_validate(&token), Some(Ok(_)))).await;
+        let outcome = Outcome::of(&validator.validate(&token).await);
+        assert_eq!(outcome, Outcome::UnknownKey);
+    }
+}
+
+/// Threads validate tokens while the key of the tokens is removed. After the refresh, every token
+/// is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn token_of_a_removed_key_is_refused_under_load() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    let old: Vec<_> = (0..16).map(|_| harness.token().build()).collect();
+    for token in &old {
+        validator.validate(token).await.unwrap();
+    }
+    harness.logto.rotate();
+    harness.logto.delete_previous();
+    let new = harness.token().build();
+    let load = (0..4).map(|_| {
+        let (validator, old) = (validator.clone(), old.clone());
+        tokio::spawn(async move {
+            let mut refused = 0;
+            while refused < 100 {
+                for token in &old {
+                    // After the first refusal, all are refused: the key does not come back.
+                    match validator.validate(token).await {
+                        Ok(_) => assert_eq!(refused, 0),
+                        Err(_) => refused += 1,
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let load: Vec<_> = load.collect();
+    // An unknown key id fetches the new JWKS.
+    validator.validate(&new).await.unwrap();
+    for task in load {
+        tokio::time::timeout(TIMEOUT, task).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn keys_of_two_issuers_are_kept_apart() {
+    let (one, other) = (Harness::start().await, Harness::start().await);
+    let validator = Validator::builder()
+        .trust(one.logto.trusted(SHOPPING_API))
+        .trust(other.logto.trusted("https://other.api"))
+        .clock(one.clock.clone())
+        .build()
+        .unwrap();
+    assert_eq!(status(&validator.validate(&one.token().build()).await), 200);
+    let theirs = other.logto.token();
+    assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 401, "audience");
+    let theirs = theirs.audience("https://other.api");
+    assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 200);
+    // Signed with the key of the other issuer, and then also with a key id of the first.
+    let forged = one.token().signed_by(&other.logto.signing_key());
+    assert_eq!(status(&validator.validate(&forged.clone().build()).await), 401);
+    let forged = forged.kid(one.logto.current_kid());
+    assert_eq!(status(&validator.validate(&forged.build()).await), 401);
+}

@@ -1,0 +1,66 @@
+//! Tokens with unknown key ids: they fetch the JWKS only as often as the rate limit allows.
+
+use tower_logto::testing::Fault;
+
+use crate::support::{Harness, SECOND, spawn_validate, status, validate_all, validate_now};
+
+#[tokio::test]
+async fn thousand_random_key_ids_fetch_twice() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    let known = harness.token().build();
+    validator.validate(&known).await.unwrap();
+    let random = |n: usize| harness.token().kid(format!("random-{n}")).build();
+    let outcomes = validate_all(&validator, (0..500).map(random)).await;
+    assert!(outcomes.iter().all(|outcome| status(outcome) == 401));
+    for n in 500..1000 {
+        assert_eq!(status(&validator.validate(&random(n)).await), 401);
+    }
+    assert_eq!(harness.logto.jwks_requests(), 1 + 2);
+
+    // A key that is added during the flood works after one cooldown.
+    harness.logto.rotate();
+    let rotated = harness.token().build();
+    assert_eq!(status(&validator.validate(&rotated).await), 401, "the rate limit is used up");
+    harness.clock.advance(10 * SECOND);
+    assert_eq!(status(&validator.validate(&rotated).await), 200);
+    assert_eq!(status(&validate_now(&validator, &known)), 200);
+    assert_eq!(harness.logto.jwks_requests(), 1 + 2 + 1);
+}
+
+#[tokio::test]
+async fn malformed_token_fetches_no_keys() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    for has_keys in [false, true] {
+        let unknown = harness.token().kid(format!("unknown, {has_keys}")).build();
+        for (token, expected) in [(format!("{unknown} x"), 400), (format!("{unknown}="), 401)] {
+            assert_eq!(status(&validate_now(&validator, &token)), expected, "{token}");
+        }
+        assert_eq!(harness.logto.jwks_requests(), u64::from(has_keys));
+        validator.warm_up().await.unwrap();
+    }
+}
+
+/// The request in flight may have read the JWKS before the rotation, so its result does not settle
+/// whether the key exists.
+#[tokio::test]
+async fn waiter_that_joined_an_older_fetch_fetches_once_more() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    validator.warm_up().await.unwrap();
+    harness.logto.hang();
+    let early = spawn_validate(&validator, &harness.unknown_key_token().build());
+    harness.logto.jwks_requested(2).await;
+    let before = harness.logto.jwks();
+    harness.logto.fault_jwks(Fault::Status(200, before));
+    harness.logto.rotate();
+    let late = harness.token().build();
+    let release = async {
+        tokio::task::yield_now().await;
+        harness.logto.recover();
+    };
+    let (late, ()) = tokio::join!(validator.validate(&late), release);
+    assert_eq!(status(&late), 200);
+    assert_eq!(status(&early.await.unwrap()), 401);
+}

@@ -1,0 +1,33 @@
+//! The files of `tests/fixtures`.
+
+use std::path::{Path, PathBuf};
+
+pub(crate) fn path(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+}
+
+pub(crate) fn read(file: &str) -> String {
+    let path = path(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A token that Logto issued, by its name in `logto-captures/tokens`.
+pub(crate) fn captured_token(name: &str) -> String {
+    read(&format!("logto-captures/tokens/{name}.jwt")).trim().to_owned()
+}
+
+/// A JWKS that Logto served, by its name in `logto-captures/jwks`.
+pub(crate) fn captured_jwks(name: &str) -> String {
+    read(&format!("logto-captures/jwks/{name}.json"))
+}
+
+/// A response of Logto, byte for byte. The file starts with the command that sent the request.
+pub(crate) fn captured_response(file: &str) -> Vec<u8> {
+    let text = read(&format!("logto-captures/{file}")).replace("\r\n", "\n");
+    let text = &text[text.find("HTTP/1.1").unwrap()..];
+    let (head, body) = text.split_once("\n\n").unwrap();
+    let mut bytes = head.replace('\n', "\r\n").into_bytes();
+    bytes.extend_from_slice(b"\r\n\r\n");
+    bytes.extend_from_slice(body.strip_suffix('\n').unwrap_or(body).as_bytes());
+    bytes
+}

@@ -1,0 +1,79 @@
+//! What the tests of every binary share: `tests/it`, `tests/interop`, the tests of memory and
+//! allocations, and the benches.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "each binary uses its part; a failing helper fails the test"
+)]
+
+pub(crate) mod fixtures;
+mod harness;
+mod log_capture;
+pub(crate) mod offline;
+mod outcome;
+mod raw_server;
+mod server;
+mod tasks;
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tower_logto::{AccessToken, AuthError, Require};
+
+pub(crate) use harness::{Harness, spawn_validate, validate_all, validate_now};
+pub(crate) use log_capture::{LogCapture, log_on_every_thread};
+pub(crate) use outcome::Outcome;
+pub(crate) use raw_server::{
+    Connection, RawServer, ReceivedRequest, gzip, gzip_bomb, jwks_response, keep_alive_response,
+    response,
+};
+pub(crate) use server::{Server, header};
+pub(crate) use tasks::{
+    background_tasks_done, eventually, finishes, new_runtime, poll_once, shut_down_runtime,
+};
+
+/// The audience of most tokens in the tests.
+pub(crate) const SHOPPING_API: &str = "https://shopping.api";
+/// The initial time of a `ManualClock`: when the captured tokens were issued, or soon after.
+pub(crate) const NOW: u64 = 1_795_342_800;
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// When a test that waits for a background task fails.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The HTTP status of a validation: 200, or that of the error.
+pub(crate) fn status(outcome: &Result<AccessToken, AuthError>) -> u16 {
+    outcome.as_ref().map_or_else(|error| error.status().as_u16(), |_| 200)
+}
+
+/// A guard that requires all of these scopes.
+pub(crate) fn require_scopes<const N: usize>(scopes: [&'static str; N]) -> Require {
+    Require::global().scopes(scopes)
+}
+
+pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub(crate) fn base64url_decode(text: impl AsRef<[u8]>) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text).unwrap()
+}
+
+// Names that `tests/it/m2m` and some modules of `tests/it` still use.
+pub(crate) use Harness as Stage;
+pub(crate) use finishes as ends;
+pub(crate) use shut_down_runtime as ended_runtime;
+
+pub(crate) const SHOP: &str = SHOPPING_API;
+
+impl Harness {
+    pub(crate) async fn set() -> Self {
+        Self::start().await
+    }
+}

@@ -1,0 +1,107 @@
+//! The outcome of a validation as a value that tests compare.
+
+use tower_logto::{
+    AccessToken, AuthError, TokenKind,
+    error::{AuthErrorKind, InvalidRequest, InvalidToken},
+};
+
+/// Accepted, or why not. It leaves out what the errors quote from tokens and settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted,
+    // 401, 400
+    MissingToken,
+    SeveralAuthorizationHeaders,
+    MalformedCredentials,
+    // 401 invalid_token
+    Oversized,
+    NotAJwt,
+    Malformed,
+    DuplicateMember,
+    AlgorithmNotAllowed,
+    WrongType,
+    CriticalHeader,
+    UntrustedIssuer,
+    WrongAudience,
+    AmbiguousAudience,
+    MissingClaim(&'static str),
+    MalformedClaim(&'static str),
+    Expired,
+    NotYetValid,
+    SenderConstrained,
+    UnknownKey,
+    AmbiguousKey,
+    KeyAlgorithmMismatch,
+    BadSignature,
+    CustomClaims,
+    // 403
+    InsufficientScope,
+    WrongOrganization,
+    WrongKind(TokenKind),
+    // 503
+    KeysUnavailable,
+    /// A 500, or a reason that no test expects.
+    Other,
+}
+
+impl Outcome {
+    pub(crate) fn of(result: &Result<AccessToken, AuthError>) -> Self {
+        result.as_ref().map_or_else(Self::of_error, |_| Self::Accepted)
+    }
+
+    pub(crate) fn of_error(error: &AuthError) -> Self {
+        match error.kind() {
+            AuthErrorKind::MissingToken => Self::MissingToken,
+            AuthErrorKind::InvalidRequest(InvalidRequest::SeveralAuthorizationHeaders) => {
+                Self::SeveralAuthorizationHeaders
+            }
+            AuthErrorKind::InvalidRequest(InvalidRequest::MalformedCredentials) => {
+                Self::MalformedCredentials
+            }
+            AuthErrorKind::InvalidToken(reason) => Self::of_invalid_token(reason),
+            AuthErrorKind::InsufficientScope(_) => Self::InsufficientScope,
+            AuthErrorKind::WrongOrganization => Self::WrongOrganization,
+            AuthErrorKind::WrongKind(kind) => Self::WrongKind(*kind),
+            AuthErrorKind::KeysUnavailable(_) => Self::KeysUnavailable,
+            _ => Self::Other,
+        }
+    }
+
+    fn of_invalid_token(reason: &InvalidToken) -> Self {
+        match reason {
+            InvalidToken::Oversized => Self::Oversized,
+            InvalidToken::NotAJwt => Self::NotAJwt,
+            InvalidToken::Malformed(_) => Self::Malformed,
+            InvalidToken::DuplicateMember => Self::DuplicateMember,
+            InvalidToken::AlgorithmNotAllowed(_) => Self::AlgorithmNotAllowed,
+            InvalidToken::WrongType(_) => Self::WrongType,
+            InvalidToken::CriticalHeader => Self::CriticalHeader,
+            InvalidToken::UntrustedIssuer { .. } => Self::UntrustedIssuer,
+            InvalidToken::WrongAudience { .. } => Self::WrongAudience,
+            InvalidToken::AmbiguousAudience => Self::AmbiguousAudience,
+            InvalidToken::MissingClaim(claim) => Self::MissingClaim(claim),
+            InvalidToken::MalformedClaim(claim) => Self::MalformedClaim(claim),
+            InvalidToken::Expired { .. } => Self::Expired,
+            InvalidToken::NotYetValid { .. } => Self::NotYetValid,
+            InvalidToken::SenderConstrained => Self::SenderConstrained,
+            InvalidToken::UnknownKey(_) => Self::UnknownKey,
+            InvalidToken::AmbiguousKey => Self::AmbiguousKey,
+            InvalidToken::KeyAlgorithmMismatch(_) => Self::KeyAlgorithmMismatch,
+            InvalidToken::BadSignature => Self::BadSignature,
+            InvalidToken::CustomClaims(_) => Self::CustomClaims,
+            _ => Self::Other,
+        }
+    }
+
+    /// The status that RFC 6750 §3.1 requires.
+    pub(crate) const fn status(self) -> u16 {
+        match self {
+            Self::Accepted => 200,
+            Self::SeveralAuthorizationHeaders | Self::MalformedCredentials => 400,
+            Self::InsufficientScope | Self::WrongOrganization | Self::WrongKind(_) => 403,
+            Self::KeysUnavailable => 503,
+            Self::Other => 500,
+            _ => 401,
+        }
+    }
+}

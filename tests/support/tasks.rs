@@ -1,0 +1,57 @@
+//! Waiting without sleeps, and runtimes that are blocked or shut down.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::mpsc,
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::TIMEOUT;
+
+/// The output of a future that completes without waiting.
+pub(crate) fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// Waits until a background task has made the condition true.
+pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the condition becomes true");
+}
+
+/// Waits until the current runtime has no task left: a refresh, and the connection that it used.
+pub(crate) async fn background_tasks_done() {
+    eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
+}
+
+/// A runtime that runs only inside `block_on`, so a test can block its tasks.
+pub(crate) fn new_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The handle of a runtime that was shut down: `spawn` drops its task immediately.
+pub(crate) fn shut_down_runtime() -> Handle {
+    let runtime = Runtime::new().unwrap();
+    runtime.handle().clone()
+}
+
+/// Whether the work ends within the timeout, on a thread of its own: false after a deadlock.
+pub(crate) fn finishes(work: impl FnOnce() + Send + 'static) -> bool {
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    finished.recv_timeout(TIMEOUT).is_ok()
+}
