@@ -190,11 +190,8 @@ impl TrustedIssuer {
         if self.audiences.is_empty() && !self.organizations {
             return Err(ConfigError::new(
                 "audience",
-                format!(
-                    "issuer {:?} has none; add the API's resource indicator with audience(…), or \
-                     call organizations()",
-                    self.issuer.as_str()
-                ),
+                "none is set; add the API's resource indicator with audience(…), or call \
+                 organizations()",
             ));
         }
         for audience in &self.audiences {
