@@ -36,8 +36,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithms that Logto can sign with: ES256, ES384, ES512, RS256, PS256. This is the default
-    /// of [`TrustedIssuer::algorithms`](crate::TrustedIssuer::algorithms).
+    /// The algorithms that Logto can sign with: ES256, ES384, ES512, RS256, PS256. This list is the
+    /// default of [`TrustedIssuer::algorithms`](crate::TrustedIssuer::algorithms).
     pub const LOGTO: [Self; 5] = [Self::ES256, Self::ES384, Self::ES512, Self::RS256, Self::PS256];
 
     pub(crate) const ALL: [Self; 9] = [

@@ -152,8 +152,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Sets how far the clocks of this machine and of the issuer may differ. It applies to `exp` and
-    /// `nbf`.
+    /// Sets how far the clocks of this machine and of the issuer may differ, for the checks of `exp`
+    /// and `nbf`.
     ///
     /// The default is 30 s and the maximum 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
@@ -178,8 +178,8 @@ impl TrustedIssuer {
 
     /// Allows plain `http` for a key set at an address that is not loopback.
     ///
-    /// An attacker who can change this traffic can sign tokens, so use it only inside a network that
-    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
+    /// An attacker who can change this traffic can sign tokens. Use it only inside a network that you
+    /// trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
@@ -190,11 +190,8 @@ impl TrustedIssuer {
         if self.audiences.is_empty() && !self.organizations {
             return Err(ConfigError::new(
                 "audience",
-                format!(
-                    "issuer {:?} has none; add the API's resource indicator with audience(…), or call \
-                     organizations()",
-                    self.issuer.as_str()
-                ),
+                "none is set; add the API's resource indicator with audience(…), or call \
+                 organizations()",
             ));
         }
         for audience in &self.audiences {

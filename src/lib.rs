@@ -46,9 +46,10 @@
 //! (`RUST_LOG=tower_logto=debug`). The caller does not see it.
 //!
 //! # Calling other services
-//! The module [`m2m`] requests tokens for a machine-to-machine application:
-//! [`TokenClient`](m2m::TokenClient) caches them, [`BearerLayer`](m2m::BearerLayer) attaches them to
-//! the requests of an HTTP client, and [`ManagementApi`](m2m::ManagementApi) calls Logto.
+//! The module [`m2m`] requests tokens for a machine-to-machine application.
+//! [`TokenClient`](m2m::TokenClient) caches them. [`BearerLayer`](m2m::BearerLayer) attaches them
+//! to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's Management
+//! API.
 //!
 //! # Browsers (CORS)
 //! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
@@ -72,8 +73,8 @@
 //! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. An extractor in
 //!   the handler's signature answers 500 there instead of accepting the request.
 //! - The last layer that is added runs first, so add [`AuthLayer`] after the guards.
-//! - Each token with a wrong signature costs one signature check. Limit the request rate in front of
-//!   the service.
+//! - Each token with a wrong signature costs one signature check. Limit the request rate in front
+//!   of the service.
 //! - While a request waits for keys, it holds a permit of a `ConcurrencyLimit` inside the layer. A
 //!   service that refused a request keeps its permit until it is called again or dropped. axum and
 //!   hyper-util drop it after each request.
