@@ -10,13 +10,29 @@ use crate::{
     error::ConfigError,
     escape::is_quotable,
     http_client::HttpClients,
-    issuer::TrustedIssuer,
+    issuer::{Issuer, TrustedIssuer},
     jwks::{key_store::KeyStore, refresh::RefreshPolicy},
     url::parse_url,
     validator::{
         IssuerEntry, Validator, ValidatorInner, cache::VerifiedTokenCache, claims::ClaimRules,
     },
 };
+
+impl Validator {
+    /// Builds a validator that trusts one issuer for one audience: the API's resource indicator.
+    /// All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
+    ///
+    /// # Errors
+    /// If the audience cannot work. The error says why.
+    pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
+        Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
+    }
+
+    /// Starts a validator with several issuers or other settings.
+    pub fn builder() -> ValidatorBuilder {
+        ValidatorBuilder::default()
+    }
+}
 
 /// The settings of a [`Validator`]. [`build`](Self::build) validates them.
 ///

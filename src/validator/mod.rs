@@ -14,8 +14,7 @@ use crate::{
     algorithm::Algorithm,
     bearer::{challenge::ChallengeSettings, credentials::is_b64token},
     clock::Clock,
-    error::{AuthError, AuthErrorKind, ConfigError, InvalidRequest, InvalidToken, KeysError},
-    issuer::{Issuer, TrustedIssuer},
+    error::{AuthError, AuthErrorKind, InvalidRequest, InvalidToken, KeysError},
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     validator::{
         cache::{TokenDigest, VerifiedTokenCache},
@@ -75,20 +74,6 @@ pub(crate) struct PendingToken {
 }
 
 impl Validator {
-    /// Builds a validator that trusts one issuer for one audience: the API's resource indicator.
-    /// All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
-    ///
-    /// # Errors
-    /// If the audience cannot work. The error says why.
-    pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
-        Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
-    }
-
-    /// Starts a validator with several issuers or other settings.
-    pub fn builder() -> ValidatorBuilder {
-        ValidatorBuilder::default()
-    }
-
     /// Validates a token without waiting. Returns `None` if keys must be fetched first;
     /// [`validate`](Self::validate) does that.
     ///
