@@ -8,6 +8,8 @@ use crate::{
     scope::ScopePolicy,
 };
 
+type CheckFn = dyn Fn(&AccessToken) -> Result<(), AuthError> + Send + Sync;
+
 #[derive(Debug, Clone)]
 pub(super) enum Condition {
     Issuer(Arc<[Box<str>]>),
@@ -16,7 +18,7 @@ pub(super) enum Condition {
     User,
     ClientIds(Arc<[Box<str>]>),
     Scopes(ScopePolicy),
-    Check(Function<dyn Fn(&AccessToken) -> Result<(), AuthError> + Send + Sync>),
+    Check(Function<CheckFn>),
 }
 
 impl Condition {

@@ -37,9 +37,13 @@ use crate::{
 /// | constructor | accepted tokens |
 /// |---|---|
 /// | [`global`](Self::global) | for a global API resource |
-/// | [`organization_in_path`](Self::organization_in_path), [`organization_in_header`](Self::organization_in_header), [`organization_by`](Self::organization_by) | for an organization-level API resource, of the organization that the request names |
+/// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | for an organization-level API resource, of the organization that the request names |
 /// | [`organization_of_token`](Self::organization_of_token) | for an organization-level API resource, of any organization |
 /// | [`any_kind`](Self::any_kind) | every kind, without a check of the organization |
+///
+/// [`organization_in_path`]: Self::organization_in_path
+/// [`organization_in_header`]: Self::organization_in_header
+/// [`organization_by`]: Self::organization_by
 ///
 /// After [`organization_permissions`](Self::organization_permissions), the organization's
 /// constructors accept organization permission tokens instead.
@@ -164,7 +168,7 @@ impl Require {
     /// If the list is empty, or if RFC 6749 §3.3 does not allow one of the scopes.
     #[track_caller]
     pub fn scopes(self, all: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
-        self.condition(Condition::Scopes(ScopePolicy::all(all)))
+        self.condition(&Condition::Scopes(ScopePolicy::all(all)))
     }
 
     /// Requires one of these scopes.
@@ -173,7 +177,7 @@ impl Require {
     /// As [`scopes`](Self::scopes).
     #[track_caller]
     pub fn any_scope(self, one_of: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
-        self.condition(Condition::Scopes(ScopePolicy::any(one_of)))
+        self.condition(&Condition::Scopes(ScopePolicy::any(one_of)))
     }
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
@@ -191,7 +195,7 @@ impl Require {
                 alternative.accept_only(kind);
             }
         }
-        self.condition(Condition::Scopes(S::POLICY))
+        self.condition(&Condition::Scopes(S::POLICY))
     }
 
     /// Requires a token of a machine-to-machine application: `sub` equals `client_id`.
@@ -200,7 +204,7 @@ impl Require {
     /// Together with [`user`](Self::user).
     #[track_caller]
     pub fn machine(self) -> Self {
-        self.condition(Condition::Machine)
+        self.condition(&Condition::Machine)
     }
 
     /// Requires a token of a user: it has a `client_id`, and `sub` differs from it.
@@ -209,7 +213,7 @@ impl Require {
     /// Together with [`machine`](Self::machine).
     #[track_caller]
     pub fn user(self) -> Self {
-        self.condition(Condition::User)
+        self.condition(&Condition::User)
     }
 
     /// Requires a token that one of these applications asked for, by `client_id`.
@@ -219,7 +223,7 @@ impl Require {
     #[track_caller]
     pub fn client_ids(self, one_of: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let ids = one_of.into_iter().map(|id| id.into().into_boxed_str());
-        self.condition(Condition::ClientIds(ids.collect()))
+        self.condition(&Condition::ClientIds(ids.collect()))
     }
 
     /// Requires a token of this issuer, if the validator trusts several.
@@ -228,7 +232,7 @@ impl Require {
     /// If another issuer is required already.
     #[track_caller]
     pub fn issuer(self, issuer: &Issuer) -> Self {
-        self.condition(Condition::Issuer(Arc::from([issuer.as_str().into()])))
+        self.condition(&Condition::Issuer(Arc::from([issuer.as_str().into()])))
     }
 
     /// Requires a token for this API, if the issuer has several audiences. Called twice, it requires
@@ -238,7 +242,7 @@ impl Require {
     /// If the audience is empty.
     #[track_caller]
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.condition(Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
+        self.condition(&Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
     }
 
     /// Requires that a check of yours passes. It runs after all other conditions.
@@ -267,7 +271,7 @@ impl Require {
         self,
         check: impl Fn(&AccessToken) -> Result<(), AuthError> + Send + Sync + 'static,
     ) -> Self {
-        self.condition(Condition::Check(Function(Arc::new(check))))
+        self.condition(&Condition::Check(Function(Arc::new(check))))
     }
 
     /// Accepts the tokens that pass this guard or the other one.
@@ -290,7 +294,7 @@ impl Require {
     }
 
     #[track_caller]
-    fn condition(mut self, condition: Condition) -> Self {
+    fn condition(mut self, condition: &Condition) -> Self {
         for alternative in self.alternatives() {
             alternative.add(condition.clone());
         }

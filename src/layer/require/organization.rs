@@ -10,12 +10,14 @@ use crate::{
     layer::require::condition::Function,
 };
 
+type FindFn = dyn Fn(&Parts) -> Option<Cow<'_, str>> + Send + Sync;
+
 #[derive(Debug, Clone)]
 pub(super) enum Organization {
     #[cfg(feature = "axum")]
     InPath(&'static str),
     InHeader(HeaderName),
-    By(Function<dyn Fn(&Parts) -> Option<Cow<'_, str>> + Send + Sync>),
+    By(Function<FindFn>),
     OfToken,
 }
 
