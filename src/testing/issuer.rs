@@ -88,7 +88,7 @@ impl TestIssuer {
         format!("{}/oidc/token", self.state.endpoint)
     }
 
-    /// Returns a [`TrustedIssuer`] for this server and one audience. Further settings can be added.
+    /// Returns a [`TrustedIssuer`] for this server and one audience, to which you can add settings.
     pub fn trusted(&self, audience: impl Into<String>) -> TrustedIssuer {
         TrustedIssuer::new(&self.issuer()).audience(audience).jwks_uri(self.jwks_uri())
     }
