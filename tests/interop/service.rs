@@ -11,7 +11,7 @@ use tower_logto::{AccessToken, AuthLayer, Require, TrustedIssuer, Validator, Val
 
 use crate::{
     provider::Provider,
-    support::{SHOPPING_API, Server, require_scopes},
+    support::{SHOPPING_API, Server},
 };
 
 /// The audience of tokens that expire after two seconds; others expire after an hour.
@@ -51,11 +51,14 @@ fn router() -> Router {
     let members = Require::organization_in_path("org_id")
         .organization_permissions()
         .scopes(["invite:member"]);
-    let products = || get(|| async {}).route_layer(require_scopes(["read:products"]));
+    let products = || get(|| async {}).route_layer(Require::global().scopes(["read:products"]));
     Router::new()
         .route("/whoami", get(whoami))
         .route("/products", products())
-        .route("/products", post(|| async {}).route_layer(require_scopes(["write:products"])))
+        .route(
+            "/products",
+            post(|| async {}).route_layer(Require::global().scopes(["write:products"])),
+        )
         .merge(Router::new().route("/orgs/{org_id}/orders", get(|| async {})).route_layer(orders))
         .merge(Router::new().route("/orgs/{org_id}/members", get(|| async {})).route_layer(members))
 }

@@ -1,11 +1,10 @@
 //! What the log contains, and what it never contains.
 
 use axum::{Router, routing::get};
-use tower_logto::{AuthLayer, Issuer, TrustedIssuer, Validator, testing::TokenBuilder};
+use tower_logto::{AuthLayer, Issuer, Require, TrustedIssuer, Validator, testing::TokenBuilder};
 
 use crate::support::{
     HOUR, Harness, LogCapture, SECOND, SHOPPING_API, Server, finishes, log_on_every_thread,
-    require_scopes,
 };
 
 #[tokio::test]
@@ -14,7 +13,7 @@ async fn refusal_is_logged_at_debug_with_advice() {
     let log = LogCapture::start();
     let router = Router::new()
         .route("/", get(async || ""))
-        .route_layer(require_scopes(["a"]))
+        .route_layer(Require::global().scopes(["a"]))
         .route_layer(AuthLayer::new(harness.validator()));
     let server = Server::start(router).await;
     let token = || harness.token().scopes(["a"]);
@@ -94,7 +93,8 @@ async fn refresh_is_logged_at_info_and_its_failure_at_warn() {
 #[tokio::test]
 async fn guard_without_a_layer_is_logged_as_an_error() {
     let log = LogCapture::start();
-    let router = Router::new().route("/", get(async || "")).route_layer(require_scopes(["a"]));
+    let router =
+        Router::new().route("/", get(async || "")).route_layer(Require::global().scopes(["a"]));
     let server = Server::start(router).await;
     assert_eq!(server.request("GET", "/").send().await.unwrap().status(), 500);
     let logged = log.take();

@@ -23,7 +23,7 @@ mod tasks;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use tower_logto::{AccessToken, AuthError, Require};
+use tower_logto::{AccessToken, AuthError};
 
 pub(crate) use harness::{Harness, spawn_validate, validate_all, validate_now};
 pub(crate) use log_capture::{LogCapture, log_on_every_thread};
@@ -50,11 +50,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// The HTTP status of a validation: 200, or that of the error.
 pub(crate) fn status(outcome: &Result<AccessToken, AuthError>) -> u16 {
     outcome.as_ref().map_or_else(|error| error.status().as_u16(), |_| 200)
-}
-
-/// A guard that requires all of these scopes.
-pub(crate) fn require_scopes<const N: usize>(scopes: [&'static str; N]) -> Require {
-    Require::global().scopes(scopes)
 }
 
 pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {

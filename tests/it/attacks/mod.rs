@@ -15,13 +15,11 @@ use axum::{Router, extract::Request, middleware::map_response, response::Respons
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Claims, Validator, ValidatorBuilder,
+    AccessToken, AuthError, AuthLayer, Claims, Require, Validator, ValidatorBuilder,
     testing::{SigningKey, TokenBuilder},
 };
 
-use crate::support::{
-    Harness, Outcome, Server, base64url, base64url_decode, header, require_scopes,
-};
+use crate::support::{Harness, Outcome, Server, base64url, base64url_decode, header};
 
 /// The name of an attack, its token, and the outcome that it must have.
 type Attack<N> = (N, String, Outcome);
@@ -185,8 +183,8 @@ fn routes(layer: AuthLayer) -> Router {
     let both = Router::new().route("/both", open());
     Router::new()
         .route("/", open())
-        .merge(read.route_layer(require_scopes(["read:products"])))
-        .merge(both.route_layer(require_scopes(["read:products", "write:products"])))
+        .merge(read.route_layer(Require::global().scopes(["read:products"])))
+        .merge(both.route_layer(Require::global().scopes(["read:products", "write:products"])))
         .route("/claims", any(async |_: Claims<Value>| "accepted"))
         .route("/extractor", any(async |_: AccessToken| "accepted"))
         .route("/echo", any(async |request: Request| format!("{:?}", request.headers())))

@@ -1,6 +1,8 @@
 //! A fetch runs on the runtime of the request that started it: that runtime may be blocked or shut
 //! down.
 
+use std::sync::{Mutex, mpsc};
+
 use tower_logto::Validator;
 
 use crate::support::{
@@ -43,13 +45,20 @@ fn blocked_runtime_delays_no_other_and_brings_no_removed_key_back() {
     let old = harness.token().lifetime(48 * HOUR).build();
     other.block_on(validator.validate(&old)).unwrap();
     harness.logto.rotate();
-    endpoint.respond(jwks_response(harness.logto.jwks()));
+    let (release, released) = mpsc::channel();
+    let (released, both_keys) = (Mutex::new(released), jwks_response(harness.logto.jwks()));
+    endpoint.handle(move |connection| {
+        released.lock().unwrap().recv().unwrap();
+        connection.send(&both_keys)
+    });
     harness.clock.advance(11 * MINUTE);
     blocked.block_on(async {
         validate_now(&validator, &old).unwrap();
-        // The response has both keys. The blocked runtime reads it only later.
-        endpoint.responded(2).await;
+        eventually(|| endpoint.requests().len() == 2).await;
     });
+    // The blocked runtime can read this response only when it runs again.
+    release.send(()).unwrap();
+    other.block_on(endpoint.responded(2));
     harness.logto.delete_previous();
     endpoint.respond(jwks_response(harness.logto.jwks()));
     harness.clock.advance(10 * SECOND);
