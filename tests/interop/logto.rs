@@ -13,7 +13,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tower_logto::{Issuer, m2m::TokenClient};
+use tower_logto::{
+    Issuer,
+    m2m::{ClientSecret, TokenClient},
+};
 
 /// oidc-provider of one major version, set up as Logto sets it up (`server.mjs`). What a real
 /// Logto keeps in its database, its port and its keys, survives the process.
@@ -77,7 +80,7 @@ impl Logto {
 
     /// A client for the app that may read, whose secret holds what Logto wants encoded.
     pub(crate) fn reader(&self) -> TokenClient {
-        TokenClient::new(&self.issuer(), "reader", "a+b%2Fc:d&e=f/g").unwrap()
+        TokenClient::new(&self.issuer(), "reader", ClientSecret::new("a+b%2Fc:d&e=f/g")).unwrap()
     }
 
     fn run(&mut self, keys: &str) {

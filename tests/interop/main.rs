@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 use serde_json::{Value, json};
-use tower_logto::m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind};
+use tower_logto::m2m::{
+    ClientAuthentication, ClientSecret, TokenClient, TokenRequest, TokenRequestErrorKind,
+};
 
 use crate::{
     load::{Load, kid_of},
@@ -102,10 +104,11 @@ async fn each_kind_of_token_is_what_it_says(logto: Logto) {
 async fn tokens_open_no_more_than_they_should(logto: Logto) {
     let shop = Shop::open(&logto).await;
     let reader = logto.reader();
-    let writer = TokenClient::builder(&logto.issuer(), "writer", "writer secret")
-        .authentication(ClientAuthentication::Post)
-        .build()
-        .unwrap();
+    let writer =
+        TokenClient::builder(&logto.issuer(), "writer", ClientSecret::new("writer secret"))
+            .authentication(ClientAuthentication::Post)
+            .build()
+            .unwrap();
 
     let global = TokenRequest::resource(SHOP).scopes(["read:products"]);
     let global = reader.token(&global).await.unwrap().authorization();
@@ -174,7 +177,8 @@ async fn every_organization_token(logto: &Logto) -> HeaderValue {
 
 async fn refused_token_requests_say_why(logto: Logto) {
     let reader = logto.reader();
-    let impostor = TokenClient::new(&logto.issuer(), "reader", "a guess").unwrap();
+    let impostor =
+        TokenClient::new(&logto.issuer(), "reader", ClientSecret::new("a guess")).unwrap();
     let shop = || TokenRequest::resource(SHOP);
     for (client, request, status, error) in [
         (&impostor, shop(), 401, "invalid_client"),
@@ -185,7 +189,7 @@ async fn refused_token_requests_say_why(logto: Logto) {
         let refusal = client.token(&request).await.unwrap_err();
         assert_eq!(refusal.kind(), TokenRequestErrorKind::Refused, "{refusal}");
         assert_eq!(refusal.status().unwrap(), status, "{refusal}");
-        assert_eq!(refusal.error(), Some(error), "{refusal}");
+        assert_eq!(refusal.code(), Some(error), "{refusal}");
     }
     let refusal = reader.token(&shop().scopes(["write:products"])).await.unwrap_err();
     assert_eq!(refusal.kind(), TokenRequestErrorKind::MissingScopes);
