@@ -1,12 +1,18 @@
-//! A service that calls others: `cargo run --example m2m_client`.
+//! A service that calls other services: `cargo run --example m2m_client`.
 //!
-//! Without `LOGTO_ENDPOINT` it brings its own Logto and its own shop, in-process. With it,
-//! `LOGTO_APP_ID` and `LOGTO_APP_SECRET` it gets tokens from that tenant, for `LOGTO_RESOURCE` or
-//! `https://shopping.api`, and calls the shop at `SHOPPING_API_URL` (such as the example `shopping_api`, run with the same
-//! `LOGTO_ENDPOINT`). `LOGTO_ORGANIZATION_ID` names an organization that the app is a member of.
+//! Without `LOGTO_ENDPOINT`, the example starts a test issuer and a shop in its own process.
+//! Otherwise it reads these environment variables:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `LOGTO_ENDPOINT` | the tenant that issues the tokens |
+//! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | a machine-to-machine app of that tenant |
+//! | `LOGTO_RESOURCE` | the API's resource indicator; default: `https://shopping.api` |
+//! | `SHOPPING_API_URL` | the shop to call, such as the example `shopping_api` |
+//! | `LOGTO_ORGANIZATION_ID` | an organization that the app is a member of |
 
 #[path = "shopping_api/api.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the other example's own file")]
+#[allow(dead_code, unreachable_pub, reason = "this file belongs to the other example")]
 mod api;
 
 use std::{env, error::Error, process::ExitCode, time::Duration};
@@ -15,7 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_logto::{
     Issuer,
-    m2m::{ManagementApi, TokenClient, TokenRequest},
+    m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest},
     testing::{TestApp, TestIssuer},
 };
 
@@ -27,7 +33,7 @@ async fn main() -> ExitCode {
             eprintln!("m2m_client: {error}");
             let mut source = error.source();
             while let Some(cause) = source {
-                eprintln!("  because: {cause}");
+                eprintln!("  caused by: {cause}");
                 source = cause.source();
             }
             ExitCode::FAILURE
@@ -36,40 +42,41 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
-    let world = World::find().await?;
-    let issuer = Issuer::logto(&world.endpoint)?;
-    let tokens = TokenClient::new(&issuer, &world.app_id, &world.app_secret)?;
+    let environment = Environment::load().await?;
+    let issuer = Issuer::logto(&environment.endpoint)?;
+    let secret = ClientSecret::new(&environment.app_secret);
+    let tokens = TokenClient::new(&issuer, &environment.app_id, secret)?;
 
-    // A token for the shop; asked for once, however often it is used.
+    // The calls below share this token.
     let shopping =
-        TokenRequest::resource(&world.resource).scopes(["read:products", "write:products"]);
+        TokenRequest::resource(&environment.resource).scopes(["read:products", "write:products"]);
     let token = tokens.token(&shopping).await?;
-    println!("a token for {}: {:?}", world.resource, token.scopes());
+    println!("token for {}: {:?}", environment.resource, token.scopes());
 
-    if let Some(api) = &world.api {
+    if let Some(api) = &environment.api {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
         let get = http.get(format!("{api}/products"));
-        let answer = tokens.authorize(get, &shopping).await?.send().await?;
-        println!("GET /products: {} {}", answer.status(), answer.text().await?);
+        let response = tokens.authorize(get, &shopping).await?.send().await?;
+        println!("GET /products: {} {}", response.status(), response.text().await?);
 
         let post = http.post(format!("{api}/products")).json(&json!({ "name": "jam" }));
-        let answer = tokens.authorize(post, &shopping).await?.send().await?;
-        println!("POST /products: {} {}", answer.status(), answer.text().await?);
+        let response = tokens.authorize(post, &shopping).await?.send().await?;
+        println!("POST /products: {} {}", response.status(), response.text().await?);
     } else {
         println!("GET and POST /products: skipped, SHOPPING_API_URL is not set");
     }
 
-    if let Some(organization) = &world.organization {
-        // Logto grants only what is asked for; what its roles do not give, this request can do
-        // without.
+    if let Some(organization) = &environment.organization {
+        // Logto grants only requested scopes. This token is useful without the scope, too.
         let request = TokenRequest::organization(organization).optional_scopes(["invite:member"]);
         let token = tokens.token(&request).await?;
-        println!("a token for organization {organization}: {:?}", token.scopes());
+        println!("token for organization {organization}: {:?}", token.scopes());
     } else {
-        println!("a token for an organization: skipped, LOGTO_ORGANIZATION_ID is not set");
+        println!("token for an organization: skipped, LOGTO_ORGANIZATION_ID is not set");
     }
 
-    let management = ManagementApi::new(&world.endpoint, &tokens, world.management_api())?;
+    let management =
+        ManagementApi::new(&environment.endpoint, tokens, environment.management_api())?;
     let mut applications = management.pages::<Application>("/api/applications");
     while let Some(application) = applications.next().await {
         let Application { id, name, kind } = application?;
@@ -78,7 +85,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the Management API says of an application, as far as it is of interest here.
+/// The members of an application that this example prints.
 #[derive(Deserialize)]
 struct Application {
     id: String,
@@ -87,20 +94,20 @@ struct Application {
     kind: Value,
 }
 
-/// The Logto and the shop to talk to.
-struct World {
+/// The Logto and the shop that the example calls.
+struct Environment {
     endpoint: String,
     app_id: String,
     app_secret: String,
     resource: String,
     api: Option<String>,
     organization: Option<String>,
-    /// Gone when it is dropped.
+    /// Dropping it stops the test issuer.
     _embedded: Option<TestIssuer>,
 }
 
-impl World {
-    async fn find() -> Result<Self, Box<dyn Error>> {
+impl Environment {
+    async fn load() -> Result<Self, Box<dyn Error>> {
         let Some(endpoint) = variable("LOGTO_ENDPOINT") else { return Self::embedded().await };
         let required = |name| variable(name).ok_or_else(|| format!("{name} is not set"));
         Ok(Self {
@@ -124,7 +131,8 @@ impl World {
         let api = format!("http://{}", listener.local_addr()?);
         let router = api::router(logto.validator(SHOPPING)?);
         tokio::spawn(async move { axum::serve(listener, router).await });
-        println!("no LOGTO_ENDPOINT is set: {} is a test issuer, {api} a shop", logto.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", logto.endpoint());
+        println!("started a shop at {api}");
         Ok(Self {
             endpoint: logto.endpoint(),
             app_id: "reporting".into(),
@@ -136,8 +144,8 @@ impl World {
         })
     }
 
-    /// A tenant of Logto Cloud has a Management API of its own name, a self-hosted Logto has not; at
-    /// a domain of its own it would be `TokenRequest::management_api` with the tenant's id.
+    /// Each tenant of Logto Cloud has its own Management API resource, every self-hosted Logto has
+    /// the same. For a tenant with a custom domain, use `TokenRequest::management_api` with its id.
     fn management_api(&self) -> TokenRequest {
         let host = self.endpoint.strip_prefix("https://").unwrap_or_default();
         match host.trim_end_matches('/').strip_suffix(".logto.app") {
@@ -147,7 +155,7 @@ impl World {
     }
 }
 
-/// A variable that is set to something.
+/// The value of a variable, unless it is empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,5 +1,5 @@
-//! Any answer of the token endpoint, over HTTP: a token comes from an answer of RFC 6749 §5.1 only,
-//! and no error tells a secret.
+//! Arbitrary responses of the token endpoint over HTTP. Only a response of RFC 6749 §5.1 yields a
+//! token, and no error contains a secret.
 
 #![no_main]
 
@@ -15,7 +15,13 @@ use std::{
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
-use tower_logto::{m2m::{IssuedToken, TokenClient, TokenRequest, TokenRequestError, TokenRequestErrorKind}, testing::{Fault, ManualClock, TestIssuer}};
+use tower_logto::{
+    m2m::{
+        ClientSecret, IssuedToken, TokenClient, TokenRequest, TokenRequestError,
+        TokenRequestErrorKind,
+    },
+    testing::{Fault, ManualClock, TestIssuer},
+};
 use tower_logto_fuzz::NOW;
 
 const SECRET: &str = "mXn2K9rT4vQ8wY6zB1cD3fG5hJ7";
@@ -31,7 +37,7 @@ struct Stage {
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let logto = runtime.block_on(TestIssuer::start()).unwrap();
-    let tokens = TokenClient::builder(&logto.issuer(), "app", SECRET)
+    let tokens = TokenClient::builder(&logto.issuer(), "app", ClientSecret::new(SECRET))
         .clock(ManualClock::at(NOW))
         .token_cache_capacity(10)
         .build()
@@ -40,39 +46,38 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    // Each time another resource, so that no token and no failure is remembered.
-    static ASKED: AtomicU64 = AtomicU64::new(0);
-    // The first byte takes a status, the rest is the body.
+    // Each input requests another resource, so that no token or error is cached.
+    static REQUESTED: AtomicU64 = AtomicU64::new(0);
+    // The first byte selects a status, and the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };
     let Ok(body) = str::from_utf8(body) else { return };
     let status = STATUSES[usize::from(*choice) % STATUSES.len()];
     let Stage { runtime, logto, tokens } = &*STAGE;
     logto.fault_token(Fault::Status(status, body.to_owned()));
-    let asked = ASKED.fetch_add(1, Ordering::Relaxed);
-    let request = TokenRequest::resource(format!("https://api.example/{asked}"));
-    let reading = serde_json::from_str::<Answer>(body).ok();
+    let number = REQUESTED.fetch_add(1, Ordering::Relaxed);
+    let request = TokenRequest::resource(format!("https://api.example/{number}"));
+    let members = serde_json::from_str::<Members>(body).ok();
     match runtime.block_on(tokens.token(&request)) {
         Ok(token) => {
             assert_eq!(status, 200);
-            check_token(&token, &reading.expect("JSON"));
+            check_token(&token, &members.expect("JSON"));
         }
-        Err(error) => check_error(&error, reading.as_ref()),
+        Err(error) => check_error(&error, members.as_ref()),
     }
 });
 
-/// The members one by one: those that nobody reads may hold what no `Value` does, half a surrogate
-/// pair.
-type Answer = HashMap<String, Box<RawValue>>;
+/// Raw members, because an unread member may contain what `Value` refuses: half a surrogate pair.
+type Members = HashMap<String, Box<RawValue>>;
 
-fn text(answer: &Answer, member: &str) -> Option<String> {
-    serde_json::from_str(answer.get(member)?.get()).ok()
+fn text(members: &Members, member: &str) -> Option<String> {
+    serde_json::from_str(members.get(member)?.get()).ok()
 }
 
-fn check_token(token: &IssuedToken, answer: &Answer) {
-    assert_eq!(Some(token.secret()), text(answer, "access_token").as_deref());
-    let scheme = text(answer, "token_type").unwrap();
+fn check_token(token: &IssuedToken, members: &Members) {
+    assert_eq!(Some(token.secret()), text(members, "access_token").as_deref());
+    let scheme = text(members, "token_type").unwrap();
     assert!(scheme.eq_ignore_ascii_case("bearer"), "{scheme}");
-    assert_eq!(token.scopes().as_str(), text(answer, "scope").unwrap_or_default());
+    assert_eq!(token.scopes().as_str(), text(members, "scope").unwrap_or_default());
     let header = token.authorization();
     assert!(header.is_sensitive());
     assert_eq!(header.to_str().unwrap(), format!("Bearer {}", token.secret()));
@@ -83,27 +88,27 @@ fn check_token(token: &IssuedToken, answer: &Answer) {
     assert!(token.secret().len() < 20 || !debug.contains(token.secret()), "{debug}");
 }
 
-fn check_error(error: &TokenRequestError, answer: Option<&Answer>) {
+fn check_error(error: &TokenRequestError, members: Option<&Members>) {
     let kind = error.kind();
     assert!(
         matches!(
             kind,
             TokenRequestErrorKind::Refused
-                | TokenRequestErrorKind::UnexpectedAnswer
+                | TokenRequestErrorKind::UnexpectedResponse
                 | TokenRequestErrorKind::Connection
         ),
         "{error:?}"
     );
     if kind == TokenRequestErrorKind::Refused {
-        assert!(answer.is_some_and(|answer| text(answer, "error").is_some()), "{error:?}");
+        assert!(members.is_some_and(|members| text(members, "error").is_some()), "{error:?}");
     }
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(text.len() < 4096 && !text.contains(char::is_control), "{text}");
         assert!(!text.contains(SECRET), "{text}");
-        let token = answer.and_then(|answer| self::text(answer, "access_token"));
-        // What an `error_description` quotes is its author's.
-        let is_told = kind == TokenRequestErrorKind::Refused
+        let token = members.and_then(|members| self::text(members, "access_token"));
+        // An `error_description` may quote anything, so refusals are exempt.
+        let is_clean = kind == TokenRequestErrorKind::Refused
             || token.as_ref().is_none_or(|token| token.len() < 20 || !text.contains(token));
-        assert!(is_told, "{text}");
+        assert!(is_clean, "{text}");
     }
 }

@@ -1,250 +1,276 @@
-//! Tokens over time: one entry per request, one flight per entry, refresh ahead, backoff.
+//! The token cache: one entry per request, with single flight, refresh before expiry, and backoff.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use moka::{policy::EvictionPolicy, sync::Cache};
+use tokio::sync::Semaphore;
 
 use crate::{
     clock::Clock,
-    m2m::flight::{Arrival, Errand, Flights, Seat, doubled},
     m2m::{
-        endpoint::{Answer, TokenEndpoint},
+        endpoint::TokenEndpoint,
         error::{TokenRequestError, TokenRequestErrorKind},
         request::TokenRequest,
-        token::{IssuedToken, Moment},
+        token::{IssuedToken, Moment, TokenResponse},
     },
     scope::ScopeSet,
+    single_flight::{InFlight, SingleFlight, WaitError, backoff},
 };
 
 /// The tokens of one application.
 pub(crate) struct TokenCache {
-    pub(crate) endpoint: TokenEndpoint,
-    /// How long before expiry a token is refreshed; `None`: see [`TokenCache::margin`].
+    endpoint: TokenEndpoint,
+    /// `None` for the default, see [`TokenCache::refresh_margin`].
     refresh_margin: Option<Duration>,
-    pub(crate) clock: Arc<dyn Clock>,
-    entries: Cache<Arc<TokenRequest>, Arc<Entry>>,
-    waiting: AtomicUsize,
+    clock: Arc<dyn Clock>,
+    entries: Cache<Arc<TokenRequest>, Arc<CacheEntry>>,
+    waiters: Semaphore,
 }
 
-/// One kind of token.
-struct Entry {
+/// The token of one request.
+struct CacheEntry {
     request: Arc<TokenRequest>,
-    state: Mutex<State>,
+    state: Mutex<EntryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct EntryState {
     token: Option<IssuedToken>,
-    /// When the next caller starts a flight: with a token, or after a failure.
-    fly_at: Duration,
-    /// They bring their outcome to all who wait.
-    flights: Flights<Outcome>,
-    /// The last flight, if it failed.
-    failure: Option<Failure>,
-    /// Tokens that were invalidated one after the other, and until when another is not.
+    /// The time from which a caller may start a token request: to refresh the token, or to retry
+    /// after a failure.
+    next_request_at: Duration,
+    requests: SingleFlight<TokenResult>,
+    /// Token requests that have not succeeded since the last success or change of `last_error`.
+    failures_in_a_row: u32,
+    last_error: Option<TokenRequestError>,
     invalidated_in_a_row: u32,
+    /// The time until which [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
 }
 
-type Outcome = Result<IssuedToken, TokenRequestError>;
-
-struct Failure {
-    error: TokenRequestError,
-    in_a_row: u32,
-}
+type TokenResult = Result<IssuedToken, TokenRequestError>;
 
 /// What an entry has for a caller.
-enum Held {
-    Final(Outcome),
-    Wait(Arrival<Outcome>),
+enum CacheLookup {
+    Ready(TokenResult),
+    Wait(InFlight<TokenResult>),
 }
 
 impl TokenCache {
     pub(crate) fn new(
         endpoint: TokenEndpoint,
         refresh_margin: Option<Duration>,
-        max_entries: usize,
+        capacity: usize,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // LRU: the default policy turns newcomers away from a full cache, and each of their
-        // callers would ask for a token of its own.
+        // LRU, because moka's default policy does not admit new entries to a full cache. Each of
+        // their callers would then request a token of its own.
         let entries = Cache::builder()
-            .max_capacity(max_entries as u64)
+            .max_capacity(capacity as u64)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { endpoint, refresh_margin, clock, entries, waiting: AtomicUsize::new(0) }
+        Self { endpoint, refresh_margin, clock, entries, waiters: Semaphore::new(MAX_WAITERS) }
     }
 
-    /// The token held, or the one that a flight brings. Waits only without a living token.
-    pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> Outcome {
+    /// Returns the cached token, or waits for the request in flight if there is no valid one.
+    pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> TokenResult {
         let entry = match self.entries.get(request) {
             Some(entry) => entry,
             None => self.new_entry(request)?,
         };
-        match self.look_at(&entry) {
-            Held::Final(outcome) => outcome,
-            Held::Wait(flight) => self.wait(request, flight).await,
+        match self.look_up(&entry) {
+            CacheLookup::Ready(result) => result,
+            CacheLookup::Wait(in_flight) => self.wait(&entry, in_flight).await,
         }
     }
 
-    /// Drops this token, unless another has taken its place, or one was dropped just before: where
-    /// a fresh token is refused as well, another one would not help.
+    /// Removes this token, unless a newer token has replaced it or the previous token was removed
+    /// just before. If a service refuses two tokens in a row, a third would not help.
     pub(crate) fn invalidate(&self, token: &IssuedToken) {
         let Some(entry) = self.entries.get(token.request()) else { return };
         let now = self.clock.monotonic();
         let mut state = entry.lock();
-        if !state.token.as_ref().is_some_and(|held| held.is(token)) {
+        if !state.token.as_ref().is_some_and(|cached| cached.is_same(token)) {
             return;
         }
         if now < state.keep_until {
             drop(state);
-            tracing::debug!(request = %entry.request, "a fresh token is refused too, and is kept");
+            tracing::debug!(request = %entry.request, "service refused a new token; keeping it");
             return;
         }
-        let quiet_for = now.saturating_sub(state.keep_until);
-        let in_a_row = if quiet_for > LAST_KEEP { 1 } else { state.invalidated_in_a_row + 1 };
+        let unused_for = now.saturating_sub(state.keep_until);
+        let in_a_row = if unused_for > LAST_KEEP { 1 } else { state.invalidated_in_a_row + 1 };
         state.token = None;
         state.invalidated_in_a_row = in_a_row;
-        state.keep_until = now + doubled(FIRST_KEEP, LAST_KEEP, in_a_row);
+        state.keep_until = now + backoff(FIRST_KEEP, LAST_KEEP, in_a_row);
         drop(state);
-        tracing::debug!(request = %entry.request, "token invalidated");
+        tracing::debug!(request = %entry.request, "access token invalidated");
     }
 
-    fn new_entry(&self, request: &TokenRequest) -> Result<Arc<Entry>, TokenRequestError> {
+    pub(crate) const fn endpoint(&self) -> &TokenEndpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    fn new_entry(&self, request: &TokenRequest) -> Result<Arc<CacheEntry>, TokenRequestError> {
         request.check().map_err(|advice| {
             TokenRequestError::new(TokenRequestErrorKind::NotSent, request, advice)
         })?;
         let request = Arc::new(request.clone());
-        let entry = Entry { request: Arc::clone(&request), state: Mutex::default() };
+        let entry = CacheEntry { request: Arc::clone(&request), state: Mutex::default() };
         Ok(self.entries.get_with(request, || Arc::new(entry)))
     }
 
-    fn look_at(self: &Arc<Self>, entry: &Arc<Entry>) -> Held {
+    fn look_up(self: &Arc<Self>, entry: &Arc<CacheEntry>) -> CacheLookup {
         let now = self.now();
-        let state = entry.lock();
-        let flight = state.flights.current(now.monotonic).map(|flight| flight.landed.clone());
-        if let Some(token) = state.token.clone().filter(|token| token.is_alive(now)) {
-            if now.monotonic >= state.fly_at && flight.is_none() {
-                // Outside a runtime there is no refresh, and the token serves as long as it lives.
-                let _ = self.fly(entry, state);
+        let mut state = entry.lock();
+        let in_flight = state.requests.in_flight(now.monotonic);
+        let delay = state.next_request_at.saturating_sub(now.monotonic);
+        if let Some(token) = state.token.clone().filter(|token| token.is_valid(now)) {
+            if delay.is_zero() && in_flight.is_none() {
+                // Outside a tokio runtime no refresh starts, and callers get the token until it
+                // expires.
+                let _ = self.start_request(entry, &mut state, now);
             }
-            return Held::Final(Ok(token));
+            return CacheLookup::Ready(Ok(token));
         }
-        if let Some(flight) = flight {
-            return Held::Wait(flight);
+        if let Some(in_flight) = in_flight {
+            return CacheLookup::Wait(in_flight);
         }
-        if let Some(failure) = &state.failure
-            && now.monotonic < state.fly_at
-        {
-            return Held::Final(Err(failure.error.after(Some(state.fly_at - now.monotonic))));
+        if state.failures_in_a_row > 0 && !delay.is_zero() {
+            let error = state.last_error.clone().unwrap_or_else(|| interrupted(&entry.request));
+            return CacheLookup::Ready(Err(error.with_retry_after(Some(delay))));
         }
-        match self.fly(entry, state) {
-            Ok(flight) => Held::Wait(flight),
-            Err(error) => Held::Final(Err(error)),
-        }
+        self.start_request(entry, &mut state, now).map_or_else(
+            || {
+                let message = "token requests need a tokio runtime";
+                let kind = TokenRequestErrorKind::NotSent;
+                CacheLookup::Ready(Err(TokenRequestError::new(kind, &entry.request, message)))
+            },
+            CacheLookup::Wait,
+        )
     }
 
-    /// Starts a flight, once the lock is given back.
-    fn fly(
+    /// Starts a token request in a task of its own. `None` outside a tokio runtime.
+    fn start_request(
         self: &Arc<Self>,
-        entry: &Arc<Entry>,
-        mut state: MutexGuard<'_, State>,
-    ) -> Result<Arrival<Outcome>, TokenRequestError> {
-        let asked_at = self.now();
-        let lost_at = asked_at.monotonic.saturating_add(self.patience());
-        let ask =
-            |number| Ask { cache: Arc::clone(self), entry: Arc::clone(entry), number, asked_at };
-        let (departure, landed) = state.flights.prepare(lost_at, ask).ok_or_else(|| {
-            let met = "tokens cannot be fetched outside a tokio runtime";
-            TokenRequestError::new(TokenRequestErrorKind::NotSent, &entry.request, met)
+        entry: &Arc<CacheEntry>,
+        state: &mut EntryState,
+        now: Moment,
+    ) -> Option<InFlight<TokenResult>> {
+        let deadline = now.monotonic.saturating_add(self.wait_timeout());
+        let (cache, task_entry) = (Arc::clone(self), Arc::clone(entry));
+        let in_flight = state.requests.start(deadline, |number| async move {
+            let response = cache.endpoint.request_token(&task_entry.request, now.unix).await;
+            cache.complete(&task_entry, number, now, response)
         })?;
-        drop(state);
-        departure.depart();
-        Ok(landed)
+        // If the task panics or its runtime is shut down, it counts as a failure without recording
+        // one. After the deadline a new request may start in any case.
+        state.failures_in_a_row += 1;
+        let delay = retry_delay(true, state.failures_in_a_row);
+        state.next_request_at = (now.monotonic + delay).min(deadline);
+        Some(in_flight)
     }
 
-    async fn wait(&self, request: &TokenRequest, mut flight: Arrival<Outcome>) -> Outcome {
-        let error = |kind, met| Err(TokenRequestError::new(kind, request, met));
-        let Some(_seat) = Seat::take(&self.waiting, MAX_WAITERS) else {
-            let met = format!("more than {MAX_WAITERS} callers wait for tokens");
-            return error(TokenRequestErrorKind::Overloaded, met);
-        };
-        let patience = self.patience();
-        let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
-        let outcome = landed.ok().and_then(|landed| landed.ok()?.clone());
-        outcome.unwrap_or_else(|| {
-            let met = format!("no token within {patience:?}");
-            error(TokenRequestErrorKind::Timeout, met)
-        })
-    }
-
-    /// Takes in what a flight brought. A failure of any kind leaves the token held as it is.
-    fn land(&self, ask: &Ask, answer: Result<Answer, TokenRequestError>) -> Outcome {
-        let now = self.now();
-        let Ask { entry, number, asked_at, .. } = ask;
+    async fn wait(&self, entry: &CacheEntry, in_flight: InFlight<TokenResult>) -> TokenResult {
         let request = &entry.request;
-        let answer = answer.and_then(|answer| {
-            let missing = request.missing(ScopeSet::new(&answer.scope));
-            if missing.is_empty() {
-                return Ok(answer);
+        let error = |kind, message| Err(TokenRequestError::new(kind, request, message));
+        let timeout = self.wait_timeout();
+        match tokio::time::timeout(timeout, in_flight.outcome(&self.waiters)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(WaitError::TooManyWaiters)) => {
+                let message = format!("{MAX_WAITERS} callers already wait for tokens");
+                error(TokenRequestErrorKind::Overloaded, message)
             }
-            Err(TokenRequestError::without_scopes(request, missing))
+            Ok(Err(WaitError::TaskLost)) => {
+                let next_request_at = entry.lock().next_request_at;
+                let delay = next_request_at.saturating_sub(self.clock.monotonic());
+                Err(interrupted(request).with_retry_after(Some(delay)))
+            }
+            Err(_) => {
+                let message = format!("no response within {timeout:?}");
+                error(TokenRequestErrorKind::Timeout, message)
+            }
+        }
+    }
+
+    /// Completes a token request. A failure of any kind leaves the cached token as it is.
+    fn complete(
+        &self,
+        entry: &CacheEntry,
+        number: u64,
+        requested_at: Moment,
+        response: Result<TokenResponse, TokenRequestError>,
+    ) -> TokenResult {
+        let request = &entry.request;
+        let result = response.and_then(|response| {
+            let missing = request.missing_scopes(ScopeSet::new(&response.scope));
+            if !missing.is_empty() {
+                return Err(TokenRequestError::missing_scopes_error(request, missing));
+            }
+            let lifetime = response.lifetime.unwrap_or(UNKNOWN_LIFETIME);
+            let expires_at = requested_at + lifetime;
+            Ok((IssuedToken::new(Arc::clone(request), response, expires_at), lifetime))
         });
         let mut state = entry.lock();
-        if !state.flights.end(*number) {
-            return Err(superseded(request));
+        if !state.requests.finish(number) {
+            // A newer request has replaced this one, which only answers its own callers.
+            return result.map(|(token, _)| token);
         }
-        match answer {
-            Ok(answer) => {
-                let life = answer.expires_in.unwrap_or(UNKNOWN_LIFE);
-                let expiry = Moment {
-                    unix: asked_at.unix.saturating_add(life),
-                    monotonic: asked_at.monotonic.saturating_add(life),
-                };
-                let token = IssuedToken::new(Arc::clone(request), answer, expiry);
+        match result {
+            Ok((token, lifetime)) => {
+                let margin = self.refresh_margin(lifetime);
+                state.next_request_at = (requested_at + lifetime).monotonic.saturating_sub(margin);
                 state.token = Some(token.clone());
-                state.failure = None;
-                state.fly_at = expiry.monotonic.saturating_sub(self.margin(life));
+                state.failures_in_a_row = 0;
+                state.last_error = None;
                 drop(state);
-                tracing::debug!(%request, life_secs = life.as_secs(), "access token issued");
+                let lifetime_secs = lifetime.as_secs();
+                tracing::debug!(%request, lifetime_secs, "access token issued");
                 Ok(token)
             }
             Err(error) => {
-                let held = state.token.as_ref().map(|token| token.life_left(now));
-                let last = state.failure.as_ref();
-                // An outage that ends in a refusal begins anew, and the other way round.
-                let last = last.filter(|last| last.error.is_retryable() == error.is_retryable());
-                let in_a_row = last.map_or(0, |last| last.in_a_row) + 1;
-                let wait = backoff(&error, in_a_row).max(error.retry_after().unwrap_or_default());
-                state.fly_at = now.monotonic + wait;
-                state.failure = Some(Failure { error: error.clone(), in_a_row });
+                let (now, is_retryable) = (self.now(), error.is_retryable());
+                // When an outage ends in a refusal, or the other way round, backoff starts again.
+                if state.last_error.as_ref().is_some_and(|e| e.is_retryable() != is_retryable) {
+                    state.failures_in_a_row = 1;
+                }
+                let delay = retry_delay(is_retryable, state.failures_in_a_row)
+                    .max(error.retry_after().unwrap_or_default());
+                state.next_request_at = now.monotonic + delay;
+                state.last_error = Some(error.clone());
+                let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
                 drop(state);
                 tracing::warn!(
                     %error,
-                    old_token_for_secs = held.unwrap_or_default().as_secs(),
-                    retry_after_ms = wait.as_millis(),
-                    "no access token"
+                    cached_token_valid_for_secs = valid_for.unwrap_or_default().as_secs(),
+                    retry_after_ms = delay.as_millis(),
+                    "token request failed"
                 );
-                Err(error.after(Some(wait)))
+                Err(error.with_retry_after(Some(delay)))
             }
         }
     }
 
-    /// How long before expiry a token of this life is refreshed; up to half as long again, so that
-    /// a fleet started together does not ask together.
-    fn margin(&self, life: Duration) -> Duration {
+    /// How long before its expiry a token is refreshed. Up to half of the margin is added at
+    /// random, so that instances that start together do not send their requests together.
+    fn refresh_margin(&self, lifetime: Duration) -> Duration {
         let margin = match self.refresh_margin {
-            Some(margin) => margin.min(life / 2),
-            None => REFRESH_MARGIN.min(life / 10),
+            Some(margin) => margin.min(lifetime / 2),
+            None => REFRESH_MARGIN.min(lifetime / 10),
         };
         margin.mul_f64(1.0 + 0.5 * fastrand::f64())
     }
 
-    /// The flight gives up by itself; the grace is for its error, which says more.
-    fn patience(&self) -> Duration {
+    /// Callers wait longer than the token request takes at most, so that they receive its specific
+    /// error.
+    fn wait_timeout(&self) -> Duration {
         self.endpoint.timeout + GRACE
     }
 
@@ -253,68 +279,37 @@ impl TokenCache {
     }
 }
 
-impl Entry {
-    /// The lock is held for a few instructions at a time, never across a wait, nor while something
-    /// is logged.
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl CacheEntry {
+    /// The lock is held for a few instructions: never across an await, and never while logging.
+    fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a flight for one kind of token does.
-struct Ask {
-    cache: Arc<TokenCache>,
-    entry: Arc<Entry>,
-    number: u64,
-    asked_at: Moment,
+fn interrupted(request: &TokenRequest) -> TokenRequestError {
+    let message = "the token request was interrupted by a panic or the shutdown of its runtime";
+    TokenRequestError::new(TokenRequestErrorKind::Connection, request, message)
 }
 
-impl Errand for Ask {
-    type Fetched = Result<Answer, TokenRequestError>;
-    type News = Outcome;
-
-    async fn fetch(&self) -> Result<Answer, TokenRequestError> {
-        // Its runtime stood still, and a token costs money.
-        if !self.entry.lock().flights.is_latest(self.number) {
-            return Err(superseded(&self.entry.request));
-        }
-        self.cache.endpoint.ask(&self.entry.request, self.asked_at.unix).await
-    }
-
-    fn land(&self, answer: Option<Result<Answer, TokenRequestError>>) -> Outcome {
-        let answer = answer.unwrap_or_else(|| {
-            let kind = TokenRequestErrorKind::Connection;
-            let met = "the token request was interrupted";
-            Err(TokenRequestError::new(kind, &self.entry.request, met))
-        });
-        self.cache.land(self, answer)
-    }
-}
-
-fn superseded(request: &TokenRequest) -> TokenRequestError {
-    let met = "the token request came too late: another has taken its place";
-    TokenRequestError::new(TokenRequestErrorKind::Timeout, request, met)
-}
-
-/// Up to a fifth less than the doubled time, so that a fleet does not retry in step.
-fn backoff(error: &TokenRequestError, in_a_row: u32) -> Duration {
-    let (first, last) = if error.is_retryable() {
+/// The backoff, minus up to a fifth at random, so that instances do not retry together.
+fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
+    let (first, last) = if is_retryable {
         (FIRST_RETRY, LAST_RETRY)
     } else {
         (FIRST_RETRY_OF_PERMANENT, LAST_RETRY_OF_PERMANENT)
     };
-    doubled(first, last, in_a_row).mul_f64(0.8 + 0.2 * fastrand::f64())
+    backoff(first, last, failures_in_a_row).mul_f64(0.8 + 0.2 * fastrand::f64())
 }
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
-/// Of a token without `expires_in`: one token a minute is bearable, and Logto always says.
-const UNKNOWN_LIFE: Duration = Duration::from_secs(60);
+/// For a token without `expires_in`, which Logto always sends: one token per minute is affordable.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// A wrong secret or a missing role: somebody has to change it first.
+/// For a wrong secret or a missing role, which last until the configuration changes.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// After an invalidated token its successor is kept for so long, and longer each time.
+/// How long the successor of an invalidated token is kept, if a service refuses it too.
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;

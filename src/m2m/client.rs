@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use reqwest::{ClientBuilder, RequestBuilder};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Url};
 
 use crate::{
     clock::{Clock, SystemClock},
@@ -16,7 +16,8 @@ use crate::{
     issuer::Issuer,
     m2m::{
         cache::TokenCache,
-        endpoint::{ClientAuthentication, Credentials, TokenEndpoint},
+        credentials::{ClientAuthentication, ClientCredentials, ClientSecret},
+        endpoint::TokenEndpoint,
         error::TokenRequestError,
         request::TokenRequest,
         token::IssuedToken,
@@ -24,19 +25,18 @@ use crate::{
     url::Transport,
 };
 
-/// Gets access tokens by client credentials (RFC 6749 §4.4), and keeps them while they live.
-/// Cheap to clone; one per application, shared by all its callers.
+/// Requests access tokens with the client credentials grant (RFC 6749 §4.4), caches them, and
+/// refreshes them before they expire.
 ///
-/// Making one does no I/O and starts no task. A token is fetched when the first caller asks for
-/// it, once however many wait, and again shortly before it expires, in the background of a
-/// caller's tokio runtime.
+/// A client is cheap to clone. Create one per application and share it between all callers.
 ///
 /// ```no_run
-/// use tower_logto::{m2m::{TokenClient, TokenRequest}, Issuer};
+/// use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let issuer = Issuer::logto("https://tenant.logto.app")?;
-/// let tokens = TokenClient::new(&issuer, "app id", std::env::var("LOGTO_APP_SECRET")?)?;
+/// let secret = ClientSecret::new(std::env::var("LOGTO_APP_SECRET")?);
+/// let tokens = TokenClient::new(&issuer, "app id", secret)?;
 ///
 /// let request = TokenRequest::resource("https://shopping.api").scopes(["read:products"]);
 /// let token = tokens.token(&request).await?;
@@ -45,69 +45,79 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct TokenClient(pub(crate) Arc<TokenCache>);
+pub struct TokenClient(Arc<TokenCache>);
 
 impl TokenClient {
-    /// For one application of an issuer, with the defaults of [`TokenClientBuilder`].
+    /// Creates a client for one application of an issuer, with the defaults of
+    /// [`TokenClientBuilder`]. It does no I/O and starts no task.
     ///
     /// # Errors
-    /// The setting that cannot work, by name.
+    /// Returns an error that names the invalid setting.
     pub fn new(
         issuer: &Issuer,
         app_id: impl Into<String>,
-        app_secret: impl Into<String>,
+        app_secret: ClientSecret,
     ) -> Result<Self, ConfigError> {
         Self::builder(issuer, app_id, app_secret).build()
     }
 
-    /// For other settings.
-    #[must_use]
+    /// Returns a builder for other settings.
     pub fn builder(
         issuer: &Issuer,
         app_id: impl Into<String>,
-        app_secret: impl Into<String>,
+        app_secret: ClientSecret,
     ) -> TokenClientBuilder {
         TokenClientBuilder {
             token_endpoint: issuer.token_endpoint(),
             app_id: app_id.into(),
-            app_secret: app_secret.into(),
+            app_secret,
             authentication: ClientAuthentication::default(),
             transport: Transport::HttpsOrLoopback,
             timeout: DEFAULT_TIMEOUT,
             refresh_margin: None,
-            max_entries: DEFAULT_MAX_ENTRIES,
+            token_cache_capacity: DEFAULT_TOKEN_CACHE_CAPACITY,
             clients: HttpClients::default(),
             clock: Arc::new(SystemClock),
         }
     }
 
-    /// A living token with every scope that the request requires: the one that is held, without
-    /// waiting, or else a new one.
+    /// Returns a token that has not expired and has every scope that the request requires.
     ///
-    /// Dropping the future is harmless: others who wait get their token all the same. Wants a
-    /// tokio runtime with its timer on.
+    /// If the cache holds such a token, the future completes immediately. Otherwise it waits for
+    /// the token request that all callers share.
     ///
     /// # Errors
-    /// Why there is none. While a failed request is backed off, the last error comes at once, with
-    /// [`retry_after`](TokenRequestError::retry_after).
+    /// Returns an error if no token is available. After a failed token request, calls fail
+    /// immediately with the same error for as long as
+    /// [`retry_after`](TokenRequestError::retry_after) says.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. The token request runs in a task of its own and continues for
+    /// the other callers.
+    ///
+    /// # Runtime
+    /// A token request needs a tokio runtime with I/O and time enabled. It runs on the runtime of
+    /// the caller that starts it.
     pub async fn token(&self, request: &TokenRequest) -> Result<IssuedToken, TokenRequestError> {
         self.0.token(request).await
     }
 
-    /// Drops this token because a service has refused it, so that the next caller gets a new one.
+    /// Removes a token that a service has refused from the cache, so that the next caller gets a
+    /// new one.
     ///
-    /// Only the token that is named is dropped, not one that has taken its place; and a successor
-    /// is kept for 10 s, doubling up to 10 min while it is refused as well: a service that answers
-    /// 401 to everything costs no token per request.
+    /// This affects only the given token, not its successor. If a service refuses the successor
+    /// too, the client keeps it for 10 s, doubling up to 10 min. A service that answers every
+    /// request with `401` therefore does not cost a token per request.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);
     }
 
-    /// Sets the `Authorization` of a reqwest request, in place of any other.
+    /// Sets the `Authorization` header of a reqwest request. It replaces an existing one.
     ///
     /// ```no_run
     /// # use tower_logto::m2m::{TokenClient, TokenRequest};
-    /// # async fn example(tokens: TokenClient, client: reqwest::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// # type Error = Box<dyn std::error::Error>;
+    /// # async fn example(tokens: TokenClient, client: reqwest::Client) -> Result<(), Error> {
     /// let request = TokenRequest::resource("https://shopping.api").scopes(["read:products"]);
     /// let get = client.get("https://shopping.example/products");
     /// let response = tokens.authorize(get, &request).await?.send().await?;
@@ -116,21 +126,42 @@ impl TokenClient {
     /// ```
     ///
     /// # Errors
-    /// Those of [`token`](Self::token).
+    /// Returns the errors of [`token`](Self::token), whose notes on cancel safety and the runtime
+    /// apply as well.
     pub async fn authorize(
         &self,
         builder: RequestBuilder,
         request: &TokenRequest,
     ) -> Result<RequestBuilder, TokenRequestError> {
         let authorization = self.token(request).await?.authorization();
-        // `RequestBuilder::header` would add it to one that is there already.
+        // `RequestBuilder::header` would append a second header to an existing one.
         Ok(builder.headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)])))
+    }
+
+    /// Which addresses the settings allow.
+    pub(crate) fn transport(&self) -> Transport {
+        self.0.endpoint().transport
+    }
+
+    /// Builds an HTTP client with the settings of this one, for many requests to one address.
+    pub(crate) fn build_pooling_http_client(&self, url: &Url) -> Result<Client, reqwest::Error> {
+        let TokenEndpoint { clients, timeout, .. } = self.0.endpoint();
+        clients.build_pooling(url, *timeout)
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.0.clock()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn token_endpoint(&self) -> &Url {
+        &self.0.endpoint().url
     }
 }
 
 impl fmt::Debug for TokenClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TokenClient").field(&self.0.endpoint).finish()
+        f.debug_tuple("TokenClient").field(self.0.endpoint()).finish()
     }
 }
 
@@ -138,89 +169,89 @@ impl fmt::Debug for TokenClient {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_logto::{m2m::{ClientAuthentication, TokenClient}, Issuer};
+/// use tower_logto::{m2m::{ClientAuthentication, ClientSecret, TokenClient}, Issuer};
 ///
-/// // Tokens are fetched by the cluster's name, the issuer is what they say.
-/// let issuer = Issuer::logto("https://auth.example.com")?;
-/// let tokens = TokenClient::builder(&issuer, "app id", "app secret")
-///     .token_endpoint("http://logto:3001/oidc/token")
-///     .dangerously_allow_http()
-///     .authentication(ClientAuthentication::Post)
-///     .timeout(Duration::from_secs(5))
-///     .build()?;
+/// // The client requests tokens at the address inside the cluster. The issuer remains the public
+/// one. let issuer = Issuer::logto("https://auth.example.com")?; let tokens =
+/// TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
+/// .token_endpoint("http://logto:3001/oidc/token") .dangerously_allow_http()
+/// .authentication(ClientAuthentication::Post) .timeout(Duration::from_secs(5)) .build()?;
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct TokenClientBuilder {
     token_endpoint: String,
     app_id: String,
-    app_secret: String,
+    app_secret: ClientSecret,
     authentication: ClientAuthentication,
     transport: Transport,
     timeout: Duration,
     refresh_margin: Option<Duration>,
-    max_entries: usize,
+    token_cache_capacity: usize,
     clients: HttpClients,
     clock: Arc<dyn Clock>,
 }
 
 impl TokenClientBuilder {
-    /// Asks this address for tokens; `{issuer}/token` by default.
-    #[must_use]
+    /// Sets the address of the token endpoint. Default: `{issuer}/token`.
     pub fn token_endpoint(mut self, url: impl Into<String>) -> Self {
         self.token_endpoint = url.into();
         self
     }
 
-    /// Allows a token endpoint, and a Management API, over plain `http` at an address that is not
-    /// loopback.
+    /// Allows plain `http` to addresses other than loopback, for the token endpoint and the
+    /// Management API.
     ///
-    /// Whoever can read that traffic has the app's secret: only inside a network you trust. The
-    /// environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
-    #[must_use]
+    /// Anyone who can read this traffic learns the app secret. Use it only inside a network that
+    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` has the same effect without a new
+    /// build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
     }
 
-    /// How the application proves who it is; [`ClientAuthentication::Basic`] by default.
-    #[must_use]
+    /// Sets how the application authenticates. Default: [`ClientAuthentication::Basic`].
     pub const fn authentication(mut self, authentication: ClientAuthentication) -> Self {
         self.authentication = authentication;
         self
     }
 
-    /// How long a token request, and each attempt of a [`ManagementApi`](crate::m2m::ManagementApi) call
-    /// with these tokens, may take in all; 10 s by default, 100 ms to 5 min.
-    #[must_use]
+    /// Sets the total time for a token request, from 100 ms to 5 min. Default: 10 s.
+    ///
+    /// A [`ManagementApi`](crate::m2m::ManagementApi) that uses this client applies it to each
+    /// attempt of a call.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long before its expiry a token is refreshed, at most half of its life; by default 60 s
-    /// or a tenth of its life, whichever is less. Up to half as long again is added at random.
+    /// Sets how long before its expiry a token is refreshed, at most half of its lifetime. Default:
+    /// 60 s or a tenth of the lifetime, whichever is shorter.
     ///
-    /// The first caller in that time starts the refresh and is served with the present token; a
-    /// token that nobody asks for is not refreshed, since Logto Cloud bills them.
-    #[must_use]
+    /// Up to half of the margin is added at random. The first caller within the margin starts the
+    /// refresh and gets the current token. A token that no caller asks for is not refreshed,
+    /// because Logto Cloud bills tokens.
     pub const fn refresh_margin(mut self, margin: Duration) -> Self {
         self.refresh_margin = Some(margin);
         self
     }
 
-    /// How many kinds of token are kept, the least recently used ones giving way; 1,000 by
-    /// default, at least 1. With tokens per organization, as many as there are organizations in use.
-    #[must_use]
-    pub const fn token_cache_capacity(mut self, entries: usize) -> Self {
-        self.max_entries = entries;
+    /// Sets how many tokens are cached, at least 1. Default: 1,000.
+    ///
+    /// A full cache removes the least recently used token. If each organization has its own token,
+    /// the capacity should cover all organizations in use.
+    pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
+        self.token_cache_capacity = tokens;
         self
     }
 
-    /// Makes the client that fetches tokens, for a proxy, a private CA or a user agent.
+    /// Sets a function that configures the HTTP client, for a proxy, a private CA or a user agent.
     ///
-    /// Redirects, timeout, compression and connection pooling are set by this crate, last; a
-    /// loopback address is never asked through a proxy.
-    #[must_use]
+    /// The crate calls the function when it builds an HTTP client: for the first token request, and
+    /// for the first call of each [`ManagementApi`](crate::m2m::ManagementApi). If the client
+    /// cannot be built, the next request tries again. Afterwards the crate sets redirects, the
+    /// timeout, compression and connection pooling itself. It never uses a proxy for loopback
+    /// addresses.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
@@ -229,33 +260,38 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Takes the time from this clock instead of the system's.
-    #[must_use]
+    /// Sets the clock. Default: the system's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The client; no I/O happens, no task starts.
+    /// Validates the settings and creates the client. It does no I/O and starts no task.
     ///
     /// # Errors
-    /// The setting that cannot work, by name.
+    /// Returns an error that names the invalid setting.
     pub fn build(self) -> Result<TokenClient, ConfigError> {
         if self.timeout < MIN_TIMEOUT || self.timeout > MAX_TIMEOUT {
-            return Err(ConfigError::new("timeout", "between 100 ms and 5 min"));
+            let found = self.timeout;
+            let advice = format!("expected a time from 100 ms to 5 min, found {found:?}");
+            return Err(ConfigError::new("timeout", advice));
         }
-        if self.max_entries == 0 {
-            return Err(ConfigError::new("token_cache_capacity", "at least one"));
+        if self.token_cache_capacity == 0 {
+            return Err(ConfigError::new("token_cache_capacity", "expected at least 1, found 0"));
         }
+        let url = crate::url::check_url("token_endpoint", &self.token_endpoint, self.transport)?;
+        let credentials =
+            ClientCredentials::new(self.app_id, self.app_secret, self.authentication)?;
         let endpoint = TokenEndpoint {
-            url: crate::url::check_url("token_endpoint", &self.token_endpoint, self.transport)?,
+            url,
             transport: self.transport,
             clients: self.clients,
             timeout: self.timeout,
-            credentials: Credentials::new(self.app_id, self.app_secret, self.authentication)?,
+            credentials,
             client: OnceLock::new(),
         };
-        let cache = TokenCache::new(endpoint, self.refresh_margin, self.max_entries, self.clock);
+        let capacity = self.token_cache_capacity;
+        let cache = TokenCache::new(endpoint, self.refresh_margin, capacity, self.clock);
         Ok(TokenClient(Arc::new(cache)))
     }
 }
@@ -268,7 +304,7 @@ impl fmt::Debug for TokenClientBuilder {
             .field("authentication", &self.authentication)
             .field("timeout", &self.timeout)
             .field("refresh_margin", &self.refresh_margin)
-            .field("max_entries", &self.max_entries)
+            .field("token_cache_capacity", &self.token_cache_capacity)
             .finish_non_exhaustive()
     }
 }
@@ -276,4 +312,4 @@ impl fmt::Debug for TokenClientBuilder {
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-const DEFAULT_MAX_ENTRIES: usize = 1_000;
+const DEFAULT_TOKEN_CACHE_CAPACITY: usize = 1_000;

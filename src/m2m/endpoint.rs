@@ -1,9 +1,8 @@
-//! One request to the token endpoint, and its answer (RFC 6749 §4.4, RFC 8707 §2).
+//! A token request over HTTP, and its response (RFC 6749 §4.4, RFC 8707 §2).
 
 use std::{fmt, sync::OnceLock, time::Duration};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use form_urlencoded::{Serializer, byte_serialize};
+use form_urlencoded::Serializer;
 use http::{HeaderValue, StatusCode, header};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
@@ -11,75 +10,52 @@ use serde_json::{Value, error::Category};
 
 use crate::{
     bearer::credentials::is_b64token,
-    error::ConfigError,
     http_client::{self, BodyError, HttpClients},
+    json,
     m2m::{
-        error::{OAuthError, TokenRequestError, TokenRequestErrorKind},
-        headers::{media_type, read_object, retry_after},
+        credentials::ClientCredentials,
+        error::{TokenRequestError, TokenRequestErrorKind},
+        error_inner::ServerError,
+        headers::{media_type, retry_after},
         request::TokenRequest,
-        token::SCHEME,
+        token::{SCHEME, TokenResponse},
     },
     url::Transport,
 };
 
-/// How the application proves who it is (RFC 6749 §2.3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum ClientAuthentication {
-    /// `client_secret_basic`: in the `Authorization` header, the default.
-    #[default]
-    Basic,
-    /// `client_secret_post`: in the body, for a proxy that takes `Authorization` for itself.
-    Post,
-}
-
-/// Where tokens come from, and who asks. The HTTP client is built at the first request.
+/// The token endpoint, and how to call it. The HTTP client is built for the first request.
 pub(crate) struct TokenEndpoint {
     pub(crate) url: Url,
     pub(crate) transport: Transport,
     pub(crate) clients: HttpClients,
     pub(crate) timeout: Duration,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: ClientCredentials,
     pub(crate) client: OnceLock<Client>,
 }
 
-pub(crate) struct Credentials {
-    app_id: Box<str>,
-    app_secret: Box<str>,
-    authentication: ClientAuthentication,
-    basic: HeaderValue,
-}
-
-/// A token as it was given.
-pub(crate) struct Answer {
-    /// `Bearer …`, marked sensitive; the only place that holds the token.
-    pub(crate) authorization: HeaderValue,
-    /// `None` when it was missing, zero or nonsense.
-    pub(crate) expires_in: Option<Duration>,
-    pub(crate) scope: Box<str>,
-}
-
 impl TokenEndpoint {
-    /// Asks; an error carries the answer's `Retry-After`.
-    pub(crate) async fn ask(
+    /// Requests a token. An error carries the `Retry-After` of the response.
+    pub(crate) async fn request_token(
         &self,
         request: &TokenRequest,
         unix_time: Duration,
-    ) -> Result<Answer, TokenRequestError> {
-        let asked = tokio::time::timeout(self.timeout, self.ask_for_long(request, unix_time));
-        asked.await.unwrap_or_else(|_| Err(self.too_slow(request)))
+    ) -> Result<TokenResponse, TokenRequestError> {
+        let response = tokio::time::timeout(self.timeout, self.send(request, unix_time));
+        response.await.unwrap_or_else(|_| Err(self.timed_out(request)))
     }
 
-    async fn ask_for_long(
+    async fn send(
         &self,
         request: &TokenRequest,
         unix_time: Duration,
-    ) -> Result<Answer, TokenRequestError> {
-        let sent = http_client::send(self.http_request(request)?, true).await;
-        let response = sent.map_err(|error| self.broken(request, "could not be reached", error))?;
+    ) -> Result<TokenResponse, TokenRequestError> {
+        let response = http_client::send(self.http_request(request)?, true).await;
+        let response = response.map_err(|error| {
+            self.connection_error(request, &format!("{} could not be reached", self.url), error)
+        })?;
         let retry_after = retry_after(response.headers(), unix_time);
-        let answer = self.read(request, response).await;
-        answer.map_err(|error| error.after(retry_after))
+        let token = self.read(request, response).await;
+        token.map_err(|error| error.with_retry_after(retry_after))
     }
 
     fn http_request(&self, request: &TokenRequest) -> Result<RequestBuilder, TokenRequestError> {
@@ -89,112 +65,72 @@ impl TokenEndpoint {
         })?;
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
-        request.write(&mut form);
+        request.append_to(&mut form);
+        form.extend_pairs(self.credentials.parameters().into_iter().flatten());
         let mut http = client
             .post(self.url.clone())
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let credentials = &self.credentials;
-        match credentials.authentication {
-            ClientAuthentication::Basic => {
-                http = http.header(header::AUTHORIZATION, credentials.basic.clone());
-            }
-            ClientAuthentication::Post => {
-                form.append_pair("client_id", &credentials.app_id);
-                form.append_pair("client_secret", &credentials.app_secret);
-            }
+        if let Some(basic) = self.credentials.header() {
+            http = http.header(header::AUTHORIZATION, basic);
         }
         Ok(http.body(form.finish()))
     }
 
-    /// Reads an answer. Errors never quote the body, nor serde's messages, which do: it may hold
-    /// the token.
+    /// Reads a response. Errors quote neither the body nor serde's messages, which quote it too: it
+    /// may contain the token.
     async fn read(
         &self,
         request: &TokenRequest,
         response: Response,
-    ) -> Result<Answer, TokenRequestError> {
+    ) -> Result<TokenResponse, TokenRequestError> {
         let status = response.status();
         let media_type = media_type(response.headers());
+        let responded = format!("{} responded with {status} ({media_type})", self.url);
         let unexpected = |what: &str| {
-            let met = format!("{} answered {status} with {what}", self.url);
-            TokenRequestError::unexpected(request, status, met)
+            TokenRequestError::unexpected(request, status, &format!("{responded}: {what}"))
         };
-        let body =
-            http_client::read_body(response, MAX_BODY).await.map_err(|error| match error {
-                BodyError::TooLarge => unexpected(&format!("more than {MAX_BODY} bytes")),
-                BodyError::Broken(error) => {
-                    self.broken(request, &format!("answered {status}, which breaks off"), error)
-                }
-            })?;
+        let body = http_client::read_body(response, MAX_BODY).await;
+        let body = body.map_err(|error| match error {
+            BodyError::TooLarge => unexpected(&format!("the body exceeds {MAX_BODY} bytes")),
+            BodyError::Broken(error) => {
+                self.connection_error(request, &format!("{responded}: incomplete body"), error)
+            }
+        })?;
         if status == StatusCode::OK {
-            return Granted::parse(&body)
-                .map_err(|what| unexpected(&format!("{media_type}, {what}")));
+            return TokenResponseBody::parse(&body).map_err(unexpected);
         }
-        Err(match self.oauth_error(&body) {
-            Some(answer) => TokenRequestError::refused(request, &self.url, status, answer),
-            None => unexpected(&format!("{media_type}, no OAuth error")),
+        Err(match self.server_error(&body) {
+            Some(error) => TokenRequestError::refused(request, &self.url, status, error),
+            None => unexpected("the body is not an OAuth error (RFC 6749 §5.2)"),
         })
     }
 
-    fn oauth_error(&self, body: &[u8]) -> Option<OAuthError> {
-        let failed = read_object::<Failed>(body).ok()?;
-        let description = failed.error_description.as_deref().map(|description| {
-            let leaks = self.credentials.are_in(description);
-            if leaks { "withheld: it holds the app's secret" } else { description }
+    fn server_error(&self, body: &[u8]) -> Option<ServerError> {
+        let body = json::object::<ErrorResponseBody>(body).ok()?;
+        let description = body.error_description.as_deref().map(|description| {
+            let leaks = self.credentials.occur_in(description);
+            if leaks { "withheld, because it contains the app secret" } else { description }
         });
-        let leaks = self.credentials.are_in(&failed.error);
-        OAuthError::new(if leaks { "withheld" } else { &failed.error }, description)
+        let leaks = self.credentials.occur_in(&body.error);
+        TokenRequestError::server_error(if leaks { "withheld" } else { &body.error }, description)
     }
 
-    fn broken(
+    fn connection_error(
         &self,
         request: &TokenRequest,
-        what: &str,
+        message: &str,
         error: reqwest::Error,
     ) -> TokenRequestError {
         if error.is_timeout() {
-            return self.too_slow(request);
+            return self.timed_out(request);
         }
-        TokenRequestError::connection(request, &format!("{} {what}", self.url), error)
+        TokenRequestError::connection(request, message, error)
     }
 
-    fn too_slow(&self, request: &TokenRequest) -> TokenRequestError {
-        let met = format!("{} did not answer within {:?}", self.url, self.timeout);
-        TokenRequestError::new(TokenRequestErrorKind::Timeout, request, met)
-    }
-}
-
-impl Credentials {
-    pub(crate) fn new(
-        app_id: String,
-        app_secret: String,
-        authentication: ClientAuthentication,
-    ) -> Result<Self, ConfigError> {
-        for (value, setting) in [(&app_id, "app_id"), (&app_secret, "app_secret")] {
-            if value.trim().is_empty() {
-                return Err(ConfigError::new(setting, "empty: is the environment variable set?"));
-            }
-        }
-        // RFC 6749 §2.3.1: both halves are form-encoded first, which a secret with `+` needs.
-        let halves = [&app_id, &app_secret].map(|half| byte_serialize(half.as_bytes()));
-        let pair = halves.map(Iterator::collect::<String>).join(":");
-        let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
-        let mut basic = HeaderValue::try_from(basic)
-            .map_err(|_| ConfigError::new("app_secret", "too long for a header"))?;
-        basic.set_sensitive(true);
-        Ok(Self { app_id: app_id.into(), app_secret: app_secret.into(), authentication, basic })
-    }
-
-    /// Whether a text that may be logged quotes them. A secret too short to be one of Logto's
-    /// would be found in any text.
-    fn are_in(&self, text: &str) -> bool {
-        if self.app_secret.len() < MIN_SECRET {
-            return false;
-        }
-        let encoded = byte_serialize(self.app_secret.as_bytes()).collect::<String>();
-        let basic = self.basic.to_str().unwrap_or_default().trim_start_matches("Basic ");
-        [&*self.app_secret, &encoded, basic].iter().any(|secret| text.contains(secret))
+    fn timed_out(&self, request: &TokenRequest) -> TokenRequestError {
+        let message = format!("{} did not respond within {:?}", self.url, self.timeout);
+        TokenRequestError::new(TokenRequestErrorKind::Timeout, request, message)
     }
 }
 
@@ -203,7 +139,7 @@ impl fmt::Debug for TokenEndpoint {
         f.debug_struct("TokenEndpoint")
             .field("url", &self.url.as_str())
             .field("app_id", &self.credentials.app_id)
-            .field("authentication", &self.credentials.authentication)
+            .field("authentication", &self.credentials.authentication())
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
@@ -211,7 +147,7 @@ impl fmt::Debug for TokenEndpoint {
 
 /// RFC 6749 §5.1.
 #[derive(Deserialize)]
-struct Granted {
+struct TokenResponseBody {
     access_token: String,
     token_type: String,
     #[serde(default)]
@@ -219,69 +155,58 @@ struct Granted {
     scope: Option<String>,
 }
 
-impl Granted {
-    fn parse(body: &[u8]) -> Result<Answer, &'static str> {
-        let granted: Self = read_object(body).map_err(|error| match error.classify() {
-            Category::Eof => "JSON that breaks off",
-            Category::Data => "JSON that is no token answer of RFC 6749 §5.1",
-            _ => "not JSON",
+impl TokenResponseBody {
+    fn parse(body: &[u8]) -> Result<TokenResponse, &'static str> {
+        let body: Self = json::object(body).map_err(|error| match error.classify() {
+            Category::Eof => "the JSON is truncated",
+            Category::Data => "the JSON is not a token response (RFC 6749 §5.1)",
+            _ => "the body is not JSON",
         })?;
-        if !granted.token_type.eq_ignore_ascii_case("bearer") {
-            return Err("a token_type that is not Bearer");
+        if !body.token_type.eq_ignore_ascii_case("bearer") {
+            return Err("the token_type is not Bearer");
         }
-        if !is_b64token(&granted.access_token) {
-            return Err("an access_token that no Bearer header can hold");
+        let cannot_be_sent = "the access_token cannot be sent in an Authorization header";
+        if !is_b64token(&body.access_token) {
+            return Err(cannot_be_sent);
         }
-        let mut authorization = HeaderValue::try_from(format!("{SCHEME}{}", granted.access_token))
-            .map_err(|_| "an access_token that no header can hold")?;
+        let mut authorization = HeaderValue::try_from(format!("{SCHEME}{}", body.access_token))
+            .map_err(|_| cannot_be_sent)?;
         authorization.set_sensitive(true);
-        let seconds = match &granted.expires_in {
+        let seconds = match &body.expires_in {
             Value::Number(number) => number.as_f64(),
             Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        let seconds = seconds.filter(|seconds| *seconds > 0.0).map(|seconds| seconds.min(MAX_LIFE));
-        let expires_in = seconds.map(Duration::from_secs_f64);
-        let scope = granted.scope.unwrap_or_default().into();
-        Ok(Answer { authorization, expires_in, scope })
+        let seconds = seconds.filter(|seconds| *seconds > 0.0);
+        let lifetime = seconds.map(|seconds| Duration::from_secs_f64(seconds.min(MAX_LIFETIME)));
+        let scope = body.scope.unwrap_or_default().into();
+        Ok(TokenResponse { authorization, lifetime, scope })
     }
 }
 
 /// RFC 6749 §5.2.
 #[derive(Deserialize)]
-struct Failed {
+struct ErrorResponseBody {
     error: String,
     error_description: Option<String>,
 }
 
-/// A token of Logto has some 600 bytes, with custom claims a few thousand.
+/// A response of Logto has about 600 bytes, with custom claims a few thousand.
 const MAX_BODY: usize = 256 * 1024;
-const MIN_SECRET: usize = 8;
-/// A year: longer is no life of a token, and could not be added to a clock.
-const MAX_LIFE: f64 = 365.0 * 24.0 * 3600.0;
+/// One year. A larger number is a mistake, and adding it to a clock could overflow.
+const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn rfc_6749_section_2_3_1_credentials_are_form_encoded() {
-        let credentials =
-            Credentials::new("a:b".into(), "s+ %:&=/é".into(), ClientAuthentication::Basic);
-        let basic = credentials.unwrap().basic;
-        assert!(basic.is_sensitive());
-        let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
-        let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
-        assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F%C3%A9");
-    }
-
-    #[test]
-    fn odd_lives_are_no_life() {
+    fn expires_in_that_is_missing_zero_or_invalid_is_no_lifetime() {
         for (expires_in, seconds) in [
             ("3600", Some(3600.0)),
             ("\"3600\"", Some(3600.0)),
             ("0.5", Some(0.5)),
-            ("1e300", Some(MAX_LIFE)),
+            ("1e300", Some(MAX_LIFETIME)),
             ("0", None),
             ("-1", None),
             ("null", None),
@@ -291,27 +216,27 @@ mod tests {
             let body = format!(
                 "{{\"access_token\":\"a\",\"token_type\":\"bearer\",\"expires_in\":{expires_in}}}"
             );
-            let answer = Granted::parse(body.as_bytes()).unwrap();
-            assert_eq!(answer.expires_in.map(|life| life.as_secs_f64()), seconds, "{expires_in}");
+            let token = TokenResponseBody::parse(body.as_bytes()).unwrap();
+            assert_eq!(token.lifetime.map(|time| time.as_secs_f64()), seconds, "{expires_in}");
         }
     }
 
     #[test]
-    fn only_a_bearer_token_is_a_token() {
+    fn response_without_a_bearer_token_is_refused() {
         for (body, what) in [
-            ("", "breaks off"),
-            ("{\"access_token\":\"a", "breaks off"),
+            ("", "truncated"),
+            ("{\"access_token\":\"a", "truncated"),
             ("<html>", "not JSON"),
-            ("[]", "no token answer"),
-            ("[\"a\",\"Bearer\",60,null]", "no token answer"),
-            ("\"a\"", "no token answer"),
-            ("{\"access_token\":1,\"token_type\":\"Bearer\"}", "no token answer"),
-            ("{\"access_token\":\"a\"}", "no token answer"),
+            ("[]", "not a token response"),
+            ("[\"a\",\"Bearer\",60,null]", "not a token response"),
+            ("\"a\"", "not a token response"),
+            ("{\"access_token\":1,\"token_type\":\"Bearer\"}", "not a token response"),
+            ("{\"access_token\":\"a\"}", "not a token response"),
             ("{\"access_token\":\"a\",\"token_type\":\"DPoP\"}", "not Bearer"),
-            ("{\"access_token\":\"\",\"token_type\":\"Bearer\"}", "no Bearer header"),
-            ("{\"access_token\":\"a\\r\\nb\",\"token_type\":\"Bearer\"}", "no Bearer header"),
+            ("{\"access_token\":\"\",\"token_type\":\"Bearer\"}", "cannot be sent"),
+            ("{\"access_token\":\"a\\r\\nb\",\"token_type\":\"Bearer\"}", "cannot be sent"),
         ] {
-            let Err(error) = Granted::parse(body.as_bytes()) else { panic!("{body}") };
+            let Err(error) = TokenResponseBody::parse(body.as_bytes()) else { panic!("{body}") };
             assert!(error.contains(what), "{body}: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The outgoing layer: attaches a token to every request of an HTTP client.
+//! A layer for tower HTTP clients that attaches a token to every request.
 
 use std::{
     error::Error,
@@ -16,74 +16,77 @@ use tower_service::Service;
 
 use crate::m2m::{client::TokenClient, request::TokenRequest};
 
-/// Attaches an access token to every request of a tower HTTP client, and asks once more with a new
-/// token when the service answers 401 (a gRPC service: `UNAUTHENTICATED` before any message).
+/// Attaches an access token to every request of a tower HTTP client.
 ///
-/// The second attempt needs a second body. [`new`](Self::new) is for bodies that implement
-/// `Clone`, [`retry_with`](Self::retry_with) knows another way to copy one, and
-/// [`without_retry`](Self::without_retry), for tonic and for streams, only drops the refused
-/// token, so that the next call has a new one.
+/// If the service responds with `401`, or a gRPC service with `UNAUTHENTICATED` before any message,
+/// the layer [invalidates](TokenClient::invalidate) the token. It then sends the request once more
+/// with a new token, if it can copy the body:
 ///
-/// Every request through the layer carries the token, whatever its host: use it for one API's
-/// client, and put what follows redirects inside of it. The service's error type becomes a box,
-/// since there may be no token; it then downcasts to [`TokenRequestError`](crate::m2m::TokenRequestError).
+/// | constructor | copies the body |
+/// |---|---|
+/// | [`new`](Self::new) | with `Clone` |
+/// | [`retry_with`](Self::retry_with) | with your function |
+/// | [`without_retry`](Self::without_retry) | never: for tonic and for streams |
+///
+/// The layer sends the token with every request, whatever the request's host. Use it for the client
+/// of one API. Put a layer that follows redirects inside of it.
+///
+/// The error type of the service becomes a boxed error. If no token is available, that box contains
+/// a [`TokenRequestError`](crate::m2m::TokenRequestError).
 ///
 /// ```
 /// use http::{Request, Response};
 /// use tower::{Layer, Service, service_fn};
-/// use tower_logto::{m2m::{BearerLayer, TokenClient, TokenRequest}, Issuer};
+/// use tower_logto::{m2m::{BearerLayer, ClientSecret, TokenClient, TokenRequest}, Issuer};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let issuer = Issuer::logto("https://tenant.logto.app")?;
-/// let tokens = TokenClient::new(&issuer, "app id", "app secret")?;
+/// let tokens = TokenClient::new(&issuer, "app id", ClientSecret::new("app secret"))?;
 /// let request = TokenRequest::resource("https://shopping.api").scopes(["read:products"]);
 ///
 /// # let http = service_fn(async |_: Request<String>| {
 /// #     Ok::<_, std::io::Error>(Response::new(String::new()))
 /// # });
-/// let mut client = BearerLayer::new(&tokens, request).layer(http);
+/// let mut client = BearerLayer::new(tokens, request).layer(http);
 /// let response = client.call(Request::new(String::new())).await?;
 /// # Ok(())
 /// # }
 /// ```
-pub struct BearerLayer<B>(Arc<Attach<B>>);
+pub struct BearerLayer<B>(Arc<BearerConfig<B>>);
 
 /// The [`Service`] of a [`BearerLayer`].
 pub struct BearerService<S, B> {
     inner: S,
-    attach: Arc<Attach<B>>,
+    config: Arc<BearerConfig<B>>,
 }
 
-/// Which token is attached, and how a body is copied for a second attempt.
-struct Attach<B> {
+/// Which token to attach, and how to copy a body.
+struct BearerConfig<B> {
     tokens: TokenClient,
     request: TokenRequest,
     copy: fn(&B) -> Option<B>,
 }
 
 impl<B> BearerLayer<B> {
-    /// With a second attempt after a 401.
-    #[must_use]
-    pub fn new(tokens: &TokenClient, request: TokenRequest) -> Self
+    /// Retries once after a `401`, with a clone of the body.
+    pub fn new(tokens: TokenClient, request: TokenRequest) -> Self
     where
         B: Clone,
     {
         Self::retry_with(tokens, request, |body| Some(body.clone()))
     }
 
-    /// With a second attempt after a 401 if this function copies the body.
-    #[must_use]
+    /// Retries once after a `401`, if `copy` returns a copy of the body.
     pub fn retry_with(
-        tokens: &TokenClient,
+        tokens: TokenClient,
         request: TokenRequest,
         copy: fn(&B) -> Option<B>,
     ) -> Self {
-        Self(Arc::new(Attach { tokens: tokens.clone(), request, copy }))
+        Self(Arc::new(BearerConfig { tokens, request, copy }))
     }
 
-    /// Without a second attempt, for a body of any type.
-    #[must_use]
-    pub fn without_retry(tokens: &TokenClient, request: TokenRequest) -> Self {
+    /// Does not retry, so the body can have any type. The next request gets a new token.
+    pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }
 }
@@ -92,7 +95,7 @@ impl<S, B> Layer<S> for BearerLayer<B> {
     type Service = BearerService<S, B>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BearerService { inner, attach: Arc::clone(&self.0) }
+        BearerService { inner, config: Arc::clone(&self.0) }
     }
 }
 
@@ -113,15 +116,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was polled ready goes with the request; its clone has yet to be.
+        // Only this instance was polled ready: it serves the request, and a clone replaces it.
         let clone = self.inner.clone();
         let ready = mem::replace(&mut self.inner, clone);
-        Box::pin(send(Arc::clone(&self.attach), ready, request))
+        Box::pin(send(Arc::clone(&self.config), ready, request))
     }
 }
 
 async fn send<S, B, R>(
-    attach: Arc<Attach<B>>,
+    config: Arc<BearerConfig<B>>,
     mut service: S,
     request: Request<B>,
 ) -> Result<Response<R>, BoxError>
@@ -129,30 +132,30 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    let token = attach.tokens.token(&attach.request).await?;
+    let token = config.tokens.token(&config.request).await?;
     let (mut parts, body) = request.into_parts();
     parts.headers.insert(AUTHORIZATION, token.authorization());
-    let spare = (attach.copy)(&body).map(|body| Request::from_parts(parts.clone(), body));
+    let copy = (config.copy)(&body).map(|body| Request::from_parts(parts.clone(), body));
     let request = Request::from_parts(parts, body);
     let response = service.call(request).await.map_err(Into::into)?;
-    if !refuses(&response) {
+    if !is_refusal(&response) {
         return Ok(response);
     }
-    attach.tokens.invalidate(&token);
-    let Some(mut again) = spare else { return Ok(response) };
-    // Without another token, the refusal is the answer.
-    let Ok(fresh) = attach.tokens.token(&attach.request).await else { return Ok(response) };
-    if fresh.is(&token) {
+    config.tokens.invalidate(&token);
+    let Some(mut retry) = copy else { return Ok(response) };
+    // Without another token, the caller gets the refusal.
+    let Ok(fresh) = config.tokens.token(&config.request).await else { return Ok(response) };
+    if fresh.is_same(&token) {
         return Ok(response);
     }
-    // Not held across the second attempt: it may hold the connection.
+    // The response may hold the connection that the retry needs.
     drop(response);
-    again.headers_mut().insert(AUTHORIZATION, fresh.authorization());
+    retry.headers_mut().insert(AUTHORIZATION, fresh.authorization());
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    service.call(again).await.map_err(Into::into)
+    service.call(retry).await.map_err(Into::into)
 }
 
-fn refuses<R>(response: &Response<R>) -> bool {
+fn is_refusal<R>(response: &Response<R>) -> bool {
     let grpc_unauthenticated =
         || response.headers().get("grpc-status").is_some_and(|status| status == "16");
     response.status() == StatusCode::UNAUTHORIZED || grpc_unauthenticated()
@@ -166,7 +169,7 @@ impl<B> Clone for BearerLayer<B> {
 
 impl<S: Clone, B> Clone for BearerService<S, B> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), attach: Arc::clone(&self.attach) }
+        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
     }
 }
 
@@ -180,14 +183,14 @@ impl<S: fmt::Debug, B> fmt::Debug for BearerService<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerService")
             .field("inner", &self.inner)
-            .field("attach", &self.attach)
+            .field("config", &self.config)
             .finish()
     }
 }
 
-impl<B> fmt::Debug for Attach<B> {
+impl<B> fmt::Debug for BearerConfig<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attach")
+        f.debug_struct("BearerConfig")
             .field("tokens", &self.tokens)
             .field("request", &self.request)
             .finish_non_exhaustive()

@@ -1,16 +1,17 @@
-//! Machine-to-machine: access tokens for services that call others. How it works, and why so.
+//! Machine-to-machine: access tokens for services that call other services.
 //!
-//! # A token
-//! A [`TokenClient`](crate::m2m::TokenClient) knows one machine-to-machine application of Logto. What a
-//! token is for, its scopes and its organization stand in a
-//! [`TokenRequest`](crate::m2m::TokenRequest):
+//! # Getting a token
+//! A [`TokenClient`](crate::m2m::TokenClient) represents one machine-to-machine application of
+//! Logto. A [`TokenRequest`](crate::m2m::TokenRequest) names the API, the organization and the
+//! scopes that a token is for:
 //!
 //! ```no_run
-//! use tower_logto::{m2m::{TokenClient, TokenRequest}, Issuer};
+//! use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let issuer = Issuer::logto("https://tenant.logto.app")?;
-//! let tokens = TokenClient::new(&issuer, "app id", std::env::var("LOGTO_APP_SECRET")?)?;
+//! let secret = ClientSecret::new(std::env::var("LOGTO_APP_SECRET")?);
+//! let tokens = TokenClient::new(&issuer, "app id", secret)?;
 //!
 //! let read = TokenRequest::resource("https://shopping.api").scopes(["read:products"]);
 //! let token = tokens.token(&read).await?;
@@ -22,52 +23,73 @@
 //! # }
 //! ```
 //!
-//! Under a tower HTTP client (hyper-util, tonic), [`BearerLayer`](crate::m2m::BearerLayer) does it for
-//! every request. [`ManagementApi`](crate::m2m::ManagementApi) is Logto's own API, for your types.
+//! For tower HTTP clients (hyper-util, tonic), [`BearerLayer`](crate::m2m::BearerLayer) attaches a
+//! token to every request. [`ManagementApi`](crate::m2m::ManagementApi) calls Logto's Management
+//! API with your own types.
 //!
-//! # What it costs
-//! Logto Cloud bills tokens, so they are shared: one entry per kind of request, whatever the order
-//! of its scopes; one token request however many callers wait for it, which none of them can
-//! cancel; the next one shortly before the token expires (60 s or a tenth of its life, whichever
-//! is less, and up to half as much again at random), in the background, while the old one serves.
-//! A token of an hour makes 25 token requests a day. One that nobody asks for makes none.
+//! # Caching and cost
+//! Logto Cloud bills every token, so the client shares tokens and requests:
 //!
-//! # When Logto is out
-//! Nobody notices before the token dies. Then callers get the last error at once, and the token
-//! endpoint is asked after 250 ms, doubling to 30 s, or when its `Retry-After` says. What only a
-//! person can put right (`invalid_client`, `invalid_target`, `access_denied`, a missing role) is
-//! asked again after 10 s, doubling to 5 min: whoever puts it right need not restart the service.
-//! A caller that has to wait does so for the [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s.
+//! - Equal token requests share one cached token. The order of the scopes does not matter.
+//! - Concurrent callers share one HTTP request to the token endpoint. If a caller is cancelled, the
+//!   request continues.
+//! - The client refreshes a token before it expires: 60 s or a tenth of its lifetime before,
+//!   whichever is shorter, plus up to half of that at random. The refresh runs in the background.
+//!   Callers get the current token in the meantime.
+//! - Only a call starts a refresh. A token that no caller asks for is not refreshed.
+//!
+//! A token with a lifetime of one hour, in constant use, takes about 25 token requests a day.
+//!
+//! # When Logto is unavailable
+//! Callers get the cached token until it expires. After that, they immediately get the last error.
+//! The first call after 250 ms sends a new token request. This delay doubles up to 30 s, and a
+//! longer
+//! `Retry-After` replaces it, up to one hour.
+//!
+//! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
+//! `access_denied`, a missing role. After those the delay is 10 s, doubling up to 5 min. A
+//! corrected configuration therefore takes effect without a restart.
+//!
+//! A caller without a usable token waits for the request in flight: at most the
+//! [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s by default, plus 1 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::m2m::TokenClient::invalidate) drops that very token, not its successor. If the
-//! successor is refused as well, another one would not help: it is kept for 10 s, doubling to
-//! 10 min, however many answers of 401 come. A service that refuses everything, for a wrong
-//! audience say, costs a dozen tokens an hour instead of one per request.
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) removes exactly that token from the cache,
+//! not its successor. If the service refuses the successor too, a third token would not help. The
+//! client therefore keeps the successor for 10 s, doubling up to 10 min, regardless of further
+//! `401` responses. A service that refuses every token, for example because of a wrong audience,
+//! costs about a dozen tokens in the first hour instead of one per request.
 //!
-//! # Scopes that were not granted
-//! Logto answers 200 and leaves them out. The token would be refused later, by another service,
-//! whose 403 says nothing about roles in Logto; so it is an error here, which names the scopes and
-//! what to do. Asking is requiring: that is the default. Where less will do, there is
-//! [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes). A refresh that brings fewer scopes
-//! than are required is a failed one: the old token serves as long as it lives.
+//! # Scopes that Logto did not grant
+//! Logto leaves out scopes that the application's roles do not include, and still answers `200`.
+//! Another service would then refuse the token with a `403` that does not mention roles. The client
+//! therefore returns an error that names the missing scopes and the fix. If a token is useful
+//! without some scopes, request those with
+//! [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes).
+//!
+//! If a refresh returns a token without a required scope, the refresh counts as failed. The cached
+//! token stays in use until it expires.
 //!
 //! # Connections
-//! A token request comes once an hour, and Logto closes idle connections after 5 s: none is kept,
-//! so none can have been closed in the meantime. The Management API is asked many times in a row,
-//! page by page: connections are kept for 4 s. Where one breaks all the same before anything was
-//! answered, the request is sent once more, unless that could do a thing twice (`POST` and `PATCH`
-//! of the Management API). Redirects are never followed, since they would carry secret or token
-//! elsewhere.
+//! Token requests are rare, and Logto closes idle connections after 5 s. The client therefore keeps
+//! no idle connection to the token endpoint. Calls to the Management API often follow one another,
+//! so it keeps those connections for 4 s.
+//!
+//! If a connection breaks before a response arrives, the client sends the request once more. `POST`
+//! and `PATCH` calls to the Management API are the exception, because they may have taken effect:
+//! they are repeated only if connecting failed. The client never follows redirects, because they
+//! would send the secret or the token to another address.
 //!
 //! # Not supported
-//! Other grants, `private_key_jwt`, DPoP, discovery, generated types of the Management API.
+//! Other grant types, `private_key_jwt`, DPoP, discovery, and generated types for the Management
+//! API.
 
 mod cache;
 mod client;
+mod credentials;
 mod endpoint;
 mod error;
-mod flight;
+mod error_inner;
 mod headers;
 mod layer;
 mod management;
@@ -75,7 +97,7 @@ mod request;
 mod token;
 
 pub use client::{TokenClient, TokenClientBuilder};
-pub use endpoint::ClientAuthentication;
+pub use credentials::{ClientAuthentication, ClientSecret};
 pub use error::{TokenRequestError, TokenRequestErrorKind};
 pub use layer::{BearerLayer, BearerService};
 pub use management::{ManagementApi, ManagementError, ManagementErrorKind, Pages};

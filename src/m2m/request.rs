@@ -1,23 +1,29 @@
-//! What an access token is asked for: resource, organization, scopes.
+//! What a token request asks for: resource, organization, scopes.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use form_urlencoded::Serializer;
 
-use crate::{issuer::ORGANIZATION_AUDIENCE, scope};
+use crate::{
+    issuer::ORGANIZATION_AUDIENCE,
+    scope::{ScopeSet, is_scope_token},
+};
 
-/// What a machine-to-machine access token is asked for; equal requests share one token.
+/// What a machine-to-machine token is requested for. Equal requests share one token.
 ///
 /// Logto has three permission models, and its Management API is a resource of its own:
 ///
-/// | for | ask with |
+/// | token for | request |
 /// |---|---|
 /// | a global API resource | [`resource`](Self::resource) |
-/// | organization permissions | [`organization`](Self::organization) |
-/// | an organization-level API resource | `resource(…)`[`.in_organization(…)`](Self::in_organization) |
-/// | the Management API | [`management_api`](Self::management_api), [`self_hosted_management_api`](Self::self_hosted_management_api) |
+/// | an organization's permissions | [`organization`](Self::organization) |
+/// | an organization-level API resource | `resource` and [`in_organization`](Self::in_organization) |
+/// | the Management API in Logto Cloud | [`management_api`](Self::management_api) |
+/// | the Management API, self-hosted | [`self_hosted_management_api`][self-hosted] |
 ///
-/// Logto grants only scopes that are asked for. The order of scopes has no meaning.
+/// [self-hosted]: Self::self_hosted_management_api
+///
+/// Logto grants only scopes that the request names. The order of the scopes does not matter.
 ///
 /// ```
 /// use tower_logto::m2m::TokenRequest;
@@ -30,6 +36,7 @@ use crate::{issuer::ORGANIZATION_AUDIENCE, scope};
 /// assert_eq!(orders, orders.clone().scopes(["write:orders", "read:orders"]));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[must_use]
 pub struct TokenRequest {
     resource: Option<Box<str>>,
     organization: Option<Box<str>>,
@@ -38,54 +45,54 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// For an API: its resource indicator (RFC 8707 §2), byte for byte as it is registered.
+    /// Requests a token for an API, by its resource indicator (RFC 8707 §2). Logto compares the
+    /// indicator byte for byte with the registered one.
     pub fn resource(indicator: impl Into<String>) -> Self {
         Self::new(Some(indicator.into()), None)
     }
 
-    /// For an organization's own (non-API) permissions, by the organization's id.
+    /// Requests a token for an organization's permissions, without an API, by the organization's
+    /// id.
     pub fn organization(id: impl Into<String>) -> Self {
         Self::new(None, Some(id.into()))
     }
 
-    /// For the Management API of a tenant in Logto Cloud, by the tenant's id, with the scope `all`.
+    /// Requests a token with the scope `all` for the Management API of a tenant in Logto Cloud, by
+    /// the tenant's id.
     ///
-    /// A tenant with a custom domain keeps `https://TENANT.logto.app/api` as the indicator.
-    #[must_use]
+    /// The indicator is `https://TENANT.logto.app/api`, also if the tenant has a custom domain.
     pub fn management_api(tenant: &str) -> Self {
         Self::resource(format!("https://{tenant}.logto.app/api")).scopes(["all"])
     }
 
-    /// For the Management API of a self-hosted Logto, with the scope `all`. Its indicator is
-    /// `https://default.logto.app/api`, wherever it runs.
-    #[must_use]
+    /// Requests a token with the scope `all` for the Management API of a self-hosted Logto.
+    ///
+    /// The indicator is always `https://default.logto.app/api`, whatever the address of the
+    /// installation.
     pub fn self_hosted_management_api() -> Self {
         Self::management_api("default")
     }
 
-    /// Scopes the token must have.
+    /// Adds scopes that the token must have.
     ///
-    /// Logto leaves out, with status 200, what the app's roles do not give. A token without them
-    /// would be refused later, elsewhere, as a 403 of the other service; so that is an error here,
-    /// which names them: [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes). Where
-    /// less will do, say so with [`optional_scopes`](Self::optional_scopes).
-    #[must_use]
+    /// Logto answers `200` and leaves out scopes that the app's roles do not include. In that case
+    /// the client returns an error of the kind
+    /// [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes), which names them. For
+    /// scopes that the token may lack, use [`optional_scopes`](Self::optional_scopes).
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes.extend(scopes.into_iter().map(|scope| scope.into().into_boxed_str()));
         self
     }
 
-    /// Scopes the token may lack; [`IssuedToken::scopes`](crate::m2m::IssuedToken::scopes) says which
-    /// were granted.
-    #[must_use]
+    /// Adds scopes that the token may lack.
+    /// [`IssuedToken::scopes`](crate::m2m::IssuedToken::scopes) returns those that were granted.
     pub fn optional_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.optional_scopes.extend(scopes.into_iter().map(|scope| scope.into().into_boxed_str()));
         self
     }
 
-    /// Makes it a request for an organization-level API resource: the scopes are those that the
-    /// app's roles in this organization give.
-    #[must_use]
+    /// Requests the resource for one organization: the scopes are those that the app's roles in
+    /// this organization include.
     pub fn in_organization(mut self, id: impl Into<String>) -> Self {
         self.organization = Some(id.into().into());
         self
@@ -100,13 +107,13 @@ impl TokenRequest {
         resource.starts_with("https://") && resource.ends_with(".logto.app/api")
     }
 
-    /// The required scopes that this `scope` does not hold.
-    pub(crate) fn missing(&self, granted: scope::ScopeSet<'_>) -> Box<[Box<str>]> {
+    /// The required scopes that are not among the granted ones.
+    pub(crate) fn missing_scopes(&self, granted: ScopeSet<'_>) -> Box<[Box<str>]> {
         self.scopes.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
     }
 
-    /// Adds what is asked for to a form of RFC 6749 §4.4.2.
-    pub(crate) fn write(&self, form: &mut Serializer<'_, String>) {
+    /// Appends the parameters to a form of RFC 6749 §4.4.2.
+    pub(crate) fn append_to(&self, form: &mut Serializer<'_, String>) {
         let parameters = [("resource", &self.resource), ("organization_id", &self.organization)];
         for (name, value) in parameters {
             if let Some(value) = value {
@@ -120,31 +127,32 @@ impl TokenRequest {
         }
     }
 
-    /// Why it cannot work, if so; found before anything is sent.
+    /// Checks the request before it is sent. The error says what is wrong.
     pub(crate) fn check(&self) -> Result<(), Cow<'static, str>> {
         for (value, name) in [(&self.resource, "resource"), (&self.organization, "organization")] {
             let Some(value) = value else { continue };
             if value.is_empty() {
-                return Err(format!(
-                    "the {name} is empty: name an API by its resource indicator, an organization \
-                     by its id, or both"
-                )
-                .into());
+                let advice = "name an API by its resource indicator, an organization by its id";
+                return Err(format!("the {name} is empty: {advice}").into());
             }
             if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                return Err(format!("the {name} holds spaces or control characters").into());
+                return Err(
+                    format!("the {name} must not contain spaces or control characters").into()
+                );
             }
         }
         let resource = self.resource.as_deref().unwrap_or_default();
         if resource.starts_with(ORGANIZATION_AUDIENCE) {
-            return Err("an organization is no resource: use TokenRequest::organization(id)".into());
+            return Err(
+                "the resource is an organization: use TokenRequest::organization(id)".into()
+            );
         }
         if resource.starts_with("urn:logto:resource:") {
-            return Err("a reserved resource, whose tokens no service should accept".into());
+            return Err("the resource is reserved: no service should accept its tokens".into());
         }
         let mut scopes = self.scopes.union(&self.optional_scopes);
-        if let Some(scope) = scopes.find(|scope| !scope::is_scope_token(scope)) {
-            return Err(format!("{scope:?} is not one scope: pass several as several items").into());
+        if let Some(scope) = scopes.find(|scope| !is_scope_token(scope)) {
+            return Err(format!("{scope:?} is not one scope: pass each scope as an item").into());
         }
         Ok(())
     }
@@ -159,7 +167,7 @@ impl TokenRequest {
     }
 }
 
-/// What it is for, without the scopes.
+/// The resource and the organization, without the scopes.
 impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.resource, &self.organization) {
@@ -180,12 +188,12 @@ mod tests {
 
     fn form(request: &TokenRequest) -> String {
         let mut form = Serializer::new(String::new());
-        request.write(&mut form);
+        request.append_to(&mut form);
         form.finish()
     }
 
     #[test]
-    fn each_kind_has_its_parameters() {
+    fn each_kind_of_request_sends_its_parameters() {
         let shopping = || TokenRequest::resource("https://shopping.api");
         for (request, parameters) in [
             (shopping(), "resource=https%3A%2F%2Fshopping.api"),
@@ -214,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_request_is_refused() {
         for (request, advice) in [
             (TokenRequest::resource(""), "the resource is empty"),
             (TokenRequest::organization(""), "the organization is empty"),
@@ -231,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_required_can_be_missing() {
+    fn only_required_scopes_can_be_missing() {
         let request = TokenRequest::organization("acme").scopes(["a", "b"]).optional_scopes(["c"]);
-        assert_eq!(*request.missing(scope::ScopeSet::new("b")), [Box::from("a")]);
-        assert!(request.missing(scope::ScopeSet::new("b a")).is_empty());
+        assert_eq!(*request.missing_scopes(ScopeSet::new("b")), [Box::from("a")]);
+        assert!(request.missing_scopes(ScopeSet::new("b a")).is_empty());
     }
 }

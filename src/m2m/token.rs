@@ -1,20 +1,17 @@
-//! An access token as a caller holds it.
+//! An access token that the token endpoint issued.
 
 use std::{
     fmt,
+    ops::Add,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
 
-use crate::{
-    m2m::{endpoint::Answer, request::TokenRequest},
-    scope::ScopeSet,
-};
+use crate::{m2m::request::TokenRequest, scope::ScopeSet};
 
-/// An access token for a call to another service. A clone is one reference count; `Debug` never
-/// shows the token.
+/// An access token for calls to another service. Cheap to clone; `Debug` never shows the token.
 ///
 /// ```no_run
 /// use tower_logto::m2m::IssuedToken;
@@ -26,69 +23,92 @@ use crate::{
 /// }
 /// ```
 #[derive(Clone)]
-pub struct IssuedToken(Arc<Issued>);
+pub struct IssuedToken(Arc<IssuedTokenInner>);
 
-struct Issued {
+struct IssuedTokenInner {
     request: Arc<TokenRequest>,
-    answer: Answer,
-    expiry: Moment,
+    response: TokenResponse,
+    expires_at: Moment,
 }
 
-/// A time by both clocks: the monotonic one stands still while a machine sleeps, the wall clock may
-/// be set back.
+/// A successful response of the token endpoint (RFC 6749 §5.1).
+pub(crate) struct TokenResponse {
+    /// `Bearer …`, marked sensitive; the only copy of the token.
+    pub(crate) authorization: HeaderValue,
+    /// `None` if `expires_in` is missing, zero or invalid.
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) scope: Box<str>,
+}
+
+/// A point in time on both clocks. The monotonic clock stops while a machine sleeps, and the wall
+/// clock may be set back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) unix: Duration,
     pub(crate) monotonic: Duration,
 }
 
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self {
+            unix: self.unix.saturating_add(time),
+            monotonic: self.monotonic.saturating_add(time),
+        }
+    }
+}
+
 impl IssuedToken {
-    pub(crate) fn new(request: Arc<TokenRequest>, answer: Answer, expiry: Moment) -> Self {
-        Self(Arc::new(Issued { request, answer, expiry }))
+    pub(crate) fn new(
+        request: Arc<TokenRequest>,
+        response: TokenResponse,
+        expires_at: Moment,
+    ) -> Self {
+        Self(Arc::new(IssuedTokenInner { request, response, expires_at }))
     }
 
-    /// The token itself. Whoever reads it can act as your application: not for logs.
-    #[must_use]
+    /// Returns the token itself. Keep it out of logs: anyone who has it can act as your
+    /// application.
     pub fn secret(&self) -> &str {
-        let value = self.0.answer.authorization.to_str().unwrap_or_default();
+        let value = self.0.response.authorization.to_str().unwrap_or_default();
         value.strip_prefix(SCHEME).unwrap_or_default()
     }
 
-    /// The value of an `Authorization` header (RFC 6750 §2.1), marked sensitive.
-    #[must_use]
+    /// Returns the value of an `Authorization` header (RFC 6750 §2.1), marked sensitive.
     pub fn authorization(&self) -> HeaderValue {
-        self.0.answer.authorization.clone()
+        self.0.response.authorization.clone()
     }
 
-    /// The scopes that were granted: the answer's `scope`.
+    /// Returns the scopes that Logto granted: the `scope` of its response.
     ///
-    /// Where RFC 6749 §5.1 would have a missing `scope` mean "all that you asked for", with Logto
-    /// it means that none was granted.
-    #[must_use]
+    /// If `scope` is missing, RFC 6749 §5.1 says that all requested scopes were granted. From Logto
+    /// it means that none was granted, and so it does here.
     pub fn scopes(&self) -> ScopeSet<'_> {
-        ScopeSet::new(&self.0.answer.scope)
+        ScopeSet::new(&self.0.response.scope)
     }
 
-    /// When it expires, by this machine's clock: the moment it was asked for and `expires_in`.
-    #[must_use]
+    /// Returns the expiry time on this machine's clock: the time of the token request plus
+    /// `expires_in`.
     pub fn expires_at(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH.checked_add(self.0.expiry.unix).unwrap_or(SystemTime::UNIX_EPOCH)
+        SystemTime::UNIX_EPOCH.checked_add(self.0.expires_at.unix).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    pub(crate) fn is_alive(&self, now: Moment) -> bool {
-        now.monotonic < self.0.expiry.monotonic && now.unix < self.0.expiry.unix
+    pub(crate) fn is_valid(&self, now: Moment) -> bool {
+        now.monotonic < self.0.expires_at.monotonic && now.unix < self.0.expires_at.unix
     }
 
-    pub(crate) fn life_left(&self, now: Moment) -> Duration {
-        let monotonic = self.0.expiry.monotonic.saturating_sub(now.monotonic);
-        monotonic.min(self.0.expiry.unix.saturating_sub(now.unix))
+    pub(crate) fn remaining_lifetime(&self, now: Moment) -> Duration {
+        let monotonic = self.0.expires_at.monotonic.saturating_sub(now.monotonic);
+        monotonic.min(self.0.expires_at.unix.saturating_sub(now.unix))
     }
 
     pub(crate) fn request(&self) -> &TokenRequest {
         &self.0.request
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Whether both handles refer to one issued token.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }

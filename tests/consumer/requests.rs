@@ -91,10 +91,10 @@ async fn axum_routes_require_their_scopes() {
 #[cfg(feature = "client")]
 #[tokio::test]
 async fn token_client_gets_a_token_and_shares_it() {
-    use tower_logto::m2m::{TokenClient, TokenRequest};
+    use tower_logto::m2m::{ClientSecret, TokenClient, TokenRequest};
 
     let endpoint = serve("application/json", TOKEN_ANSWER).await;
-    let tokens = TokenClient::builder(&issuer(), "app", "secret")
+    let tokens = TokenClient::builder(&issuer(), "app", ClientSecret::new("secret"))
         .token_endpoint(format!("{endpoint}/token"))
         .build()
         .unwrap();

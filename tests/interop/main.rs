@@ -21,7 +21,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
-use tower_logto::m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind};
+use tower_logto::m2m::{
+    ClientAuthentication, ClientSecret, TokenClient, TokenRequest, TokenRequestErrorKind,
+};
 
 use crate::{
     load::{Load, kid_of},
@@ -107,10 +109,11 @@ async fn issued_token_has_its_kind_and_scopes(provider: Provider) {
 async fn token_is_accepted_only_at_its_routes(provider: Provider) {
     let service = Service::start(&provider).await;
     let reader = provider.reader();
-    let writer = TokenClient::builder(&provider.issuer(), "writer", "writer secret")
-        .authentication(ClientAuthentication::Post)
-        .build()
-        .unwrap();
+    let writer =
+        TokenClient::builder(&provider.issuer(), "writer", ClientSecret::new("writer secret"))
+            .authentication(ClientAuthentication::Post)
+            .build()
+            .unwrap();
 
     let global = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
     let global = reader.token(&global).await.unwrap().authorization();
@@ -179,7 +182,8 @@ async fn every_organization_token(provider: &Provider) -> HeaderValue {
 
 async fn refused_token_request_has_its_error_code(provider: Provider) {
     let reader = provider.reader();
-    let wrong_secret = TokenClient::new(&provider.issuer(), "reader", "a guess").unwrap();
+    let wrong_secret =
+        TokenClient::new(&provider.issuer(), "reader", ClientSecret::new("a guess")).unwrap();
     let resource = || TokenRequest::resource(SHOPPING_API);
     for (client, request, status, error) in [
         (&wrong_secret, resource(), 401, "invalid_client"),
@@ -190,7 +194,7 @@ async fn refused_token_request_has_its_error_code(provider: Provider) {
         let refusal = client.token(&request).await.unwrap_err();
         assert_eq!(refusal.kind(), TokenRequestErrorKind::Refused, "{refusal}");
         assert_eq!(refusal.status().unwrap(), status, "{refusal}");
-        assert_eq!(refusal.error(), Some(error), "{refusal}");
+        assert_eq!(refusal.code(), Some(error), "{refusal}");
     }
     let refusal = reader.token(&resource().scopes(["write:products"])).await.unwrap_err();
     assert_eq!(refusal.kind(), TokenRequestErrorKind::MissingScopes);

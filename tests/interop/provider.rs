@@ -13,7 +13,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tower_logto::{Issuer, m2m::TokenClient};
+use tower_logto::{
+    Issuer,
+    m2m::{ClientSecret, TokenClient},
+};
 
 /// oidc-provider of one major version, configured like Logto (`server.mjs`). Its port and its keys,
 /// which a real Logto keeps in its database, survive the process.
@@ -77,7 +80,7 @@ impl Provider {
 
     /// A client for the app `reader`. Its secret contains characters that must be encoded.
     pub(crate) fn reader(&self) -> TokenClient {
-        TokenClient::new(&self.issuer(), "reader", "a+b%2Fc:d&e=f/g").unwrap()
+        TokenClient::new(&self.issuer(), "reader", ClientSecret::new("a+b%2Fc:d&e=f/g")).unwrap()
     }
 
     fn run(&mut self, keys: &str) {

@@ -1,4 +1,4 @@
-//! Why a call of the Management API failed.
+//! Why a call of the Management API failed, and what to do about it.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -8,15 +8,17 @@ use serde_json::value::RawValue;
 
 use crate::{
     escape::Escaped,
+    json,
     m2m::{
-        error::TokenRequestError,
-        headers::{is_temporary, read_object},
+        error::{ASSIGN_MANAGEMENT_ROLE, TokenRequestError},
+        error_inner::{ErrorInner, ServerError},
+        headers::is_temporary,
     },
 };
 
-/// Why a call of the Management API failed. A clone is one reference count.
+/// Why a call of the Management API failed. Cheap to clone.
 ///
-/// [`code`](Self::code) is the thing to match: Logto's `message` is in the tenant's language.
+/// Match on [`code`](Self::code): Logto's `message` is in the tenant's language.
 #[derive(Clone)]
 pub struct ManagementError {
     inner: Arc<Inner>,
@@ -27,31 +29,25 @@ pub struct ManagementError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManagementErrorKind {
-    /// The call cannot work, and was not made: a path outside of `/api/`, say.
+    /// The call is invalid and was not sent, for example because its path is outside of `/api/`.
     NotSent,
-    /// There is no access token: [`ManagementError::token_error`] says why.
+    /// No access token is available. [`ManagementError::token_error`] says why.
     Token,
-    /// Logto could not be reached in time, or the connection broke.
+    /// Connecting to Logto failed, the connection broke, or Logto did not respond in time.
     Connection,
-    /// Logto refused, with an error of its own.
+    /// Logto refused the call with an error of its own.
     Refused,
-    /// An answer that is not Logto's, or that your type does not fit.
-    UnexpectedAnswer,
+    /// The response does not come from Logto, or does not match your type.
+    UnexpectedResponse,
 }
 
-#[derive(Debug)]
-struct Inner {
-    kind: ManagementErrorKind,
-    met: String,
-    status: Option<StatusCode>,
-    answer: Option<LogtoError>,
-    source: Option<Source>,
-}
+type Inner = ErrorInner<ManagementErrorKind, Details>;
 
-#[derive(Debug)]
-enum Source {
-    Http(reqwest::Error),
-    Token(TokenRequestError),
+/// What Logto's errors contain beside the code: untrusted input.
+#[derive(Default)]
+struct Details {
+    message: Option<Box<str>>,
+    data: Option<Box<RawValue>>,
 }
 
 /// The body of Logto's errors.
@@ -63,163 +59,135 @@ struct LogtoError {
 }
 
 impl ManagementError {
-    pub(crate) fn new(kind: ManagementErrorKind, met: String) -> Self {
-        Inner::new(kind, met).into()
+    pub(crate) fn new(kind: ManagementErrorKind, message: String) -> Self {
+        Inner::new(kind, message).into()
     }
 
-    /// `met`, and what is at the bottom of it.
-    pub(crate) fn connection(met: &str, source: reqwest::Error) -> Self {
-        let met = format!("{met}: {}", Escaped::root_cause(&source));
-        // `met` has the path; whom a query searched for is not for logs.
-        let source = Some(Source::Http(source.without_url()));
-        Inner { source, ..Inner::new(ManagementErrorKind::Connection, met) }.into()
+    /// Appends the root cause to the message.
+    pub(crate) fn connection(message: &str, source: reqwest::Error) -> Self {
+        let message = format!("{message}: {}", Escaped::root_cause(&source));
+        let mut inner = Inner::new(ManagementErrorKind::Connection, message);
+        inner.is_timeout = source.is_timeout();
+        inner.is_retryable = true;
+        // The message has the path. A query may name a person, who must not appear in logs.
+        inner.source = Some(source.without_url().into());
+        inner.into()
     }
 
-    pub(crate) fn unexpected(status: StatusCode, met: String) -> Self {
-        let inner = Inner::new(ManagementErrorKind::UnexpectedAnswer, met);
-        Inner { status: Some(status), ..inner }.into()
+    pub(crate) fn unexpected(status: StatusCode, message: String) -> Self {
+        let mut inner = Inner::new(ManagementErrorKind::UnexpectedResponse, message);
+        inner.status = Some(status);
+        inner.is_retryable = is_temporary(status);
+        inner.hint = hint(status, None);
+        inner.into()
     }
 
     pub(crate) fn refused(
         status: StatusCode,
-        met: String,
+        message: String,
         body: &[u8],
         retry_after: Option<Duration>,
     ) -> Self {
-        let Ok(answer) = read_object::<LogtoError>(body) else {
-            return Self { retry_after, ..Self::unexpected(status, met) };
+        let Ok(error) = json::object::<LogtoError>(body) else {
+            return Self { retry_after, ..Self::unexpected(status, message) };
         };
-        let inner = Inner::new(ManagementErrorKind::Refused, met);
-        let inner = Inner { status: Some(status), answer: Some(answer), ..inner };
+        let mut inner = Inner::new(ManagementErrorKind::Refused, message);
+        inner.status = Some(status);
+        inner.is_retryable = is_temporary(status);
+        inner.hint = hint(status, Some(&error.code));
+        inner.server_error = Some(ServerError::new(&error.code, error.message.as_deref()));
+        inner.details = Details { message: error.message, data: error.data };
         Self { retry_after, ..inner.into() }
     }
 
-    pub(crate) fn after(&self, retry_after: Duration) -> Self {
+    pub(crate) fn with_retry_after(&self, retry_after: Duration) -> Self {
         Self { inner: Arc::clone(&self.inner), retry_after: Some(retry_after) }
     }
 
-    /// Why, for your code.
-    #[must_use]
+    /// Returns the kind of the error, for your code to match.
     pub fn kind(&self) -> ManagementErrorKind {
         self.inner.kind
     }
 
-    /// The status of the answer, if there was one.
-    #[must_use]
+    /// Returns the status of the response, if there was one.
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
 
-    /// Logto's code, such as `entity.not_found` or `auth.forbidden`.
-    #[must_use]
+    /// Returns Logto's code, such as `entity.not_found` or `auth.forbidden`.
     pub fn code(&self) -> Option<&str> {
-        Some(&self.inner.answer.as_ref()?.code)
+        self.inner.server_error.as_ref().map(|error| &*error.code)
     }
 
-    /// Logto's message, in the tenant's language and as it came: a stranger's text.
-    #[must_use]
+    /// Returns Logto's message, in the tenant's language. It is not escaped: treat it as untrusted
+    /// input.
     pub fn message(&self) -> Option<&str> {
-        self.inner.answer.as_ref()?.message.as_deref()
+        self.inner.details.message.as_deref()
     }
 
-    /// What Logto says beside code and message; `None` if there is nothing, or `T` does not fit.
-    #[must_use]
+    /// Returns the `data` that Logto adds to code and message. `None` if there is none, or if it
+    /// does not match `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(self.inner.answer.as_ref()?.data.as_ref()?.get()).ok()
+        serde_json::from_str(self.inner.details.data.as_ref()?.get()).ok()
     }
 
-    /// Why there is no access token.
-    #[must_use]
+    /// Returns the error of the token request, if there is no access token.
     pub fn token_error(&self) -> Option<&TokenRequestError> {
-        match &self.inner.source {
-            Some(Source::Token(error)) => Some(error),
-            _ => None,
-        }
+        self.inner.source.as_ref()?.downcast_ref()
     }
 
-    /// Whether Logto was too slow, at the Management API or at the token endpoint.
-    #[must_use]
+    /// Returns what to do about the error, if that is known. See also
+    /// [`token_error`](Self::token_error), which has a hint of its own.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.inner.hint
+    }
+
+    /// Whether the Management API or the token endpoint did not respond in time.
     pub fn is_timeout(&self) -> bool {
-        match &self.inner.source {
-            Some(Source::Token(error)) => error.is_timeout(),
-            Some(Source::Http(error)) => error.is_timeout(),
-            None => false,
-        }
+        self.inner.is_timeout
     }
 
-    /// Whether the same call may succeed later without anybody changing a setting. After a
-    /// [`Connection`](ManagementErrorKind::Connection) error it may have been carried out, too.
-    #[must_use]
+    /// Whether the same call may succeed later without a change of configuration. After an error of
+    /// the kind [`Connection`](ManagementErrorKind::Connection), Logto may have carried out the
+    /// call.
     pub fn is_retryable(&self) -> bool {
-        match (&self.inner.source, self.inner.status) {
-            (Some(Source::Token(error)), _) => error.is_retryable(),
-            (Some(Source::Http(_)), _) => true,
-            (None, status) => status.is_some_and(is_temporary),
-        }
+        self.inner.is_retryable
     }
 
-    /// How long Logto wants not to be asked, an hour at most. After a 429, calls fail at once until
-    /// then, with the same error.
-    #[must_use]
+    /// Returns how long Logto asks not to be called, at most one hour. After a `429`, calls fail
+    /// immediately until then, with the same error.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())
     }
-
-    fn hint(&self) -> &'static str {
-        match (self.inner.status.map(|status| status.as_u16()), self.code()) {
-            (Some(403), Some("auth.forbidden")) => {
-                "; assign the app the M2M role \"Logto Management API access\" (Console → Roles)"
-            }
-            (Some(401), Some("auth.unauthorized")) => {
-                "; is the token for this Logto's Management API? cloud and self-hosted ones have \
-                 different resource indicators"
-            }
-            (Some(300..=399), _) => "; redirects are not followed: set the final endpoint",
-            (Some(404), None) => "; is this Logto's endpoint?",
-            _ => "",
-        }
-    }
 }
 
-/// For the developer: what was met, and what to do about it.
+/// For the operator: what happened, and what to do about it.
 impl fmt::Display for ManagementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.met)?;
-        if let Some(answer) = &self.inner.answer {
-            write!(f, ", {:?}", Escaped::new(&answer.code))?;
-            if let Some(message) = &answer.message {
-                write!(f, " ({})", Escaped::new(message))?;
-            }
-        }
-        f.write_str(self.hint())
+        self.inner.fmt(f)
     }
 }
 
 impl fmt::Debug for ManagementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagementError")
-            .field("kind", &self.inner.kind)
-            .field("message", &self.to_string())
-            .field("retry_after", &self.retry_after)
-            .field("source", &self.inner.source)
-            .finish_non_exhaustive()
+        self.inner.debug("ManagementError", self.retry_after, f)
     }
 }
 
 impl Error for ManagementError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self.inner.source.as_ref()? {
-            Source::Http(error) => Some(error),
-            Source::Token(error) => Some(error),
-        }
+        self.inner.source()
     }
 }
 
 impl From<TokenRequestError> for ManagementError {
     fn from(error: TokenRequestError) -> Self {
-        let met = format!("the Management API cannot be asked: {error}");
-        let source = Some(Source::Token(error));
-        Inner { source, ..Inner::new(ManagementErrorKind::Token, met) }.into()
+        let message = format!("the Management API was not called: {error}");
+        let mut inner = Inner::new(ManagementErrorKind::Token, message);
+        inner.is_timeout = error.is_timeout();
+        inner.is_retryable = error.is_retryable();
+        inner.source = Some(error.into());
+        inner.into()
     }
 }
 
@@ -229,15 +197,15 @@ impl From<Inner> for ManagementError {
     }
 }
 
-impl Inner {
-    const fn new(kind: ManagementErrorKind, met: String) -> Self {
-        Self { kind, met, status: None, answer: None, source: None }
-    }
-}
-
-/// `data` may hold the claims of a token, or what a caller has sent.
-impl fmt::Debug for LogtoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", Escaped::new(&self.code))
-    }
+fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
+    Some(match (status.as_u16(), code) {
+        (403, Some("auth.forbidden")) => ASSIGN_MANAGEMENT_ROLE,
+        (401, Some("auth.unauthorized")) => {
+            "is the token for this Logto's Management API? Logto Cloud and a self-hosted Logto \
+             have different resource indicators"
+        }
+        (300..=399, _) => "redirects are not followed: set the final endpoint",
+        (404, None) => "is this Logto's endpoint?",
+        _ => return None,
+    })
 }

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     vec,
 };
@@ -12,62 +13,59 @@ use futures_core::Stream;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-use crate::m2m::{
-    headers::Answer,
-    management::{ManagementApi, error::ManagementError},
+use crate::m2m::management::{
+    client::ManagementClient, error::ManagementError, response::ManagementResponse,
 };
 
-/// The items of a list, fetched page by page as they are asked for.
+/// The items of a list, which are fetched page by page as you ask for them.
 ///
-/// [`next`](Self::next) needs nothing else; it is a [`Stream`] as well. Pages are counted by
-/// `page` and `page_size` against `Total-Number`, since the URLs in Logto's `Link` header lead
-/// nowhere. An item that is added or deleted meanwhile may shift others over the edge of a page.
+/// Call [`next`](Self::next), or use it as a [`Stream`]. The number of pages follows from
+/// `page_size` and `Total-Number`, because the URLs in Logto's `Link` header are wrong. If an item
+/// is added or deleted in the meantime, an item may be missing or appear twice.
 ///
-/// An error ends the list. [`resume`](Self::resume) goes on with the page that failed.
+/// An error ends the list. [`resume`](Self::resume) continues with the page that failed.
 pub struct Pages<T> {
-    api: ManagementApi,
-    path: Box<str>,
+    client: Arc<ManagementClient>,
+    path: String,
     page_size: u32,
-    /// The page that is fetched next, from 1.
+    /// The number of the next page, from 1.
     page: u64,
     received: u64,
     total: Option<u64>,
     items: vec::IntoIter<T>,
-    fetching: Option<Fetching>,
+    next_page: Option<PageFuture>,
     ended: bool,
 }
 
-type Fetching = Pin<Box<dyn Future<Output = Result<Answer, ManagementError>> + Send>>;
+type PageFuture = Pin<Box<dyn Future<Output = Result<ManagementResponse, ManagementError>> + Send>>;
 
 impl<T> Pages<T> {
-    pub(crate) fn new(api: ManagementApi, path: &str) -> Self {
+    pub(crate) fn new(client: Arc<ManagementClient>, path: String) -> Self {
         Self {
-            api,
-            path: path.into(),
+            client,
+            path,
             page_size: MAX_PAGE_SIZE,
             page: 1,
             received: 0,
             total: None,
             items: Vec::new().into_iter(),
-            fetching: None,
+            next_page: None,
             ended: false,
         }
     }
 
-    /// Items per page, from 1 to 100; 100 by default, which is Logto's most.
-    #[must_use]
+    /// Sets the number of items per page, from 1 to 100. Default: 100, Logto's maximum.
     pub fn page_size(mut self, items: u32) -> Self {
         self.page_size = items.clamp(1, MAX_PAGE_SIZE);
         self
     }
 
-    /// How many items there are on all pages, once the first page is there.
-    #[must_use]
+    /// Returns the number of items on all pages, once the first page has arrived.
     pub const fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// Lets a list that ended with an error go on: the next item is the first of the page that
+    /// Continues a list that ended with an error. The next item is the first one of the page that
     /// failed.
     pub const fn resume(&mut self) {
         self.ended = false;
@@ -75,7 +73,10 @@ impl<T> Pages<T> {
 }
 
 impl<T: DeserializeOwned + Send + 'static> Pages<T> {
-    /// The next item; `None` at the end. Dropping the future loses nothing.
+    /// Returns the next item, or `None` at the end.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe. The next call continues the request in flight.
     pub async fn next(&mut self) -> Option<Result<T, ManagementError>> {
         poll_fn(|cx| self.poll_item(cx)).await
     }
@@ -88,21 +89,22 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
             if self.ended {
                 return Poll::Ready(None);
             }
-            let path = self.path_of_page();
-            let fetching = self.fetching.get_or_insert_with(|| fetch(self.api.clone(), path));
-            let answer = ready!(fetching.as_mut().poll(cx));
-            self.fetching = None;
-            if let Err(error) = answer.and_then(|answer| self.take_in(&answer)) {
+            let path = self.page_path();
+            let next_page =
+                self.next_page.get_or_insert_with(|| fetch(Arc::clone(&self.client), path));
+            let response = ready!(next_page.as_mut().poll(cx));
+            self.next_page = None;
+            if let Err(error) = response.and_then(|response| self.take_page(&response)) {
                 self.ended = true;
                 return Poll::Ready(Some(Err(error)));
             }
         }
     }
 
-    fn take_in(&mut self, answer: &Answer) -> Result<(), ManagementError> {
-        let (items, total) = (answer.json::<Vec<T>>()?, answer.total());
+    fn take_page(&mut self, response: &ManagementResponse) -> Result<(), ManagementError> {
+        let (items, total) = (response.json::<Vec<T>>()?, response.total());
         self.received += items.len() as u64;
-        // A list without Total-Number is not paged: Logto sends it whole.
+        // Without Total-Number, Logto sends the whole list as one page.
         self.ended = items.is_empty() || total.is_none_or(|total| self.received >= total);
         self.total = total;
         self.page += 1;
@@ -110,14 +112,14 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
         Ok(())
     }
 
-    fn path_of_page(&self) -> String {
+    fn page_path(&self) -> String {
         let (path, page, page_size) = (&self.path, self.page, self.page_size);
         let separator = if path.contains('?') { '&' } else { '?' };
         format!("{path}{separator}page={page}&page_size={page_size}")
     }
 }
 
-/// Items are moved out, never pinned in place.
+/// Items are moved out of the list and never pinned.
 impl<T> Unpin for Pages<T> {}
 
 impl<T: DeserializeOwned + Send + 'static> Stream for Pages<T> {
@@ -139,8 +141,8 @@ impl<T> fmt::Debug for Pages<T> {
     }
 }
 
-fn fetch(api: ManagementApi, path: String) -> Fetching {
-    Box::pin(async move { api.call(Method::GET, &path, None).await })
+fn fetch(client: Arc<ManagementClient>, path: String) -> PageFuture {
+    Box::pin(async move { client.call(Method::GET, &path, None).await })
 }
 
 const MAX_PAGE_SIZE: u32 = 100;

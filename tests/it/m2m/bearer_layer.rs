@@ -1,4 +1,4 @@
-//! The outgoing layer, under hyper-util's client and under tonic.
+//! `BearerLayer` with the clients of hyper-util and tonic.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ use tower_logto::{
 
 use super::support::{SHOPPING, client_of, logto, read, serve};
 
-/// A service that refuses the first tokens it sees, however often they come; answers the body.
+/// A service that refuses the first tokens it sees, even if they are repeated, and echoes the body.
 fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {
     let seen = std::sync::Mutex::new(Vec::<HeaderValue>::new());
     let (seen, requests) = (Arc::new(seen), Arc::clone(requests));
@@ -63,7 +63,7 @@ async fn text<B: BodyExt<Error: std::fmt::Debug>>(response: Response<B>) -> Stri
 }
 
 #[tokio::test]
-async fn hyper_utils_client_passes_this_crates_own_guard() {
+async fn hyper_util_client_is_accepted_by_auth_layer() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let router = Router::new()
@@ -71,7 +71,7 @@ async fn hyper_utils_client_passes_this_crates_own_guard() {
         .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
     let uri = serve(router).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
-    let mut client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let mut client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     for _ in 0..3 {
         let response = client.ready().await.unwrap().call(request(&uri)).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -81,13 +81,13 @@ async fn hyper_utils_client_passes_this_crates_own_guard() {
 }
 
 #[tokio::test]
-async fn a_401_is_tried_once_more_with_a_new_token_and_the_whole_request() {
+async fn whole_request_is_retried_once_with_a_new_token_after_a_401() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let requests = Arc::new(AtomicUsize::new(0));
     let uri = serve(refusing_tokens(1, &requests)).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
-    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     let response = client.oneshot(request(&uri)).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(text(response).await, "apples");
@@ -96,13 +96,13 @@ async fn a_401_is_tried_once_more_with_a_new_token_and_the_whole_request() {
 }
 
 #[tokio::test]
-async fn a_storm_of_401_costs_two_tokens() {
+async fn repeated_401_responses_cost_two_tokens() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let requests = Arc::new(AtomicUsize::new(0));
     let uri = serve(refusing_tokens(usize::MAX, &requests)).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
-    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     for _ in 0..200 {
         let response = client.clone().oneshot(request(&uri)).await.unwrap();
         assert_eq!(response.status(), 401);
@@ -112,7 +112,7 @@ async fn a_storm_of_401_costs_two_tokens() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_copied_is_sent_once_and_the_next_call_has_a_new_token() {
+async fn body_that_cannot_be_copied_is_not_retried_and_the_next_call_has_a_new_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -120,7 +120,7 @@ async fn a_body_that_cannot_be_copied_is_sent_once_and_the_next_call_has_a_new_t
     let router = refusing_tokens(1, &requests);
     let uri = serve(router).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
-    let client = BearerLayer::without_retry(&tokens, read()).layer(http);
+    let client = BearerLayer::without_retry(tokens.clone(), read()).layer(http);
     for status in [401, 200] {
         let request = request(&uri).map(Body::new);
         assert_eq!(client.clone().oneshot(request).await.unwrap().status(), status);
@@ -131,28 +131,28 @@ async fn a_body_that_cannot_be_copied_is_sent_once_and_the_next_call_has_a_new_t
     let uri = serve(refusing_tokens(1, &fresh)).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
     let some: fn(&Body) -> Option<Body> = |_| Some(Body::from("copied"));
-    let client = BearerLayer::retry_with(&client_of(&issuer, &clock), read(), some).layer(http);
+    let client = BearerLayer::retry_with(client_of(&issuer, &clock), read(), some).layer(http);
     let response = client.oneshot(request(&uri).map(Body::new)).await.unwrap();
     assert_eq!(text(response).await, "copied");
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_sent() {
+async fn request_without_a_token_is_not_sent() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     issuer.go_down();
     let requests = Arc::new(AtomicUsize::new(0));
     let uri = serve(refusing_tokens(0, &requests)).await;
     let http = Client::builder(TokioExecutor::new()).build_http();
-    let client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(http);
+    let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     let error = client.oneshot(request(&uri)).await.unwrap_err();
     assert_eq!(error.downcast::<TokenRequestError>().unwrap().status().unwrap(), 500);
     assert_eq!(requests.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
-async fn the_readiness_contract_is_kept() {
-    /// Panics when it is called without having been polled ready; a clone starts anew.
+async fn service_is_called_only_when_ready() {
+    /// Panics if it is called before it was polled ready. A clone is not ready.
     struct Strict {
         ready: bool,
         calls: Arc<AtomicUsize>,
@@ -188,7 +188,7 @@ async fn the_readiness_contract_is_kept() {
     let issuer = logto(&clock).await;
     let calls = Arc::new(AtomicUsize::new(0));
     let strict = Strict { ready: false, calls: Arc::clone(&calls) };
-    let mut client = BearerLayer::new(&client_of(&issuer, &clock), read()).layer(strict);
+    let mut client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(strict);
     for _ in 0..2 {
         let request = http::Request::new(String::new());
         assert_eq!(client.ready().await.unwrap().call(request).await.unwrap().status(), 200);
@@ -196,7 +196,7 @@ async fn the_readiness_contract_is_kept() {
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
 
-/// Messages as they are.
+/// A codec that leaves messages unchanged.
 #[derive(Default)]
 struct Plain;
 
@@ -236,7 +236,7 @@ impl Decoder for Plain {
     }
 }
 
-/// A gRPC service that answers the message it was sent.
+/// A gRPC service that echoes the message.
 async fn echo(request: Request) -> Response<Body> {
     let message = request.into_body().collect().await.unwrap().to_bytes();
     let trailers = HeaderMap::from_iter([(
@@ -259,12 +259,12 @@ where
     let mut grpc = tonic::client::Grpc::new(service.clone());
     grpc.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static("/shop.Shop/Echo");
-    let answered = grpc.unary(tonic::Request::new(b"apples".to_vec()), path, Plain).await;
-    answered.map(tonic::Response::into_inner)
+    let response = grpc.unary(tonic::Request::new(b"apples".to_vec()), path, Plain).await;
+    response.map(tonic::Response::into_inner)
 }
 
 #[tokio::test]
-async fn a_tonic_client_passes_this_crates_own_guard() {
+async fn tonic_client_is_accepted_by_auth_layer() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let router = Router::new()
@@ -272,9 +272,9 @@ async fn a_tonic_client_passes_this_crates_own_guard() {
         .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
     let uri = serve(router).await;
     let channel = tonic::transport::Endpoint::new(uri).unwrap().connect_lazy();
-    let naked = call(&channel).await.unwrap_err();
-    assert_eq!(naked.code(), tonic::Code::Unauthenticated);
-    let client = BearerLayer::without_retry(&client_of(&issuer, &clock), read()).layer(channel);
+    let without_token = call(&channel).await.unwrap_err();
+    assert_eq!(without_token.code(), tonic::Code::Unauthenticated);
+    let client = BearerLayer::without_retry(client_of(&issuer, &clock), read()).layer(channel);
     assert_eq!(call(&client).await.unwrap(), b"apples");
 
     issuer.go_down();
@@ -284,7 +284,7 @@ async fn a_tonic_client_passes_this_crates_own_guard() {
 }
 
 #[tokio::test]
-async fn grpcs_unauthenticated_drops_the_token_too() {
+async fn grpc_unauthenticated_invalidates_the_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -300,7 +300,7 @@ async fn grpcs_unauthenticated_drops_the_token_too() {
         }),
     );
     let channel = tonic::transport::Endpoint::new(serve(router).await).unwrap().connect_lazy();
-    let client = BearerLayer::without_retry(&tokens, read()).layer(channel);
+    let client = BearerLayer::without_retry(tokens.clone(), read()).layer(channel);
     assert_eq!(call(&client).await.unwrap_err().code(), tonic::Code::Unauthenticated);
     assert_eq!(call(&client).await.unwrap(), b"apples");
 }

@@ -1,4 +1,4 @@
-//! One flight for many callers, refresh ahead, backoff, invalidation.
+//! One token request for many callers, refresh before expiry, backoff, invalidation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -9,12 +9,12 @@ use tower_logto::{
 };
 
 use super::support::{
-    SECRET, SHOPPING, Server, answer, at_once, background_tasks_done, client_of, granted, json,
-    logto, read,
+    SHOPPING, Server, background_tasks_done, client_of, granted, immediately, json, logto, read,
+    response, secret,
 };
 
 #[tokio::test]
-async fn a_thousand_cold_callers_make_one_request_a_second_kind_makes_two() {
+async fn concurrent_callers_share_one_request_per_kind() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -36,7 +36,7 @@ async fn a_thousand_cold_callers_make_one_request_a_second_kind_makes_two() {
 }
 
 #[tokio::test]
-async fn the_order_of_scopes_has_no_meaning() {
+async fn order_of_scopes_does_not_matter() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -44,12 +44,12 @@ async fn the_order_of_scopes_has_no_meaning() {
     let request = TokenRequest::resource(SHOPPING).scopes(both);
     let reversed = TokenRequest::resource(SHOPPING).scopes(both.into_iter().rev()).scopes(both);
     let token = tokens.token(&request).await.unwrap();
-    assert_eq!(at_once(tokens.token(&reversed)).unwrap().unwrap().secret(), token.secret());
+    assert_eq!(immediately(tokens.token(&reversed)).unwrap().unwrap().secret(), token.secret());
     assert_eq!(issuer.token_requests(), 1);
 }
 
 #[tokio::test]
-async fn a_caller_that_gives_up_does_not_fail_the_others() {
+async fn cancelled_caller_does_not_cancel_the_request_of_others() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -71,7 +71,7 @@ async fn a_caller_that_gives_up_does_not_fail_the_others() {
 }
 
 #[tokio::test]
-async fn a_simulated_day_of_one_hour_tokens() {
+async fn one_hour_tokens_take_about_25_requests_in_a_simulated_day() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -81,10 +81,10 @@ async fn a_simulated_day_of_one_hour_tokens() {
     background_tasks_done().await;
     for _ in 0..24 * 60 * 4 {
         clock.advance(Duration::from_secs(15));
-        let token = at_once(tokens.token(&read())).expect("no caller waits").unwrap();
-        // A token at a verifier's without clock tolerance would still be good.
+        let token = immediately(tokens.token(&read())).expect("no caller waits").unwrap();
+        // A verifier without clock tolerance would still accept the token.
         assert!(token.expires_at() > std::time::UNIX_EPOCH + clock.unix_time());
-        at_once(validator.validate(token.secret())).expect("no I/O").unwrap();
+        immediately(validator.validate(token.secret())).expect("no I/O").unwrap();
         background_tasks_done().await;
     }
     let requests = issuer.token_requests();
@@ -93,7 +93,7 @@ async fn a_simulated_day_of_one_hour_tokens() {
 }
 
 #[tokio::test]
-async fn a_token_that_nobody_asks_for_is_not_refreshed() {
+async fn unused_token_is_not_refreshed() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -106,8 +106,8 @@ async fn a_token_that_nobody_asks_for_is_not_refreshed() {
 }
 
 #[tokio::test]
-async fn the_margin_is_a_tenth_of_a_short_life_and_at_most_60_s_of_a_long_one() {
-    for (life, margin, not_yet, surely) in [
+async fn refresh_margin_is_a_tenth_of_the_lifetime_and_at_most_60_s() {
+    for (lifetime, margin, before, after) in [
         (100, None, 84, 90),
         (3_600, None, 3_509, 3_541),
         (3_600, Some(600), 2_699, 3_001),
@@ -115,7 +115,7 @@ async fn the_margin_is_a_tenth_of_a_short_life_and_at_most_60_s_of_a_long_one() 
     ] {
         let clock = ManualClock::default();
         let server = Server::start(move |n, _| {
-            let members = format!("\"expires_in\":{life},\"token_type\":\"Bearer\"");
+            let members = format!("\"expires_in\":{lifetime},\"token_type\":\"Bearer\"");
             json("200 OK", &format!("{{\"access_token\":\"t{n}\",{members}}}"))
         })
         .await;
@@ -126,17 +126,17 @@ async fn the_margin_is_a_tenth_of_a_short_life_and_at_most_60_s_of_a_long_one() 
         let tokens = builder.build().unwrap();
         let request = TokenRequest::resource(SHOPPING);
         tokens.token(&request).await.unwrap();
-        for (seconds, requests) in [(not_yet, 1), (surely - not_yet, 2)] {
+        for (seconds, requests) in [(before, 1), (after - before, 2)] {
             clock.advance(Duration::from_secs(seconds));
-            at_once(tokens.token(&request)).expect("no caller waits").unwrap();
+            immediately(tokens.token(&request)).expect("no caller waits").unwrap();
             background_tasks_done().await;
-            assert_eq!(server.received().len(), requests, "{life} {margin:?} {seconds}");
+            assert_eq!(server.received().len(), requests, "{lifetime} {margin:?} {seconds}");
         }
     }
 }
 
 #[tokio::test]
-async fn without_expires_in_a_token_is_kept_for_a_minute() {
+async fn token_without_expires_in_is_cached_for_one_minute() {
     for expires_in in ["", "\"expires_in\":0,", "\"expires_in\":null,", "\"expires_in\":-5,"] {
         let clock = ManualClock::default();
         let server = Server::start(move |n, _| {
@@ -154,12 +154,12 @@ async fn without_expires_in_a_token_is_kept_for_a_minute() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_was_set_forward_ends_a_token_one_set_back_does_not_revive_it() {
+async fn token_expires_if_either_clock_passes_its_expiry() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let first = tokens.token(&read()).await.unwrap();
-    // A laptop slept for two hours: the monotonic clock stood still.
+    // A laptop slept for two hours, and its monotonic clock stopped.
     clock.set_unix_time(clock.unix_time() + Duration::from_secs(7_200));
     let second = tokens.token(&read()).await.unwrap();
     assert_ne!(first.secret(), second.secret());
@@ -169,7 +169,7 @@ async fn a_wall_clock_that_was_set_forward_ends_a_token_one_set_back_does_not_re
 }
 
 #[tokio::test]
-async fn scopes_that_were_not_granted_are_an_error_unless_optional() {
+async fn missing_scope_is_an_error_unless_it_is_optional() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -186,7 +186,7 @@ async fn scopes_that_were_not_granted_are_an_error_unless_optional() {
 }
 
 #[tokio::test]
-async fn permanent_failures_are_not_hammered() {
+async fn permanent_errors_are_retried_rarely() {
     for (status, error) in
         [(401, "invalid_client"), (400, "invalid_target"), (403, "access_denied")]
     {
@@ -196,7 +196,7 @@ async fn permanent_failures_are_not_hammered() {
         let tokens = server.client().clock(clock.clone()).build().unwrap();
         for second in 0..600 {
             let refusal = tokens.token(&read()).await.unwrap_err();
-            assert_eq!(refusal.error(), Some(error));
+            assert_eq!(refusal.code(), Some(error));
             assert!(!refusal.is_retryable());
             if second == 0 {
                 let wait = refusal.retry_after().unwrap();
@@ -210,10 +210,10 @@ async fn permanent_failures_are_not_hammered() {
 }
 
 #[tokio::test]
-async fn rfc_9110_section_10_2_3_retry_after_is_honoured() {
+async fn rfc_9110_section_10_2_3_retry_after_delays_the_next_request() {
     let clock = ManualClock::default();
     let server = Server::start(|n, _| match n {
-        0 => answer("429 Too Many Requests", "retry-after: 120\r\n", ""),
+        0 => response("429 Too Many Requests", "retry-after: 120\r\n", ""),
         _ => granted("a"),
     })
     .await;
@@ -222,7 +222,7 @@ async fn rfc_9110_section_10_2_3_retry_after_is_honoured() {
     assert!(error.is_retryable());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(120)));
     clock.advance(Duration::from_secs(119));
-    let error = at_once(tokens.token(&read())).unwrap().unwrap_err();
+    let error = immediately(tokens.token(&read())).unwrap().unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
     assert_eq!(server.received().len(), 1);
     clock.advance(Duration::from_secs(1));
@@ -230,7 +230,7 @@ async fn rfc_9110_section_10_2_3_retry_after_is_honoured() {
 }
 
 #[tokio::test]
-async fn only_the_token_that_is_named_is_invalidated() {
+async fn only_the_given_token_is_invalidated() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -238,18 +238,18 @@ async fn only_the_token_that_is_named_is_invalidated() {
     tokens.invalidate(&first);
     let second = tokens.token(&read()).await.unwrap();
     assert_ne!(first.secret(), second.secret());
-    // The stragglers of the storm name the first one.
+    // Late callers still invalidate the first one.
     (0..1_000).for_each(|_| tokens.invalidate(&first));
-    assert_eq!(at_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
-    // Another client's token is none of ours.
+    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
+    // Another client does not know this token.
     let other = client_of(&issuer, &clock);
     other.invalidate(&second);
-    assert_eq!(at_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
+    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
     assert_eq!(issuer.token_requests(), 2);
 }
 
 #[tokio::test]
-async fn a_service_that_refuses_everything_costs_few_tokens() {
+async fn service_that_refuses_every_token_costs_few_tokens() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -258,13 +258,13 @@ async fn a_service_that_refuses_everything_costs_few_tokens() {
         tokens.invalidate(&token);
         clock.advance(Duration::from_secs(1));
     }
-    // At once, then after 10, 20, 40 … s, and every 10 min in the end.
+    // Immediately, then after 10, 20, 40 … s, and finally every 10 min.
     let requests = issuer.token_requests();
     assert!((8..=12).contains(&requests), "{requests}");
 }
 
 #[tokio::test]
-async fn the_number_of_kinds_is_bounded() {
+async fn full_cache_removes_the_least_recently_used_token() {
     let server = Server::start(|n, _| {
         json("200 OK", &format!("{{\"access_token\":\"t{n}\",\"token_type\":\"bearer\"}}"))
     })
@@ -272,8 +272,8 @@ async fn the_number_of_kinds_is_bounded() {
     let tokens = server.client().token_cache_capacity(10).build().unwrap();
     for n in 0..100 {
         tokens.token(&TokenRequest::organization(format!("o{n}"))).await.unwrap();
-        // The newest ones stay, however full it is.
-        let newest = at_once(tokens.token(&TokenRequest::organization(format!("o{n}"))));
+        // A full cache still admits new tokens.
+        let newest = immediately(tokens.token(&TokenRequest::organization(format!("o{n}"))));
         assert_eq!(newest.unwrap().unwrap().secret(), format!("t{n}"));
     }
     tokens.token(&TokenRequest::organization("o0")).await.unwrap();
@@ -281,45 +281,45 @@ async fn the_number_of_kinds_is_bounded() {
 }
 
 #[test]
-fn without_a_runtime_there_is_an_error_and_no_panic() {
+fn token_outside_a_runtime_is_an_error() {
     let issuer = tower_logto::Issuer::logto("https://tenant.logto.app").unwrap();
-    let tokens = TokenClient::new(&issuer, "app", SECRET).unwrap();
-    let error = at_once(tokens.token(&read())).unwrap().unwrap_err();
+    let tokens = TokenClient::new(&issuer, "app", secret()).unwrap();
+    let error = immediately(tokens.token(&read())).unwrap().unwrap_err();
     assert_eq!(error.kind(), TokenRequestErrorKind::NotSent);
 }
 
 #[test]
-fn a_runtime_that_stands_still_holds_up_no_other() {
+fn blocked_runtime_does_not_block_others() {
     let clock = ManualClock::default();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (still, other) = (runtime(), runtime());
+    let (blocked, other) = (runtime(), runtime());
     let issuer = other.block_on(logto(&clock));
     let tokens = client_of(&issuer, &clock);
     let first = other.block_on(tokens.token(&read())).unwrap();
     clock.advance(Duration::from_secs(3590));
-    still.block_on(async {
+    blocked.block_on(async {
         assert_eq!(tokens.token(&read()).await.unwrap().secret(), first.secret());
         issuer.token_requested(2).await;
     });
     clock.advance(Duration::from_secs(11));
     let second = other.block_on(tokens.token(&read())).unwrap();
-    // What comes after another flight has started takes nobody's place.
-    still.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
-    let held = other.block_on(tokens.token(&read())).unwrap();
-    assert_eq!(held.secret(), second.secret());
+    // The late result of the first request does not replace the token of the second one.
+    blocked.block_on(background_tasks_done());
+    let cached = other.block_on(tokens.token(&read())).unwrap();
+    assert_eq!(cached.secret(), second.secret());
     assert_eq!(issuer.token_requests(), 3);
 }
 
 #[test]
-fn a_runtime_that_goes_away_takes_no_flight_with_it() {
+fn token_request_is_retried_after_its_runtime_is_dropped() {
     let clock = ManualClock::default();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
     let issuer = first.block_on(logto(&clock));
     let tokens = client_of(&issuer, &clock);
     issuer.hang();
-    let flying = tokens.clone();
-    first.spawn(async move { flying.token(&read()).await });
+    let caller = tokens.clone();
+    first.spawn(async move { caller.token(&read()).await });
     first.block_on(issuer.token_requested(1));
     drop(first);
     issuer.recover();

@@ -1,4 +1,4 @@
-//! `examples/m2m_client.rs`: the quick start in one run, against its own world and another one.
+//! `examples/m2m_client.rs` with its built-in test issuer and with a tenant from the environment.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use tower_logto::testing::ManualClock;
 use super::support::{SECRET, SHOPPING, logto, serve};
 use crate::example::api;
 
-/// Whether it succeeded, and what it printed.
+/// Returns whether the example succeeded, and what it printed.
 async fn run(variables: &[(&str, &str)]) -> (bool, String) {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
@@ -24,14 +24,14 @@ async fn run(variables: &[(&str, &str)]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn with_no_environment_it_brings_its_own_world() {
+async fn example_without_environment_starts_a_test_issuer() {
     let (success, text) = run(&[]).await;
     assert!(success, "{text}");
     for line in [
-        "a token for https://shopping.api: {\"read:products\", \"write:products\"}",
+        "token for https://shopping.api: {\"read:products\", \"write:products\"}",
         "GET /products: 200 OK",
         "POST /products: 201 Created",
-        "a token for organization acme: {\"invite:member\"}",
+        "token for organization acme: {\"invite:member\"}",
         "application reporting:",
     ] {
         assert!(text.contains(line), "{line}: {text}");
@@ -39,7 +39,7 @@ async fn with_no_environment_it_brings_its_own_world() {
 }
 
 #[tokio::test]
-async fn with_an_environment_it_talks_to_that_tenant() {
+async fn example_with_environment_uses_that_tenant() {
     let logto = logto(&ManualClock::default()).await;
     let api = serve(api::router(logto.validator(SHOPPING).unwrap())).await;
     let endpoint = logto.endpoint();

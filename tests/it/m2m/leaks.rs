@@ -1,4 +1,4 @@
-//! Neither secret nor token in any error, any `Debug`, any log line.
+//! Errors, `Debug` output and log lines contain neither the secret nor a token.
 
 use std::{
     cell::RefCell,
@@ -15,12 +15,13 @@ use tower_logto::{
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::support::{
-    SECRET, SHOPPING, Server, answer, at_once, background_tasks_done, captured, granted, json, read,
+    SECRET, SHOPPING, Server, background_tasks_done, captured, granted, immediately, json, read,
+    response,
 };
 
 const TOKEN: &str = "eyJhbGciOiJFUzM4NCJ9.dG9wIHNlY3JldA.c2lnbmF0dXJl";
 
-/// Everything that went through `tracing` on this thread, down to TRACE and from every crate.
+/// Everything that this thread logs with `tracing`, from TRACE up and from every crate.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -42,13 +43,13 @@ impl io::Write for Log {
 }
 
 thread_local! {
-    /// What went through `log`, as reqwest's lines do, while this thread listens.
+    /// What this thread logs with `log`, as reqwest does, while it captures.
     static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-struct Listener;
+struct LogCrateCapture;
 
-impl log::Log for Listener {
+impl log::Log for LogCrateCapture {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         LOGGED.with_borrow(Option::is_some)
     }
@@ -64,11 +65,11 @@ impl log::Log for Listener {
     fn flush(&self) {}
 }
 
-/// Listens to `tracing` and `log` on this thread until the guard is dropped.
-fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+/// Captures `tracing` and `log` on this thread until the guard is dropped.
+fn capture() -> (Log, tracing::subscriber::DefaultGuard) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        log::set_logger(&Listener).unwrap();
+        log::set_logger(&LogCrateCapture).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
     });
     crate::support::log_on_every_thread();
@@ -107,8 +108,8 @@ fn everything_about(error: &(dyn Error + 'static)) -> String {
 }
 
 #[tokio::test]
-async fn no_failure_leaks() {
-    let (log, _guard) = listen();
+async fn failures_leak_no_secret() {
+    let (log, _guard) = capture();
 
     let token = format!("{{\"access_token\":\"{TOKEN}\",\"token_type\":\"Bearer\"}}");
     let jsons = "content-type: application/json\r\n";
@@ -117,10 +118,10 @@ async fn no_failure_leaks() {
         json("401 Unauthorized", &body)
     };
     let basic = BASE64_STANDARD.encode(format!("app:{SECRET}"));
-    let mut answers = vec![
+    let mut responses = vec![
         Vec::new(),
         b"gibberish\r\n\r\n".to_vec(),
-        // Answers that quote what they were asked, or hold a token in an unexpected place.
+        // Responses that quote the request, or contain a token in an unexpected place.
         echo(format!("bad secret {SECRET}")),
         echo(format!("bad header Basic {basic}")),
         json("400 x", &format!("{{\"error\":\"{SECRET}\"}}")),
@@ -130,17 +131,17 @@ async fn no_failure_leaks() {
         json("200 OK", &format!("{{\"access_token\":{{\"{TOKEN}\":1}},\"token_type\":1}}")),
         json("200 OK", &format!("{{\"access_token\":\"{TOKEN}\",\"token_type\":\"{TOKEN}\"}}")),
         json("200 OK", &token[..token.len() - 1]),
-        answer("200 OK", "content-type: text/html\r\n", &format!("<html>{SECRET}{TOKEN}")),
+        response("200 OK", "content-type: text/html\r\n", &format!("<html>{SECRET}{TOKEN}")),
         format!("HTTP/1.1 200 OK\r\n{jsons}content-length: 9999\r\n\r\n{token}").into_bytes(),
-        answer("307 x", &format!("location: http://127.0.0.1:1/{SECRET}\r\n"), ""),
-        // A success, too: without the scope.
+        response("307 x", &format!("location: http://127.0.0.1:1/{SECRET}\r\n"), ""),
+        // A token without the required scope.
         json("200 OK", &token),
     ];
     for entry in std::fs::read_dir("tests/fixtures/logto-captures/token-endpoint").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        answers.push(captured(&format!("token-endpoint/{name}")));
+        responses.push(captured(&format!("token-endpoint/{name}")));
     }
-    for bytes in answers {
+    for bytes in responses {
         let server = Server::start(move |_, _| bytes.clone()).await;
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
             let verbose = || reqwest::Client::builder().connection_verbose(true);
@@ -152,27 +153,27 @@ async fn no_failure_leaks() {
             let request = TokenRequest::resource(SHOPPING).scopes(["not:granted"]);
             let error = tokens.token(&request).await.unwrap_err();
             assert_no_leak(&everything_about(&error));
-            let again = at_once(tokens.token(&request)).expect("backed off").unwrap_err();
+            let again = immediately(tokens.token(&request)).expect("backed off").unwrap_err();
             assert_no_leak(&everything_about(&again));
             assert_no_leak(&format!("{tokens:?}"));
         }
     }
     background_tasks_done().await;
     let text = log.text();
-    assert!(text.contains("no access token"), "the log was captured");
+    assert!(text.contains("token request failed"), "the log was captured");
     assert!(text.contains("DEBUG starting new connection"), "reqwest's lines, too");
     assert_no_leak(&text);
 }
 
 #[tokio::test]
-async fn no_success_leaks_either() {
-    let (log, _guard) = listen();
+async fn successes_leak_no_secret() {
+    let (log, _guard) = capture();
 
     let server = Server::start(|_, received| {
         if received.head.starts_with("POST /oidc/token") {
             return granted(TOKEN);
         }
-        // A Management API that quotes what it should not.
+        // A Management API that quotes the token.
         let quoted =
             format!("{{\"code\":\"auth.unauthorized\",\"data\":{{\"token\":\"{TOKEN}\"}}}}");
         json("401 Unauthorized", &quoted)
@@ -185,18 +186,18 @@ async fn no_success_leaks_either() {
     assert_eq!(token.secret(), TOKEN);
     assert!(token.authorization().is_sensitive());
     assert_no_leak(&format!("{token:?} {token:#?} {:?}", token.authorization()));
-    assert_no_leak(&format!("{:?}", BearerLayer::<String>::new(&tokens, read())));
+    assert_no_leak(&format!("{:?}", BearerLayer::<String>::new(tokens.clone(), read())));
 
-    let api = ManagementApi::new(&server.endpoint(), &tokens, read()).unwrap();
+    let api = ManagementApi::new(&server.endpoint(), tokens.clone(), read()).unwrap();
     let error = api.get::<u64>("/api/users/count").await.unwrap_err();
     assert_no_leak(&format!("{api:?} {}", everything_about(&error)));
     tokens.invalidate(&token);
-    background_tasks_done_but_pooled(&log).await;
+    token_issued(&log).await;
     assert_no_leak(&log.text());
 }
 
-/// The Management API's pool keeps its connections: nothing to wait for beyond the last answer.
-async fn background_tasks_done_but_pooled(log: &Log) {
+/// The Management API keeps its connections open, so the test waits for the last response only.
+async fn token_issued(log: &Log) {
     while !log.text().contains("access token issued") {
         tokio::task::yield_now().await;
     }

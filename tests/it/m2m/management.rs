@@ -1,4 +1,4 @@
-//! The Management API: errors, paging, one retry, waiting when told to.
+//! The Management API: errors, paging, one retry, and the pause after a `429`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -8,18 +8,18 @@ use std::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use tower_logto::{
-    m2m::{ManagementApi, ManagementErrorKind::*, TokenClient, TokenRequest},
+    m2m::{ClientSecret, ManagementApi, ManagementErrorKind::*, TokenClient, TokenRequest},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
-use super::support::{self, Received, Server, answer, at_once, captured, granted};
+use super::support::{self, Received, Server, captured, granted, immediately, response};
 
 #[derive(Debug, Deserialize)]
 struct Item {
     id: u64,
 }
 
-/// A Logto whose Management API answers its n-th request (from 0) so.
+/// A Logto whose Management API responds to its n-th request (from 0) with the bytes of `api`.
 async fn start(
     api: impl Fn(usize, &Received) -> Vec<u8> + Send + Sync + 'static,
 ) -> (Server, ManagementApi, ManualClock) {
@@ -34,9 +34,9 @@ async fn start(
     .await;
     let clock = ManualClock::default();
     let tokens = server.client().clock(clock.clone()).build().unwrap();
-    // Without the scope: the answers above grant another one.
+    // Without the scope `all`, because the response above grants another one.
     let request = TokenRequest::resource("https://default.logto.app/api");
-    let api = ManagementApi::new(&server.endpoint(), &tokens, request).unwrap();
+    let api = ManagementApi::new(&server.endpoint(), tokens, request).unwrap();
     (server, api, clock)
 }
 
@@ -46,7 +46,7 @@ fn api_calls(server: &Server) -> Vec<Received> {
 }
 
 #[tokio::test]
-async fn captured_errors() {
+async fn captured_errors_have_a_code_and_a_hint() {
     for (file, status, code, retried, hint) in [
         ("bad-token", 401, "auth.unauthorized", true, "different resource indicators"),
         ("basic-scheme", 401, "auth.authorization_token_type_not_supported", true, ""),
@@ -72,7 +72,7 @@ async fn captured_errors() {
 }
 
 #[tokio::test]
-async fn captured_page() {
+async fn captured_page_is_read() {
     let bytes = captured("management-api/get-applications.http");
     let (server, api, _) = start(move |_, _| bytes.clone()).await;
     let mut pages = api.pages::<Value>("/api/applications").page_size(2);
@@ -80,7 +80,7 @@ async fn captured_page() {
     while let Some(application) = pages.next().await {
         names.push(application.unwrap()["name"].as_str().unwrap().to_owned());
     }
-    // The same page comes twice: it was captured once.
+    // There is one captured page, and the server sends it twice.
     assert_eq!(names, ["m2m-none", "m2m-mgmt", "m2m-none", "m2m-mgmt"]);
     assert_eq!(pages.total(), Some(4));
     let calls = api_calls(&server);
@@ -108,11 +108,11 @@ fn page_of(received: &Received, total: usize) -> Vec<u8> {
         "content-type: application/json; charset=utf-8\r\nTotal-Number: {total}\r\n\
          Link: <http://127.0.0.1:1/users?page=2>; rel=\"next\"\r\n"
     );
-    answer("200 OK", &headers, &Value::from(items).to_string())
+    response("200 OK", &headers, &Value::from(items).to_string())
 }
 
 #[tokio::test]
-async fn paging_counts_and_follows_no_link() {
+async fn paging_counts_items_and_follows_no_link() {
     for (total, calls) in [(0, 1), (1, 1), (100, 1), (101, 2), (250, 3)] {
         let (server, api, _) = start(move |_, received| page_of(received, total)).await;
         let mut pages = api.pages::<Item>("/api/users?search=%25a%25");
@@ -128,7 +128,7 @@ async fn paging_counts_and_follows_no_link() {
 }
 
 #[tokio::test]
-async fn pages_shorter_than_asked_for_lose_nothing() {
+async fn pages_shorter_than_requested_lose_no_item() {
     let (server, api, _) = start(|_, received| {
         let mut received = received.clone();
         received.head = received.head.replace("page_size=100", "page_size=20");
@@ -145,7 +145,7 @@ async fn pages_shorter_than_asked_for_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_total_that_lies_does_not_keep_a_list_from_its_end() {
+async fn list_ends_at_an_empty_page_despite_a_wrong_total() {
     let (server, api, _) = start(|_, received| {
         let page = String::from_utf8(page_of(received, 150)).unwrap();
         page.replace("Total-Number: 150", "Total-Number: 18446744073709551615").into_bytes()
@@ -161,7 +161,7 @@ async fn a_total_that_lies_does_not_keep_a_list_from_its_end() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_not_paged_ends() {
+async fn list_without_a_total_is_one_page() {
     let (server, api, _) = start(|_, _| support::json("200 OK", "[{\"id\":1},{\"id\":2}]")).await;
     let mut pages = api.pages::<Item>("/api/roles");
     assert_eq!(pages.next().await.unwrap().unwrap().id, 1);
@@ -171,7 +171,7 @@ async fn a_list_that_is_not_paged_ends() {
 }
 
 #[tokio::test]
-async fn pages_are_a_stream_too() {
+async fn pages_are_a_stream() {
     use std::pin::pin;
     let (_server, api, _) = start(|_, received| page_of(received, 150)).await;
     let mut stream = pin!(api.pages::<Item>("/api/users"));
@@ -186,9 +186,9 @@ async fn pages_are_a_stream_too() {
 }
 
 #[tokio::test]
-async fn an_error_ends_the_pages_and_they_can_be_resumed() {
+async fn list_can_be_resumed_after_an_error() {
     let (_server, api, clock) = start(|n, received| match n {
-        1 => answer("429 Too Many Requests", "retry-after: 30\r\n", ""),
+        1 => response("429 Too Many Requests", "retry-after: 30\r\n", ""),
         _ => page_of(received, 150),
     })
     .await;
@@ -205,12 +205,12 @@ async fn an_error_ends_the_pages_and_they_can_be_resumed() {
 }
 
 #[tokio::test]
-async fn a_429_is_honoured() {
+async fn calls_fail_until_the_retry_after_of_a_429() {
     let (server, api, clock) = start(|n, _| match n {
         0 => {
             let body = "{\"code\":\"request.rate_limited\",\"message\":\"Slow down.\"}";
             let headers = "retry-after: 60\r\ncontent-type: application/json\r\n";
-            answer("429 Too Many Requests", headers, body)
+            response("429 Too Many Requests", headers, body)
         }
         _ => support::json("200 OK", "1"),
     })
@@ -219,7 +219,7 @@ async fn a_429_is_honoured() {
     assert_eq!(error.code(), Some("request.rate_limited"));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     clock.advance(Duration::from_secs(59));
-    let error = at_once(api.get::<u64>("/api/b")).unwrap().unwrap_err();
+    let error = immediately(api.get::<u64>("/api/b")).unwrap().unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
     assert_eq!(api_calls(&server).len(), 1);
     clock.advance(Duration::from_secs(1));
@@ -227,17 +227,17 @@ async fn a_429_is_honoured() {
 }
 
 #[tokio::test]
-async fn a_retry_after_of_an_age_of_the_world_is_an_hour() {
+async fn huge_retry_after_is_limited_to_one_hour() {
     for seconds in [u128::from(u64::MAX), u128::MAX] {
         let headers = format!("retry-after: {seconds}\r\n");
         let (_server, api, clock) = start(move |n, _| match n {
-            0 => answer("429 Too Many Requests", &headers, ""),
+            0 => response("429 Too Many Requests", &headers, ""),
             _ => support::json("200 OK", "1"),
         })
         .await;
         let wait = api.get::<u64>("/api/a").await.unwrap_err().retry_after().unwrap();
         assert_eq!(wait, Duration::from_secs(3_600));
-        let error = at_once(api.get::<u64>("/api/a")).unwrap().unwrap_err();
+        let error = immediately(api.get::<u64>("/api/a")).unwrap().unwrap_err();
         assert_eq!(error.retry_after(), Some(wait));
         clock.advance(wait);
         assert_eq!(api.get::<u64>("/api/a").await.unwrap(), 1);
@@ -245,7 +245,7 @@ async fn a_retry_after_of_an_age_of_the_world_is_an_hour() {
 }
 
 #[tokio::test]
-async fn a_401_is_tried_once_more_with_a_new_token() {
+async fn call_is_retried_once_with_a_new_token_after_a_401() {
     let (server, api, _) = start(|_, received| {
         if received.head.to_lowercase().contains("bearer t0") {
             return support::json("401 Unauthorized", "{\"code\":\"auth.unauthorized\"}");
@@ -256,27 +256,27 @@ async fn a_401_is_tried_once_more_with_a_new_token() {
     let created: Item = api.post("/api/items", &json!({ "id": 7 })).await.unwrap();
     assert_eq!(created.id, 7);
     assert_eq!(api_calls(&server).len(), 2);
-    // A patch takes the new token at once.
+    // The next call uses the new token from the start.
     let patched: Item = api.patch("/api/items/7", &json!({ "id": 8 })).await.unwrap();
     assert_eq!(patched.id, 8);
     assert_eq!(api_calls(&server).len(), 3);
 }
 
 #[tokio::test]
-async fn answers_without_json() {
+async fn responses_without_json_are_null_or_an_error() {
     let (server, api, _) = start(|_, received| match received.head.split(' ').next() {
-        Some("DELETE") => answer("204 No Content", "", ""),
+        Some("DELETE") => response("204 No Content", "", ""),
         Some("PUT") => {
-            answer("201 Created", "content-type: text/plain; charset=utf-8\r\n", "Created")
+            response("201 Created", "content-type: text/plain; charset=utf-8\r\n", "Created")
         }
-        _ => answer("200 OK", "content-type: text/html\r\n", "<html>"),
+        _ => response("200 OK", "content-type: text/html\r\n", "<html>"),
     })
     .await;
     api.delete("/api/users/1").await.unwrap();
     api.put::<()>("/api/users/1/roles", &json!({ "roleIds": [] })).await.unwrap();
     api.put::<IgnoredAny>("/api/users/1/roles", &json!({ "roleIds": [] })).await.unwrap();
     let error = api.get::<IgnoredAny>("/api/users").await.unwrap_err();
-    assert_eq!(error.kind(), UnexpectedAnswer);
+    assert_eq!(error.kind(), UnexpectedResponse);
     assert!(error.to_string().contains("text/html"), "{error}");
     let calls = api_calls(&server);
     assert!(calls[1].head.to_lowercase().contains("content-type: application/json"));
@@ -284,33 +284,37 @@ async fn answers_without_json() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_logtos_is_told() {
+async fn response_that_does_not_come_from_logto_is_described() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n["
         .to_vec();
     let huge = "x".repeat(17 * 1024 * 1024);
     for (bytes, kind, what) in [
         (
             support::json("200 OK", "{\"id\":\"secret text\"}"),
-            UnexpectedAnswer,
+            UnexpectedResponse,
             "a value has the wrong type (line 1",
         ),
-        (support::json("200 OK", "{}"), UnexpectedAnswer, "the field \"id\" is missing"),
-        (support::json("200 OK", "{\"id\":"), UnexpectedAnswer, "breaks off"),
-        (support::json("200 OK", &huge), UnexpectedAnswer, "more than"),
+        (support::json("200 OK", "{}"), UnexpectedResponse, "the field \"id\""),
+        (support::json("200 OK", "{\"id\":"), UnexpectedResponse, "breaks off"),
+        (support::json("200 OK", &huge), UnexpectedResponse, "exceeds 16777216 bytes"),
         (
-            answer("502 Bad Gateway", "content-type: text/html\r\n", "<html>"),
-            UnexpectedAnswer,
+            response("502 Bad Gateway", "content-type: text/html\r\n", "<html>"),
+            UnexpectedResponse,
             "502",
         ),
-        (answer("308 x", "location: http://127.0.0.1:1/\r\n", ""), UnexpectedAnswer, "redirects"),
         (
-            answer("404 Not Found", "content-type: text/plain\r\n", "Not Found"),
-            UnexpectedAnswer,
+            response("308 x", "location: http://127.0.0.1:1/\r\n", ""),
+            UnexpectedResponse,
+            "redirects",
+        ),
+        (
+            response("404 Not Found", "content-type: text/plain\r\n", "Not Found"),
+            UnexpectedResponse,
             "endpoint",
         ),
-        (support::json("400 x", "[\"a.code\",null,null]"), UnexpectedAnswer, "400"),
-        (cut, Connection, "breaks off: \"end of file"),
-        (Vec::new(), Connection, "no answer: \"connection closed"),
+        (support::json("400 x", "[\"a.code\",null,null]"), UnexpectedResponse, "400"),
+        (cut, Connection, "incomplete body: \"end of file"),
+        (Vec::new(), Connection, "no response: \"connection closed"),
     ] {
         let (_server, api, _) = start(move |_, _| bytes.clone()).await;
         let error = api.get::<Item>("/api/items/1").await.unwrap_err();
@@ -322,7 +326,7 @@ async fn what_is_no_answer_of_logtos_is_told() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_repeats_only_what_may_be_repeated() {
+async fn broken_connection_repeats_only_idempotent_calls() {
     let (server, api, _) = start(|n, _| match n {
         0 => Vec::new(),
         _ => support::json("200 OK", "1"),
@@ -338,7 +342,7 @@ async fn a_broken_connection_repeats_only_what_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn whom_a_query_names_stands_in_no_error() {
+async fn query_does_not_appear_in_errors() {
     let (_server, api, _) = start(|_, _| Vec::new()).await;
     let error = api.get::<Value>("/api/users?search=alice").await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap();
@@ -347,7 +351,7 @@ async fn whom_a_query_names_stands_in_no_error() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_for_the_next_page() {
+async fn connection_is_reused_for_the_next_page() {
     let (server, api, _) = start(|_, received| page_of(received, 500)).await;
     let mut pages = api.pages::<Item>("/api/users");
     while let Some(item) = pages.next().await {
@@ -359,21 +363,21 @@ async fn connections_are_kept_for_the_next_page() {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_asked() {
+async fn call_without_a_token_is_not_sent() {
     let server = Server::start(|_, _| captured("token-endpoint/wrong-secret-basic.http")).await;
     let tokens = server.client().build().unwrap();
     let request = TokenRequest::self_hosted_management_api();
-    let api = ManagementApi::new(&server.endpoint(), &tokens, request).unwrap();
+    let api = ManagementApi::new(&server.endpoint(), tokens, request).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();
     assert_eq!(error.kind(), Token);
-    assert_eq!(error.token_error().unwrap().error(), Some("invalid_client"));
+    assert_eq!(error.token_error().unwrap().code(), Some("invalid_client"));
     assert!(error.to_string().contains("the app secret is wrong"), "{error}");
     assert!(error.retry_after().is_some());
     assert!(api_calls(&server).is_empty());
 }
 
 #[tokio::test]
-async fn the_test_kits_management_api_is_guarded_by_this_crate() {
+async fn management_api_of_the_test_kit_checks_tokens() {
     let clock = ManualClock::default();
     let mut builder = TestIssuer::builder().clock(clock.clone());
     for n in 0..45 {
@@ -382,10 +386,11 @@ async fn the_test_kits_management_api_is_guarded_by_this_crate() {
     let admin = TestApp::new("admin", "a secret").grant(TestIssuer::MANAGEMENT_API, ["all"]);
     let issuer = builder.app(admin).start().await.unwrap();
     let client = |id: &str| {
-        TokenClient::builder(&issuer.issuer(), id, "a secret").clock(clock.clone()).build().unwrap()
+        let secret = ClientSecret::new("a secret");
+        TokenClient::builder(&issuer.issuer(), id, secret).clock(clock.clone()).build().unwrap()
     };
     let request = TokenRequest::self_hosted_management_api();
-    let api = ManagementApi::new(&issuer.endpoint(), &client("admin"), request).unwrap();
+    let api = ManagementApi::new(&issuer.endpoint(), client("admin"), request).unwrap();
     let mut pages = api.pages::<Value>("/api/applications").page_size(20);
     let mut ids = Vec::new();
     while let Some(application) = pages.next().await {
@@ -395,19 +400,20 @@ async fn the_test_kits_management_api_is_guarded_by_this_crate() {
     let error = api.get::<Value>("/api/applications?page=0").await.unwrap_err();
     assert_eq!(error.code(), Some("guard.invalid_pagination"));
 
-    // An app without the role: Logto gives a token all the same, without the scope.
+    // An app without the role: Logto still issues a token, without the scope.
     let request = TokenRequest::resource(TestIssuer::MANAGEMENT_API).optional_scopes(["all"]);
-    let api = ManagementApi::new(&issuer.endpoint(), &client("app0"), request).unwrap();
+    let api = ManagementApi::new(&issuer.endpoint(), client("app0"), request).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();
     assert_eq!((error.status().unwrap().as_u16(), error.code()), (403, Some("auth.forbidden")));
     let required = TokenRequest::self_hosted_management_api();
-    let api = ManagementApi::new(&issuer.endpoint(), &client("app0"), required).unwrap();
+    let api = ManagementApi::new(&issuer.endpoint(), client("app0"), required).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();
     assert!(error.token_error().unwrap().hint().unwrap().contains("Management API access"));
 
-    let naked = reqwest::Client::builder().no_proxy().build().unwrap();
-    let naked = naked.get(format!("{}/api/applications", issuer.endpoint())).send().await.unwrap();
-    assert_eq!(naked.status(), 401);
-    let body: Value = naked.json().await.unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response =
+        client.get(format!("{}/api/applications", issuer.endpoint())).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    let body: Value = response.json().await.unwrap();
     assert_eq!(body["code"], "auth.authorization_header_missing");
 }

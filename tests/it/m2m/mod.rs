@@ -1,6 +1,5 @@
-//! Machine-to-machine tokens, the outgoing layer and the Management API.
+//! Machine-to-machine tokens, the layer for HTTP clients, and the Management API.
 
-mod answers;
 mod bearer_layer;
 mod cache;
 mod example;
@@ -8,4 +7,5 @@ mod leaks;
 mod management;
 mod outage;
 mod requests;
+mod responses;
 mod support;

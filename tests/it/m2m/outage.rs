@@ -1,4 +1,4 @@
-//! The token endpoint is down, slow, or breaks its connections.
+//! The token endpoint is unavailable, slow, or breaks its connections.
 
 use std::time::Duration;
 
@@ -6,10 +6,12 @@ use tower_logto::{m2m::TokenRequestErrorKind, testing::ManualClock};
 
 use crate::support::{ended_runtime, ends};
 
-use super::support::{Server, at_once, background_tasks_done, client_of, granted, logto, read};
+use super::support::{
+    Server, background_tasks_done, client_of, granted, immediately, logto, read, secret,
+};
 
 #[tokio::test]
-async fn nobody_notices_an_outage_until_the_token_dies() {
+async fn outage_goes_unnoticed_until_the_token_expires() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -18,17 +20,17 @@ async fn nobody_notices_an_outage_until_the_token_dies() {
     issuer.go_down();
     for _ in 0..30 * 60 - 1 {
         clock.advance(Duration::from_secs(1));
-        let token = at_once(tokens.token(&read())).expect("no caller waits").unwrap();
+        let token = immediately(tokens.token(&read())).expect("no caller waits").unwrap();
         assert_eq!(token.secret(), first.secret());
         background_tasks_done().await;
     }
     clock.advance(Duration::from_secs(1));
     let error = tokens.token(&read()).await.unwrap_err();
-    assert_eq!(error.kind(), TokenRequestErrorKind::UnexpectedAnswer);
+    assert_eq!(error.kind(), TokenRequestErrorKind::UnexpectedResponse);
     assert_eq!(error.status().unwrap(), 500);
     assert!(error.is_retryable());
-    assert!(error.to_string().contains("answered 500 Internal Server Error with text/plain"));
-    // It was not hammered: 250 ms doubling to 30 s in the last minute and a half.
+    assert!(error.to_string().contains("responded with 500 Internal Server Error (text/plain)"));
+    // Requests only in the last minute and a half: after 250 ms, doubling to 30 s.
     let requests = issuer.token_requests() - 1;
     assert!((5..=12).contains(&requests), "{requests}");
 
@@ -42,7 +44,7 @@ async fn nobody_notices_an_outage_until_the_token_dies() {
 }
 
 #[tokio::test]
-async fn a_cold_client_retries_at_250_ms_doubling_to_30_s() {
+async fn client_without_a_token_retries_after_250_ms_doubling_to_30_s() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -52,8 +54,8 @@ async fn a_cold_client_retries_at_250_ms_doubling_to_30_s() {
         let error = tokens.token(&read()).await.unwrap_err();
         let wait = error.retry_after().unwrap();
         assert!(wait <= full && wait >= full.mul_f64(0.79), "{step}: {wait:?}");
-        let at_once_again = at_once(tokens.token(&read())).expect("the last error at once");
-        assert_eq!(at_once_again.unwrap_err().status().unwrap(), 500);
+        let again = immediately(tokens.token(&read())).expect("the last error");
+        assert_eq!(again.unwrap_err().status().unwrap(), 500);
         clock.advance(wait);
     }
     assert_eq!(issuer.token_requests(), 10);
@@ -62,7 +64,7 @@ async fn a_cold_client_retries_at_250_ms_doubling_to_30_s() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_a_connection_error() {
+async fn closed_port_is_a_connection_error() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -78,10 +80,10 @@ async fn a_closed_port_is_a_connection_error() {
 }
 
 #[tokio::test]
-async fn a_hanging_endpoint_is_a_timeout() {
+async fn hanging_endpoint_is_a_timeout() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
-    let tokens = tower_logto::m2m::TokenClient::builder(&issuer.issuer(), "app", "secret")
+    let tokens = tower_logto::m2m::TokenClient::builder(&issuer.issuer(), "app", secret())
         .timeout(Duration::from_millis(100))
         .clock(clock.clone())
         .build()
@@ -93,7 +95,7 @@ async fn a_hanging_endpoint_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_before_any_answer_is_tried_once_more() {
+async fn connection_that_breaks_before_a_response_is_retried_once() {
     let server = Server::start(|n, _| if n == 0 { Vec::new() } else { granted("a") }).await;
     let tokens = server.client().build().unwrap();
     tokens.token(&read()).await.unwrap();
@@ -107,7 +109,7 @@ async fn a_connection_that_breaks_before_any_answer_is_tried_once_more() {
 }
 
 #[tokio::test]
-async fn no_connection_is_kept_for_logto_to_close() {
+async fn no_idle_connection_to_the_token_endpoint_is_kept() {
     let clock = ManualClock::default();
     let server = Server::start(|n, _| granted(&format!("t{n}"))).await;
     let tokens = server.client().clock(clock.clone()).build().unwrap();
@@ -120,33 +122,33 @@ async fn no_connection_is_kept_for_logto_to_close() {
     assert_eq!(connections, [0, 1, 2]);
 }
 
-/// A program that enters its runtime now and then, or is frozen in between: nobody drives the task.
+/// A program may enter its runtime only now and then, or be frozen. Then nothing drives the task.
 #[test]
-fn a_flight_in_a_runtime_that_stands_still_keeps_nobody_from_a_token() {
+fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let clock = ManualClock::default();
     let server = runtime().block_on(Server::start(|n, _| granted(&format!("t{n}"))));
     let tokens = server.client().clock(clock.clone()).build().unwrap();
-    let still = runtime();
-    assert_eq!(still.block_on(tokens.token(&read())).unwrap().secret(), "t0");
+    let blocked = runtime();
+    assert_eq!(blocked.block_on(tokens.token(&read())).unwrap().secret(), "t0");
     clock.advance(Duration::from_secs(3_590));
-    assert_eq!(still.block_on(tokens.token(&read())).unwrap().secret(), "t0");
+    assert_eq!(blocked.block_on(tokens.token(&read())).unwrap().secret(), "t0");
     clock.advance(Duration::from_secs(60));
     assert_eq!(runtime().block_on(tokens.token(&read())).unwrap().secret(), "t1");
-    still.block_on(background_tasks_done());
+    blocked.block_on(background_tasks_done());
     assert_eq!(server.received().len(), 2);
-    assert_eq!(at_once(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
+    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
 }
 
-/// A runtime that ends while a token is asked for: the same fault in the other half.
+/// A runtime that is shutting down drops a spawned task immediately.
 #[test]
-fn a_token_request_that_starts_while_its_runtime_shuts_down_does_not_deadlock() {
+fn token_request_in_a_runtime_that_shuts_down_does_not_deadlock() {
     let issuer = tower_logto::Issuer::new("http://127.0.0.1:9/oidc").unwrap();
-    let tokens = tower_logto::m2m::TokenClient::new(&issuer, "app", "app-secret").unwrap();
+    let tokens = tower_logto::m2m::TokenClient::new(&issuer, "app", secret()).unwrap();
     let request = read();
     let handle = ended_runtime();
     assert!(ends(move || {
         let _entered = handle.enter();
-        let _ = at_once(tokens.token(&request));
+        let _ = immediately(tokens.token(&request));
     }));
 }

@@ -1,15 +1,17 @@
-//! What is asked, how the application proves who it is, and what never leaves the machine.
+//! The content of token requests, authentication, settings, and what is never sent.
 
 use tower_logto::{
     Issuer,
-    m2m::{ClientAuthentication, TokenClient, TokenRequest, TokenRequestErrorKind},
+    m2m::{ClientAuthentication, ClientSecret, TokenClient, TokenRequest, TokenRequestErrorKind},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
-use super::support::{SECRET, SHOPPING, Server, answer, at_once, client_of, granted, logto, read};
+use super::support::{
+    SECRET, SHOPPING, Server, client_of, granted, immediately, logto, read, response, secret,
+};
 
 #[tokio::test]
-async fn each_kind_of_token_is_what_it_was_asked_for() {
+async fn each_kind_of_request_yields_its_kind_of_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -45,7 +47,7 @@ async fn each_kind_of_token_is_what_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn rfc_6749_section_2_3_1_any_secret_works_both_ways() {
+async fn rfc_6749_section_2_3_1_any_secret_works_with_both_methods() {
     for secret in [
         "plus+percent%colon:amp&equals=slash/",
         "é ü 漢 with spaces",
@@ -55,10 +57,11 @@ async fn rfc_6749_section_2_3_1_any_secret_works_both_ways() {
         let app = TestApp::new("app: 1+1", secret).grant(SHOPPING, ["read:products"]);
         let issuer = TestIssuer::builder().app(app).start().await.unwrap();
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
-            let tokens = TokenClient::builder(&issuer.issuer(), "app: 1+1", secret)
-                .authentication(authentication)
-                .build()
-                .unwrap();
+            let tokens =
+                TokenClient::builder(&issuer.issuer(), "app: 1+1", ClientSecret::new(secret))
+                    .authentication(authentication)
+                    .build()
+                    .unwrap();
             let token = tokens.token(&read()).await;
             assert!(token.is_ok(), "{secret:?} by {authentication:?}: {token:?}");
         }
@@ -66,7 +69,7 @@ async fn rfc_6749_section_2_3_1_any_secret_works_both_ways() {
 }
 
 #[tokio::test]
-async fn the_secret_goes_one_way_at_a_time() {
+async fn secret_is_sent_with_one_method_only() {
     let server = Server::start(|_, _| granted("a")).await;
     for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
         let tokens = server.client().authentication(authentication).build().unwrap();
@@ -83,7 +86,7 @@ async fn the_secret_goes_one_way_at_a_time() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_before_any_io() {
+async fn invalid_request_is_refused_before_any_io() {
     let server = Server::start(|_, _| granted("a")).await;
     let tokens = server.client().build().unwrap();
     for request in [
@@ -92,7 +95,7 @@ async fn what_cannot_work_is_refused_before_any_io() {
         TokenRequest::resource(SHOPPING).scopes(["read:products write:products"]),
         TokenRequest::resource("urn:logto:resource:organizations"),
     ] {
-        let error = at_once(tokens.token(&request)).unwrap().unwrap_err();
+        let error = immediately(tokens.token(&request)).unwrap().unwrap_err();
         assert_eq!(error.kind(), TokenRequestErrorKind::NotSent);
         assert!(!error.is_retryable());
     }
@@ -100,12 +103,12 @@ async fn what_cannot_work_is_refused_before_any_io() {
 }
 
 #[tokio::test]
-async fn a_redirect_does_not_carry_the_secret_elsewhere() {
+async fn redirect_is_not_followed() {
     let elsewhere = Server::start(|_, _| granted("stolen")).await;
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: {}/oidc/token\r\n", elsewhere.endpoint());
-        let server = Server::start(move |_, _| answer(status, &location, "")).await;
-        // Even a client that was told to follow.
+        let server = Server::start(move |_, _| response(status, &location, "")).await;
+        // Not even if the client is configured to follow them.
         let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
         let tokens = server.client().http_client_builder(follow).build().unwrap();
         let error = tokens.token(&read()).await.unwrap_err();
@@ -116,14 +119,14 @@ async fn a_redirect_does_not_carry_the_secret_elsewhere() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_setting_is_named() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
-    let good = || TokenClient::builder(&issuer, "app", SECRET);
+    let good = || TokenClient::builder(&issuer, "app", secret());
     good().build().unwrap();
     good().token_endpoint("http://logto:3001/t").dangerously_allow_http().build().unwrap();
     for (builder, setting) in [
-        (TokenClient::builder(&issuer, "", SECRET), "app_id"),
-        (TokenClient::builder(&issuer, "app", " "), "app_secret"),
+        (TokenClient::builder(&issuer, "", secret()), "app_id"),
+        (TokenClient::builder(&issuer, "app", ClientSecret::new(" ")), "app_secret"),
         (good().token_endpoint("http://logto:3001/oidc/token"), "token_endpoint"),
         (good().token_endpoint("https://user:pass@logto/oidc/token"), "token_endpoint"),
         (good().timeout(std::time::Duration::ZERO), "timeout"),
@@ -136,12 +139,12 @@ fn settings_that_cannot_work_are_named() {
 }
 
 #[tokio::test]
-async fn reqwest_gets_the_header_in_one_call() {
+async fn authorize_sets_exactly_one_header() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let get = reqwest::Client::builder().build().unwrap().get("http://127.0.0.1/");
-    // Also where another credential, or the token of a first attempt, stands there already.
+    // Even if the request already has another credential, or the token of a first attempt.
     let get = get.bearer_auth("another");
     let request = tokens.authorize(get, &read()).await.unwrap().build().unwrap();
     assert_eq!(request.headers().get_all("authorization").iter().count(), 1);

@@ -1,4 +1,4 @@
-//! A server that answers what a test says, byte for byte, and what tests of tokens share.
+//! A server whose responses a test sets byte for byte, and what the tests of tokens share.
 
 use std::{
     net::SocketAddr,
@@ -14,18 +14,22 @@ use tokio::{
 };
 use tower_logto::{
     Issuer,
-    m2m::{TokenClient, TokenClientBuilder, TokenRequest},
+    m2m::{ClientSecret, TokenClient, TokenClientBuilder, TokenRequest},
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
 pub(super) const SHOPPING: &str = "https://shopping.api";
 pub(super) const SECRET: &str = "Y29ycmVjdCBob3JzZSBiYXR0ZXJ5";
 
+pub(super) fn secret() -> ClientSecret {
+    ClientSecret::new(SECRET)
+}
+
 pub(super) fn read() -> TokenRequest {
     TokenRequest::resource(SHOPPING).scopes(["read:products"])
 }
 
-/// A Logto with an application that may do everything the tests ask for.
+/// A Logto with an application that has every permission the tests need.
 pub(super) async fn logto(clock: &ManualClock) -> TestIssuer {
     let app = TestApp::new("app", SECRET)
         .grant(SHOPPING, ["read:products", "write:products"])
@@ -36,18 +40,18 @@ pub(super) async fn logto(clock: &ManualClock) -> TestIssuer {
 }
 
 pub(super) fn client_of(issuer: &TestIssuer, clock: &ManualClock) -> TokenClient {
-    TokenClient::builder(&issuer.issuer(), "app", SECRET).clock(clock.clone()).build().unwrap()
+    TokenClient::builder(&issuer.issuer(), "app", secret()).clock(clock.clone()).build().unwrap()
 }
 
-/// What a future has without waiting.
-pub(super) fn at_once<F: Future>(future: F) -> Option<F::Output> {
+/// The output of a future that is ready on its first poll.
+pub(super) fn immediately<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
     }
 }
 
-/// Lets everything in the background end: a refresh, and the connection it used.
+/// Waits until all background tasks have ended: a refresh, and the connection it used.
 pub(super) async fn background_tasks_done() {
     while Handle::current().metrics().num_alive_tasks() > 0 {
         tokio::task::yield_now().await;
@@ -62,7 +66,7 @@ pub(super) async fn serve(router: axum::Router) -> String {
     format!("http://{address}")
 }
 
-/// One request as it came.
+/// One request as the server received it.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub(super) connection: usize,
@@ -70,7 +74,8 @@ pub(super) struct Received {
     pub(super) body: String,
 }
 
-/// Answers the n-th request (from 0) with these bytes; none at all close the connection.
+/// Responds to the n-th request (from 0) with the bytes of a function. No bytes close the
+/// connection.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -78,12 +83,12 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(
-        answer: impl Fn(usize, &Received) -> Vec<u8> + Send + Sync + 'static,
+        respond: impl Fn(usize, &Received) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
-        let (log, answer) = (Arc::clone(&received), Arc::new(answer));
+        let (log, respond) = (Arc::clone(&received), Arc::new(respond));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let listener = listener.into_std().unwrap();
@@ -91,7 +96,12 @@ impl Server {
                 let listener = TcpListener::from_std(listener).unwrap();
                 for connection in 0.. {
                     let Ok((stream, _)) = listener.accept().await else { return };
-                    tokio::spawn(answer_all(stream, connection, Arc::clone(&log), answer.clone()));
+                    tokio::spawn(serve_connection(
+                        stream,
+                        connection,
+                        Arc::clone(&log),
+                        respond.clone(),
+                    ));
                 }
             });
         });
@@ -107,15 +117,15 @@ impl Server {
     }
 
     pub(super) fn client(&self) -> TokenClientBuilder {
-        TokenClient::builder(&Issuer::logto(&self.endpoint()).unwrap(), "app", SECRET)
+        TokenClient::builder(&Issuer::logto(&self.endpoint()).unwrap(), "app", secret())
     }
 }
 
-async fn answer_all(
+async fn serve_connection(
     mut stream: TcpStream,
     connection: usize,
     log: Arc<Mutex<Vec<Received>>>,
-    answer: Arc<impl Fn(usize, &Received) -> Vec<u8>>,
+    respond: Arc<impl Fn(usize, &Received) -> Vec<u8>>,
 ) {
     let mut buffer = Vec::new();
     loop {
@@ -134,18 +144,18 @@ async fn answer_all(
             log.push(request.clone());
             log.len() - 1
         };
-        let bytes = answer(number, &request);
+        let bytes = respond(number, &request);
         if bytes.is_empty() || stream.write_all(&bytes).await.is_err() {
             return;
         }
-        if !is_whole(&bytes) {
+        if !is_complete(&bytes) {
             return;
         }
     }
 }
 
-/// Whether an answer has its length; another one ends with its connection.
-fn is_whole(bytes: &[u8]) -> bool {
+/// Whether a response has its full length. Any other response ends with its connection.
+fn is_complete(bytes: &[u8]) -> bool {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
     let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
@@ -168,23 +178,23 @@ fn parse(buffer: &mut Vec<u8>, connection: usize) -> Option<Received> {
     Some(Received { connection, head, body })
 }
 
-/// An answer with a body and its length.
-pub(super) fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+/// A response with a body and its length.
+pub(super) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 pub(super) fn json(status: &str, body: &str) -> Vec<u8> {
-    answer(status, "content-type: application/json; charset=utf-8\r\n", body)
+    response(status, "content-type: application/json; charset=utf-8\r\n", body)
 }
 
-/// A token answer with `read:products`, with a token of this name.
+/// A token response with this token and the scope `read:products`.
 pub(super) fn granted(token: &str) -> Vec<u8> {
     let members = "\"expires_in\":3600,\"token_type\":\"Bearer\",\"scope\":\"read:products\"";
     json("200 OK", &format!("{{\"access_token\":\"{token}\",{members}}}"))
 }
 
-/// What a real Logto answered; the file's first line is the command that asked.
+/// A response of a real Logto. The first line of the file is the command that requested it.
 pub(super) fn captured(file: &str) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/logto-captures/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n");

@@ -1,13 +1,13 @@
-//! Every answer of a real Logto that was captured, and those of everything that is no Logto.
+//! Captured responses of a real Logto, and responses that do not come from Logto.
 
 use std::{fmt::Write as _, time::Duration};
 
 use tower_logto::m2m::{TokenRequest, TokenRequestErrorKind::*};
 
-use super::support::{SHOPPING, Server, answer, captured, json, read};
+use super::support::{SHOPPING, Server, captured, json, read, response};
 
 #[tokio::test]
-async fn captured_tokens() {
+async fn captured_token_responses_yield_tokens() {
     let read_write = TokenRequest::resource(SHOPPING).scopes(["read:products", "write:products"]);
     let optional =
         TokenRequest::resource(SHOPPING).optional_scopes(["read:products", "write:products"]);
@@ -30,7 +30,7 @@ async fn captured_tokens() {
 }
 
 #[tokio::test]
-async fn captured_refusals() {
+async fn captured_refusals_have_a_code_and_a_hint() {
     let organization = TokenRequest::organization("r8p57sfo1tou");
     for (file, request, status, code, description, hint) in [
         ("basic-and-post", read(), 400, "invalid_request", "one mechanism", "sent twice"),
@@ -40,7 +40,7 @@ async fn captured_refusals() {
         ("no-auth", read(), 400, "invalid_request", "no client authentication", ""),
         ("org-not-member", organization, 403, "access_denied", "not associated", "not a member"),
         ("resource-empty", read(), 400, "invalid_target", "not provided", "trailing slash"),
-        ("resource-not-uri", read(), 400, "invalid_target", "absolute URI", "a whole URI"),
+        ("resource-not-uri", read(), 400, "invalid_target", "absolute URI", "an absolute URI"),
         ("secret-expired", read(), 400, "invalid_request", "expired", "create a new secret"),
         ("unknown-client", read(), 400, "invalid_client", "nonexistent", "no app with this id"),
         ("unknown-resource", read(), 400, "invalid_target", "unknown", "mind the trailing slash"),
@@ -52,7 +52,7 @@ async fn captured_refusals() {
         let error = server.client().build().unwrap().token(&request).await.unwrap_err();
         assert_eq!(error.kind(), Refused, "{file}");
         assert_eq!(error.status().unwrap(), status, "{file}");
-        assert_eq!(error.error(), Some(code), "{file}");
+        assert_eq!(error.code(), Some(code), "{file}");
         assert!(error.description().unwrap().contains(description), "{file}: {error}");
         assert!(error.hint().unwrap_or_default().contains(hint), "{file}: {error}");
         assert!(!error.is_retryable(), "{file}");
@@ -61,7 +61,7 @@ async fn captured_refusals() {
 }
 
 #[tokio::test]
-async fn captured_scopes_that_were_not_granted() {
+async fn captured_response_without_a_required_scope_is_an_error() {
     for (file, missing) in [
         ("scope-not-granted", &["write:products"][..]),
         ("scope-only-ungranted", &["read:products", "write:products"]),
@@ -76,17 +76,22 @@ async fn captured_scopes_that_were_not_granted() {
 }
 
 #[tokio::test]
-async fn captured_outage() {
+async fn captured_outage_is_retryable() {
     let bytes = captured("token-endpoint/db-down-1.http");
     let server = Server::start(move |_, _| bytes.clone()).await;
     let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
-    assert_eq!((error.kind(), error.status().unwrap().as_u16()), (UnexpectedAnswer, 500));
+    assert_eq!((error.kind(), error.status().unwrap().as_u16()), (UnexpectedResponse, 500));
     assert!(error.is_retryable());
-    assert!(error.to_string().contains("with text/plain, no OAuth error"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("500 Internal Server Error (text/plain): the body is not an OAuth error"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn what_is_no_token_answer_is_told_apart() {
+async fn response_that_is_no_token_response_is_described() {
     let html = "content-type: text/html\r\n";
     let jsons = "content-type: application/json\r\n";
     let mut huge = String::from("{\"access_token\":\"");
@@ -97,37 +102,57 @@ async fn what_is_no_token_answer_is_told_apart() {
     };
     for (bytes, kind, retryable, what) in [
         (
-            answer("200 OK", html, "<html>"),
-            UnexpectedAnswer,
+            response("200 OK", html, "<html>"),
+            UnexpectedResponse,
             true,
-            "text/html, not JSON; is a proxy",
+            "(text/html): the body is not JSON; is there a proxy",
         ),
-        (answer("200 OK", jsons, ""), UnexpectedAnswer, true, "JSON that breaks off"),
-        (answer("200 OK", jsons, &token[..40]), UnexpectedAnswer, true, "JSON that breaks off"),
-        (answer("200 OK", jsons, "[1]"), UnexpectedAnswer, true, "no token answer"),
-        (answer("201 Created", jsons, token), UnexpectedAnswer, true, "201 Created"),
+        (response("200 OK", jsons, ""), UnexpectedResponse, true, "the JSON is truncated"),
         (
-            answer("200 OK", jsons, &token.replace("Bearer", "DPoP")),
-            UnexpectedAnswer,
+            response("200 OK", jsons, &token[..40]),
+            UnexpectedResponse,
+            true,
+            "the JSON is truncated",
+        ),
+        (response("200 OK", jsons, "[1]"), UnexpectedResponse, true, "not a token response"),
+        (response("201 Created", jsons, token), UnexpectedResponse, true, "201 Created"),
+        (
+            response("200 OK", jsons, &token.replace("Bearer", "DPoP")),
+            UnexpectedResponse,
             true,
             "Bearer",
         ),
-        (answer("200 OK", jsons, &huge), UnexpectedAnswer, true, "more than 262144 bytes"),
-        (answer("500 Oops", jsons, &huge), UnexpectedAnswer, true, "more than 262144 bytes"),
-        (cut(5_000, token), Connection, true, "breaks off"),
+        (response("200 OK", jsons, &huge), UnexpectedResponse, true, "exceeds 262144 bytes"),
+        (response("500 Oops", jsons, &huge), UnexpectedResponse, true, "exceeds 262144 bytes"),
+        (cut(5_000, token), Connection, true, "incomplete body: "),
         (
-            answer("502 Bad Gateway", html, "<html>"),
-            UnexpectedAnswer,
+            response("502 Bad Gateway", html, "<html>"),
+            UnexpectedResponse,
             true,
-            "502 Bad Gateway with text/html",
+            "502 Bad Gateway (text/html)",
         ),
-        (answer("404 Not Found", html, "<html>"), UnexpectedAnswer, false, "{endpoint}/oidc/token"),
-        (answer("407 Proxy", "", ""), UnexpectedAnswer, false, "a proxy wants credentials"),
-        (answer("429 Slow", "", ""), UnexpectedAnswer, true, "quota"),
+        (
+            response("404 Not Found", html, "<html>"),
+            UnexpectedResponse,
+            false,
+            "{endpoint}/oidc/token",
+        ),
+        (response("407 Proxy", "", ""), UnexpectedResponse, false, "a proxy requires credentials"),
+        (response("429 Slow", "", ""), UnexpectedResponse, true, "quota"),
         (json("429 Slow", "{\"error\":\"rate_limited\"}"), Refused, true, "quota"),
         (json("503 x", "{\"error\":\"temporarily_unavailable\"}"), Refused, true, "temporarily"),
-        (json("400 x", "{\"error\":\"a\\r\\nb\"}"), UnexpectedAnswer, false, "no OAuth error"),
-        (json("400 x", "[\"invalid_client\",null]"), UnexpectedAnswer, false, "no OAuth error"),
+        (
+            json("400 x", "{\"error\":\"a\\r\\nb\"}"),
+            UnexpectedResponse,
+            false,
+            "not an OAuth error",
+        ),
+        (
+            json("400 x", "[\"invalid_client\",null]"),
+            UnexpectedResponse,
+            false,
+            "not an OAuth error",
+        ),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec(), Connection, true, "could not be reached"),
     ] {
         let server = Server::start(move |_, _| bytes.clone()).await;
@@ -140,7 +165,7 @@ async fn what_is_no_token_answer_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_strangers_text_is_escaped_and_short() {
+async fn error_description_is_escaped_and_shortened() {
     let body = format!(
         "{{\"error\":\"invalid_target\",\"error_description\":\"a\\r\\n\\u001b[31m{}\"}}",
         "x".repeat(10_000)

@@ -1,0 +1,188 @@
+//! The application's id and secret, and how it authenticates (RFC 6749 §2.3.1).
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::byte_serialize;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+use crate::error::ConfigError;
+
+/// The secret of a machine-to-machine application.
+///
+/// `Debug` never shows the secret, and dropping a `ClientSecret` overwrites it in memory. The
+/// requests that send the secret to the token endpoint contain copies: with
+/// [`Basic`](ClientAuthentication::Basic) one header that the client keeps, with
+/// [`Post`](ClientAuthentication::Post) one body per request. Those copies are not overwritten.
+///
+/// ```
+/// use tower_logto::m2m::ClientSecret;
+///
+/// let secret = ClientSecret::new("Y29ycmVjdCBob3JzZSBiYXR0ZXJ5");
+/// assert_eq!(format!("{secret:?}"), "ClientSecret(redacted)");
+/// ```
+///
+/// No other type converts into a `ClientSecret`, so the id and the secret cannot be swapped:
+///
+/// ```compile_fail,E0308
+/// use tower_logto::{m2m::{ClientSecret, TokenClient}, Issuer};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let secret = ClientSecret::new("Y29ycmVjdCBob3JzZSBiYXR0ZXJ5");
+/// TokenClient::new(&issuer, secret, "app id")?;
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct ClientSecret(Zeroizing<String>);
+
+impl ClientSecret {
+    /// Takes the secret over.
+    ///
+    /// A `String` is moved without a copy. A `&str` is copied, and the original stays in memory.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(Zeroizing::new(secret.into()))
+    }
+
+    fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientSecret(redacted)")
+    }
+}
+
+/// How the application authenticates to the token endpoint (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ClientAuthentication {
+    /// `client_secret_basic`, the default: in the `Authorization` header.
+    #[default]
+    Basic,
+    /// `client_secret_post`: in the body, for a proxy that uses `Authorization` itself.
+    Post,
+}
+
+/// Validated credentials.
+pub(crate) struct ClientCredentials {
+    pub(crate) app_id: Box<str>,
+    app_secret: ClientSecret,
+    /// The value of the `Authorization` header; `None` for `client_secret_post`.
+    basic: Option<HeaderValue>,
+}
+
+impl ClientCredentials {
+    pub(crate) fn new(
+        app_id: String,
+        app_secret: ClientSecret,
+        authentication: ClientAuthentication,
+    ) -> Result<Self, ConfigError> {
+        for (value, setting) in [(&*app_id, "app_id"), (app_secret.expose(), "app_secret")] {
+            if value.trim().is_empty() {
+                return Err(ConfigError::new(setting, "empty; is the environment variable set?"));
+            }
+        }
+        let basic = match authentication {
+            ClientAuthentication::Basic => Some(basic_header(&app_id, app_secret.expose())?),
+            ClientAuthentication::Post => None,
+        };
+        Ok(Self { app_id: app_id.into(), app_secret, basic })
+    }
+
+    pub(crate) const fn authentication(&self) -> ClientAuthentication {
+        match self.basic {
+            Some(_) => ClientAuthentication::Basic,
+            None => ClientAuthentication::Post,
+        }
+    }
+
+    /// The `Authorization` header of a token request, if it has one.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        self.basic.clone()
+    }
+
+    /// The form parameters of a token request, if they carry the credentials.
+    pub(crate) fn parameters(&self) -> Option<[(&'static str, &str); 2]> {
+        let parameters =
+            [("client_id", &*self.app_id), ("client_secret", self.app_secret.expose())];
+        self.basic.is_none().then_some(parameters)
+    }
+
+    /// Whether a text for the log contains the secret, as it is or encoded. A secret shorter than
+    /// any of Logto's could occur in any text by chance.
+    pub(crate) fn occur_in(&self, text: &str) -> bool {
+        let secret = self.app_secret.expose();
+        secret.len() >= MIN_SECRET
+            && (text.contains(secret)
+                || text.contains(&**form_encoded(secret))
+                || text.contains(&**base64_pair(&self.app_id, secret)))
+    }
+}
+
+fn basic_header(app_id: &str, app_secret: &str) -> Result<HeaderValue, ConfigError> {
+    let basic = format!("Basic {}", *base64_pair(app_id, app_secret));
+    let mut basic = HeaderValue::try_from(basic)
+        .map_err(|_| ConfigError::new("app_secret", "cannot be sent in a header"))?;
+    basic.set_sensitive(true);
+    Ok(basic)
+}
+
+/// RFC 6749 §2.3.1: both parts are form-encoded first, which matters for a secret with `+`.
+///
+/// Here and below, buffers have their full capacity from the start, because a buffer that grows
+/// leaves a copy behind.
+fn base64_pair(app_id: &str, app_secret: &str) -> Zeroizing<String> {
+    let (app_id, app_secret) = (form_encoded(app_id), form_encoded(app_secret));
+    let mut pair = Zeroizing::new(String::with_capacity(app_id.len() + 1 + app_secret.len()));
+    pair.extend([&**app_id, ":", &**app_secret]);
+    let mut base64 = Zeroizing::new(String::with_capacity(pair.len().div_ceil(3) * 4));
+    BASE64_STANDARD.encode_string(pair.as_bytes(), &mut base64);
+    base64
+}
+
+fn form_encoded(text: &str) -> Zeroizing<String> {
+    let mut encoded = Zeroizing::new(String::with_capacity(3 * text.len()));
+    encoded.extend(byte_serialize(text.as_bytes()));
+    encoded
+}
+
+const MIN_SECRET: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_6749_section_2_3_1_credentials_are_form_encoded() {
+        let secret = ClientSecret::new("s+ %:&=/é");
+        let credentials =
+            ClientCredentials::new("a:b".into(), secret, ClientAuthentication::Basic).unwrap();
+        let basic = credentials.header().unwrap();
+        assert!(basic.is_sensitive());
+        let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
+        assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F%C3%A9");
+        assert_eq!(credentials.parameters(), None);
+    }
+
+    #[test]
+    fn client_secret_post_builds_no_header() {
+        let secret = ClientSecret::new("correct horse");
+        let credentials =
+            ClientCredentials::new("app".into(), secret, ClientAuthentication::Post).unwrap();
+        assert_eq!(credentials.header(), None);
+        let parameters = [("client_id", "app"), ("client_secret", "correct horse")];
+        assert_eq!(credentials.parameters(), Some(parameters));
+    }
+
+    #[test]
+    fn debug_of_a_secret_is_redacted() {
+        let secret = ClientSecret::new("correct horse");
+        for text in [format!("{secret:?}"), format!("{secret:#?}"), format!("{:?}", [&secret])] {
+            assert!(text.contains("redacted") && !text.contains("correct"), "{text}");
+        }
+    }
+}

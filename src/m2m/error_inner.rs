@@ -1,0 +1,87 @@
+//! What the two errors of this module have in common.
+
+use std::{error::Error, fmt, time::Duration};
+
+use http::StatusCode;
+
+use crate::escape::Escaped;
+
+/// The contents of an error. `K` is its kind, `D` what only one of the two errors has.
+pub(crate) struct ErrorInner<K, D> {
+    pub(crate) kind: K,
+    /// What failed and why. `Display` appends the server's error and the hint.
+    pub(crate) message: String,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) server_error: Option<ServerError>,
+    /// What to do about the error.
+    pub(crate) hint: Option<&'static str>,
+    pub(crate) is_timeout: bool,
+    pub(crate) is_retryable: bool,
+    pub(crate) details: D,
+    pub(crate) source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The error that a server reported in the body of its response.
+pub(crate) struct ServerError {
+    pub(crate) code: Box<str>,
+    /// Escaped and shortened.
+    pub(crate) description: Option<Box<str>>,
+}
+
+impl<K, D: Default> ErrorInner<K, D> {
+    pub(crate) fn new(kind: K, message: String) -> Self {
+        Self {
+            kind,
+            message,
+            status: None,
+            server_error: None,
+            hint: None,
+            is_timeout: false,
+            is_retryable: false,
+            details: D::default(),
+            source: None,
+        }
+    }
+}
+
+impl<K: fmt::Debug, D> ErrorInner<K, D> {
+    pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+
+    /// Implements `Debug` for the error of this name. It leaves out `details`, which may hold
+    /// untrusted or secret values.
+    pub(crate) fn debug(
+        &self,
+        name: &str,
+        retry_after: Option<Duration>,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        f.debug_struct(name)
+            .field("kind", &self.kind)
+            .field("message", &self.to_string())
+            .field("retry_after", &retry_after)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<K, D> fmt::Display for ErrorInner<K, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(error) = &self.server_error {
+            write!(f, ", {}", Escaped::new(&error.code))?;
+            if let Some(description) = &error.description {
+                write!(f, " ({description})")?;
+            }
+        }
+        self.hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}
+
+impl ServerError {
+    pub(crate) fn new(code: &str, description: Option<&str>) -> Self {
+        let description = description.map(|text| Escaped::new(text).to_string().into());
+        Self { code: code.into(), description }
+    }
+}
