@@ -361,6 +361,8 @@ async fn recombined_token_is_refused() {
     let reordered = header_of(&target.key());
     let reordered = json!({ "kid": reordered["kid"], "typ": "at+jwt", "alg": "ES384" });
     let spaced = base64url(format!("{} ", target.header()));
+    let (all_but_last, last) = signature.split_at(signature.len() - 1);
+    let other_last = if last == "B" { "C" } else { "B" };
     let attacks = [
         ("another payload", format!("{header}.{admin}.{signature}"), BadSignature),
         ("swapped segments", format!("{payload}.{header}.{signature}"), WrongType),
@@ -378,8 +380,8 @@ async fn recombined_token_is_refused() {
             MalformedCredentials,
         ),
         (
-            "other trailing bits in the signature",
-            format!("{header}.{payload}.{}B", &signature[..signature.len() - 1]),
+            "another last character in the signature",
+            format!("{header}.{payload}.{all_but_last}{other_last}"),
             BadSignature,
         ),
         (
