@@ -14,7 +14,7 @@ use crate::{
 
 #[derive(Debug, Clone)]
 pub(super) struct Alternative {
-    model: Model,
+    model: PermissionModel,
     /// The kind that a condition names.
     only: Option<TokenKind>,
     /// In the order in which they are checked.
@@ -22,14 +22,14 @@ pub(super) struct Alternative {
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Model {
+pub(super) enum PermissionModel {
     Global,
     Organization(Organization),
     Any,
 }
 
 impl Alternative {
-    pub(super) const fn new(model: Model) -> Self {
+    pub(super) const fn new(model: PermissionModel) -> Self {
         Self { model, only: None, conditions: Vec::new() }
     }
 
@@ -37,9 +37,9 @@ impl Alternative {
     #[track_caller]
     pub(super) fn accept_only(&mut self, kind: TokenKind) {
         let excluded = match &self.model {
-            Model::Global => kind != TokenKind::Global,
-            Model::Organization(_) => kind == TokenKind::Global,
-            Model::Any => false,
+            PermissionModel::Global => kind != TokenKind::Global,
+            PermissionModel::Organization(_) => kind == TokenKind::Global,
+            PermissionModel::Any => false,
         };
         if excluded || self.only.is_some_and(|only| only != kind) {
             let accepted = self.kind().map_or(String::new(), |kind| kind.to_string());
@@ -68,8 +68,8 @@ impl Alternative {
         parts: &mut Parts,
     ) -> Result<Option<AccessToken>, AuthError> {
         let organization_checked = match &self.model {
-            Model::Global | Model::Any => None,
-            Model::Organization(organization) => Some(organization.check(token, parts)?),
+            PermissionModel::Global | PermissionModel::Any => None,
+            PermissionModel::Organization(organization) => Some(organization.check(token, parts)?),
         };
         let token = organization_checked.as_ref().unwrap_or(token);
         if !self.accepts_kind(token.kind()) {
@@ -82,9 +82,9 @@ impl Alternative {
     /// The one kind that is accepted; `None` for every kind.
     fn kind(&self) -> Option<TokenKind> {
         match &self.model {
-            Model::Global => Some(TokenKind::Global),
-            Model::Organization(_) => self.only.or(Some(TokenKind::OrganizationResource)),
-            Model::Any => self.only,
+            PermissionModel::Global => Some(TokenKind::Global),
+            PermissionModel::Organization(_) => self.only.or(Some(TokenKind::OrganizationResource)),
+            PermissionModel::Any => self.only,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     layer::{
         future::ResponseFuture,
         require::{
-            alternative::{Alternative, Model},
+            alternative::{Alternative, PermissionModel},
             condition::{Condition, Function},
             organization::Organization,
         },
@@ -91,7 +91,7 @@ struct Alternatives {
 impl Require {
     /// Accepts tokens for a global API resource.
     pub fn global() -> Self {
-        Self::new(Model::Global)
+        Self::new(PermissionModel::Global)
     }
 
     /// Accepts tokens of the organization that this axum path parameter names, decoded.
@@ -101,14 +101,14 @@ impl Require {
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
     pub fn organization_in_path(parameter: &'static str) -> Self {
-        Self::new(Model::Organization(Organization::InPath(parameter)))
+        Self::new(PermissionModel::Organization(Organization::InPath(parameter)))
     }
 
     /// Accepts tokens of the organization that this header names.
     ///
     /// A request without exactly one value in the header gets a 400.
     pub fn organization_in_header(name: HeaderName) -> Self {
-        Self::new(Model::Organization(Organization::InHeader(name)))
+        Self::new(PermissionModel::Organization(Organization::InHeader(name)))
     }
 
     /// Accepts tokens of the organization that a function finds in the request, in a subdomain for
@@ -129,21 +129,21 @@ impl Require {
     pub fn organization_by(
         find: impl Fn(&Parts) -> Option<Cow<'_, str>> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(Model::Organization(Organization::By(Function(Arc::new(find)))))
+        Self::new(PermissionModel::Organization(Organization::By(Function(Arc::new(find)))))
     }
 
     /// Accepts the tokens of every organization, if the request itself names none.
     ///
     /// Use [`AccessToken::organization_id`] in the handler to select the organization's data.
     pub fn organization_of_token() -> Self {
-        Self::new(Model::Organization(Organization::OfToken))
+        Self::new(PermissionModel::Organization(Organization::OfToken))
     }
 
     /// Accepts every kind of token, without a check of the organization.
     ///
     /// A user who has a scope in any one organization passes. Use it only where that is intended.
     pub fn any_kind() -> Self {
-        Self::new(Model::Any)
+        Self::new(PermissionModel::Any)
     }
 
     /// Accepts organization permission tokens (`aud` is `urn:logto:organization:<id>`) instead of
@@ -288,7 +288,7 @@ impl Require {
         self
     }
 
-    fn new(model: Model) -> Self {
+    fn new(model: PermissionModel) -> Self {
         let first = Alternative::new(model);
         Self(Arc::new(Alternatives { first, others: Vec::new() }))
     }
