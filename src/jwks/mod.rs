@@ -1,6 +1,7 @@
 //! An issuer's signing keys (RFC 7517): the key set, and its refresh over time.
 
 mod fetch;
+#[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]
 pub(crate) mod key_set;
 pub(crate) mod key_store;
 mod rate_limit;

@@ -4,6 +4,8 @@
 //! them. This package has no such dependency: `.ci/run` tests it with the default features, with
 //! each feature alone and with none. Tokens and keys are captured from a real Logto.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test")]
+
 use std::{convert::Infallible, time::Duration};
 
 use http::{Request, Response, StatusCode, header};

@@ -284,7 +284,7 @@ impl RemoteKeys {
         }
         match fetched {
             Ok(fetched) => self.refreshed(state, fetched),
-            Err(error) => self.failed(state, error, held.as_deref()),
+            Err(error) => self.failed(state, &error, held.as_deref()),
         }
     }
 
@@ -307,7 +307,7 @@ impl RemoteKeys {
     fn failed(
         &self,
         mut state: MutexGuard<'_, RefreshState>,
-        error: KeysError,
+        error: &KeysError,
         held: Option<&Snapshot>,
     ) {
         let now = self.clock.monotonic();

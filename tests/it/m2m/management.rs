@@ -295,7 +295,7 @@ async fn response_that_does_not_come_from_logto_is_described() {
             "a value has the wrong type (line 1",
         ),
         (support::json("200 OK", "{}"), UnexpectedResponse, "the field \"id\""),
-        (support::json("200 OK", "{\"id\":"), UnexpectedResponse, "breaks off"),
+        (support::json("200 OK", "{\"id\":"), UnexpectedResponse, "the JSON is truncated"),
         (support::json("200 OK", &huge), UnexpectedResponse, "exceeds 16777216 bytes"),
         (
             response("502 Bad Gateway", "content-type: text/html\r\n", "<html>"),
