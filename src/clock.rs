@@ -35,6 +35,28 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
 }
 
+/// A time by both clocks.
+///
+/// The monotonic clock may stop while a machine sleeps, and the wall clock may be set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) unix: Duration,
+    pub(crate) monotonic: Duration,
+}
+
+impl Moment {
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self { unix: clock.unix_time(), monotonic: clock.monotonic() }
+    }
+
+    /// The time since an earlier moment: the larger one of both clocks. If the wall clock was set
+    /// back, the monotonic one counts.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let wall = self.unix.saturating_sub(earlier.unix);
+        wall.max(self.monotonic.saturating_sub(earlier.monotonic))
+    }
+}
+
 /// The clocks of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SystemClock;

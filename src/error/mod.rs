@@ -80,6 +80,12 @@ pub enum AuthErrorKind {
     Forbidden(Cow<'static, str>),
     /// The issuer's signing keys are unavailable: 503 with `Retry-After`.
     KeysUnavailable(KeysUnavailable),
+    /// Too many requests with unknown key ids are waiting for a refresh: 429 with `Retry-After` and
+    /// no challenge, so that clients keep their tokens.
+    TooManyUnknownKeys {
+        /// The time until the next refresh may start.
+        retry_after: Duration,
+    },
     /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
     MissingLayer,
     /// [`Require::organization_in_path`](crate::Require) names a parameter that the route does not
@@ -168,6 +174,7 @@ impl AuthError {
             | AuthErrorKind::FailedCondition(_)
             | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
             AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
             AuthErrorKind::MissingLayer | AuthErrorKind::UnknownPathParameter(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
@@ -181,7 +188,7 @@ impl AuthError {
             StatusCode::BAD_REQUEST => 3,
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
-            StatusCode::SERVICE_UNAVAILABLE => 14,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => 14,
             _ => 13,
         }
     }
@@ -218,7 +225,7 @@ impl AuthError {
 
     /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); `None` for a 503 or a 500.
     pub fn challenge(&self) -> Option<HeaderValue> {
-        if self.status().is_server_error() {
+        if self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS {
             return None;
         }
         let scope = match &self.kind {
@@ -232,11 +239,13 @@ impl AuthError {
         })
     }
 
-    /// How long the caller should wait, in whole seconds and at least one; `None` unless 503.
+    /// How long the caller should wait, in whole seconds and at least one; `None` unless the status is 503 or
+    /// 429.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
-            AuthErrorKind::KeysUnavailable(unavailable) => {
-                let seconds = unavailable.retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
+            AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
+            | AuthErrorKind::TooManyUnknownKeys { retry_after } => {
+                let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
                 Some(Duration::from_secs_f64(seconds))
             }
             _ => None,
@@ -270,6 +279,10 @@ impl fmt::Display for AuthError {
             AuthErrorKind::KeysUnavailable(unavailable) => {
                 write!(f, "the issuer's signing keys are unavailable: {}", unavailable.cause)
             }
+            AuthErrorKind::TooManyUnknownKeys { .. } => f.write_str(
+                "too many requests with unknown key ids are waiting for a JWKS refresh: see \
+                 ValidatorBuilder::max_waiting_unknown",
+            ),
             AuthErrorKind::MissingLayer => f.write_str(
                 "there is no AuthLayer around this route: call \
                  `.route_layer(AuthLayer::new(validator))` after adding the routes and their guards",
@@ -333,6 +346,7 @@ mod tests {
             (InvalidRequest::MalformedCredentials.into(), 400, Some("invalid_request"), 3),
             (AuthErrorKind::InvalidToken(InvalidToken::NotAJwt), 401, Some("invalid_token"), 16),
             (all_of(&["a"]), 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::TooManyUnknownKeys { retry_after: Duration::ZERO }, 429, None, 14),
             (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
             (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
             (
@@ -349,8 +363,8 @@ mod tests {
             let error = AuthError::new(kind, None);
             let found = (error.status().as_u16(), error.code(), error.grpc_status());
             assert_eq!(found, (status, code, grpc), "{error:?}");
-            assert_eq!(error.challenge().is_some(), status < 500, "{error:?}");
-            assert_eq!(error.retry_after().is_some(), status == 503, "{error:?}");
+            assert_eq!(error.challenge().is_some(), status < 429, "{error:?}");
+            assert_eq!(error.retry_after().is_some(), [429, 503].contains(&status), "{error:?}");
             assert_eq!(error.kind(), &error.clone().kind, "{error:?}");
         }
     }

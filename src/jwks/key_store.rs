@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     algorithm::Algorithm,
-    clock::Clock,
+    clock::{Clock, Moment},
     error::{AuthErrorKind, ConfigError, InvalidToken, KeysError},
     http_client::HttpClients,
     issuer::{JwksSource, TrustedIssuer},
@@ -51,15 +51,15 @@ impl KeyStore {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
+        now: Moment,
     ) -> Result<Option<Arc<VerifyingKey>>, AuthErrorKind> {
         match self {
             Self::Static(keys) => find_static(keys, kid, algorithm).map(Some),
-            Self::Remote(remote) => remote.find(kid, algorithm),
+            Self::Remote(remote) => remote.find(kid, algorithm, now),
         }
     }
 
-    /// Finds a token's key, and waits for up to two refreshes that may bring it. All waiters share
-    /// them.
+    /// Finds a token's key, and waits for refreshes that may bring it. All waiters share them.
     pub(crate) async fn wait_for(
         &self,
         kid: Option<&str>,
@@ -71,11 +71,11 @@ impl KeyStore {
         }
     }
 
-    /// Whether this very key may still be used.
-    pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
+    /// Whether this very key may still be used, without waiting.
+    pub(crate) fn holds(&self, key: &Arc<VerifyingKey>, now: Moment) -> bool {
         match self {
             Self::Static(keys) => keys.holds(key),
-            Self::Remote(remote) => remote.holds(key),
+            Self::Remote(remote) => remote.holds(key, now),
         }
     }
 

@@ -4,5 +4,6 @@ mod fetch;
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]
 pub(crate) mod key_set;
 pub(crate) mod key_store;
+mod missing_keys;
 mod rate_limit;
 pub(crate) mod refresh;

@@ -27,6 +27,11 @@ impl RefreshLimit {
         self.permits > 0
     }
 
+    /// The time of the next permit, if there is none now.
+    pub(super) fn next_permit_at(&mut self, now: Duration) -> Duration {
+        if self.has_permit(now) { now } else { self.counted_at.saturating_add(self.cooldown) }
+    }
+
     /// Takes a permit, if there is one.
     pub(super) fn take_permit(&mut self, now: Duration) -> bool {
         if !self.has_permit(now) {
@@ -66,6 +71,9 @@ mod tests {
             (1000, false),
             (1010, true),
         ] {
+            let next = limit.next_permit_at(second(at));
+            assert_eq!(next == second(at), permitted, "at {at} s");
+            assert!(next <= second(at + 10), "at {at} s");
             assert_eq!(limit.take_permit(second(at)), permitted, "at {at} s");
         }
     }

@@ -107,9 +107,23 @@ impl ValidatorBuilder {
     }
 
     /// Sets how often unknown key ids may start a refresh: two immediately, and one more per this
-    /// time. 10 s by default, at least 1 s.
+    /// time. 5 s by default, at least 1 s.
     pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
         self.refresh.unknown_key_cooldown = duration;
+        self
+    }
+
+    /// Sets how many requests may wait for the first keys, or for a refresh in flight: 16,384 by
+    /// default, at least 1. A waiting request takes about 3 KB. Requests beyond that get 503.
+    pub const fn max_waiting(mut self, requests: usize) -> Self {
+        self.refresh.max_waiting = requests;
+        self
+    }
+
+    /// Sets how many requests with an unknown key id may wait until the next refresh is permitted:
+    /// 256 by default. Requests beyond that get 429 with `Retry-After`.
+    pub const fn max_waiting_unknown(mut self, requests: usize) -> Self {
+        self.refresh.max_waiting_unknown = requests;
         self
     }
 
@@ -228,6 +242,12 @@ impl ValidatorBuilder {
         if self.refresh.unknown_key_cooldown < SECOND {
             return refuse("unknown_key_cooldown", "must be at least 1 s");
         }
+        if self.refresh.max_waiting == 0 || self.refresh.max_waiting > MAX_MAX_WAITING {
+            return refuse("max_waiting", "must be from 1 to 1,000,000");
+        }
+        if self.refresh.max_waiting_unknown > MAX_MAX_WAITING {
+            return refuse("max_waiting_unknown", "must be at most 1,000,000");
+        }
         if self.refresh.serve_stale_for < self.refresh.fresh_for {
             return refuse("serve_stale_keys_for", "must be at least as long as keys_fresh_for");
         }
@@ -240,6 +260,7 @@ impl ValidatorBuilder {
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_MAX_WAITING: usize = 1_000_000;
 const MIN_MAX_TOKEN_SIZE: usize = 512;
 const DEFAULT_MAX_TOKEN_SIZE: usize = 16 * 1024;
 const DEFAULT_TOKEN_CACHE_CAPACITY: usize = 10_000;

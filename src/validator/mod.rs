@@ -13,7 +13,7 @@ use crate::{
     access_token::{AccessToken, Anonymous, TokenClaims, VerifiedToken},
     algorithm::Algorithm,
     bearer::{challenge::ChallengeSettings, credentials::is_b64token},
-    clock::Clock,
+    clock::{Clock, Moment},
     error::{AuthError, AuthErrorKind, InvalidRequest, InvalidToken, KeysError},
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     validator::{
@@ -168,8 +168,9 @@ impl Validator {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized.into());
         }
+        let now = Moment::now(&*self.0.clock);
         let digest = self.0.cache.digest(token);
-        if let Some(cached) = digest.as_ref().and_then(|digest| self.cached(digest)) {
+        if let Some(cached) = digest.as_ref().and_then(|digest| self.cached(digest, now)) {
             return Ok(cached);
         }
         let jws = Jws::parse(token)?;
@@ -180,10 +181,10 @@ impl Validator {
         let payload = Payload::parse(&json)?;
         let IssuerEntry { rules, keys } = self.issuer_of(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
-        let claims = claims::validate(&payload, rules, self.0.clock.unix_time())?;
+        let claims = claims::validate(&payload, rules, now.unix)?;
         let signature = jws.decode_signature()?;
         let keys = Arc::clone(keys);
-        let Some(key) = keys.find(header.kid.as_deref(), algorithm)? else {
+        let Some(key) = keys.find(header.kid.as_deref(), algorithm, now)? else {
             return Err(Stop::KeysNeeded(Box::new(PendingToken {
                 signed: jws.signed.into(),
                 signature,
@@ -199,10 +200,10 @@ impl Validator {
     }
 
     /// A cached token, if its lifetime and its key still hold.
-    fn cached(&self, digest: &TokenDigest) -> Option<AccessToken> {
+    fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<AccessToken> {
         let cached = self.0.cache.get(digest)?;
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
-        if keys.holds(key) && claims.lifetime.check(self.0.clock.unix_time()).is_ok() {
+        if keys.holds(key, now) && claims.lifetime.check(now.unix).is_ok() {
             return Some(cached);
         }
         self.0.cache.remove(digest);

@@ -23,7 +23,11 @@ use crate::{
 /// and algorithms, encryption keys, private keys, RSA keys outside of 2,048 to 8,192 bits or with a
 /// weak exponent, points that are not on the curve, and all keys that share a `kid` and an algorithm.
 #[derive(Clone)]
-pub struct KeySet(Arc<[Arc<VerifyingKey>]>);
+pub struct KeySet {
+    keys: Arc<[Arc<VerifyingKey>]>,
+    /// The number of JWKs that they come from.
+    jwk_count: usize,
+}
 
 /// One public key, bound to one algorithm.
 pub(crate) struct VerifyingKey {
@@ -51,9 +55,13 @@ impl KeySet {
             return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
         }
         let mut keys = Vec::with_capacity(entries.len());
+        let mut jwk_count = 0;
         for (position, entry) in entries.into_iter().enumerate() {
             match verifying_keys(entry.get(), allowed) {
-                Ok(usable) => keys.extend(usable),
+                Ok(usable) => {
+                    keys.extend(usable);
+                    jwk_count += 1;
+                }
                 Err(reason) => tracing::warn!(position, reason, "JWK skipped"),
             }
         }
@@ -61,13 +69,23 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeysError::new("the JWKS has no usable signing key"));
         }
-        Ok(Self(keys.into_iter().map(Arc::new).collect()))
+        Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), jwk_count })
     }
 
     /// The number of verifying keys. An RSA key without `alg` counts once per allowed algorithm.
     #[allow(clippy::len_without_is_empty, reason = "a key set is never empty")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
+    }
+
+    /// The number of JWKs that have a verifying key.
+    pub(crate) const fn jwk_count(&self) -> usize {
+        self.jwk_count
+    }
+
+    /// The key ids.
+    pub(crate) fn kids(&self) -> impl Iterator<Item = Option<&str>> {
+        self.keys.iter().map(|key| key.kid.as_deref())
     }
 
     /// Verifies a signature over a message with the key of this `kid` and algorithm. Checks neither
@@ -100,7 +118,8 @@ impl KeySet {
         algorithm: Algorithm,
     ) -> Result<Option<&Arc<VerifyingKey>>, InvalidToken> {
         if let Some(kid) = kid {
-            let mut named = self.0.iter().filter(|key| key.kid.as_deref() == Some(kid)).peekable();
+            let mut named =
+                self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid)).peekable();
             if named.peek().is_none() {
                 return Ok(None);
             }
@@ -109,7 +128,7 @@ impl KeySet {
                 None => Err(InvalidToken::KeyAlgorithmMismatch(algorithm)),
             };
         }
-        let mut fitting = self.0.iter().filter(|key| key.algorithm == algorithm);
+        let mut fitting = self.keys.iter().filter(|key| key.algorithm == algorithm);
         match (fitting.next(), fitting.next()) {
             (key, None) => Ok(key),
             (_, Some(_)) => Err(InvalidToken::AmbiguousKey),
@@ -118,23 +137,23 @@ impl KeySet {
 
     /// Whether this very key is in the set.
     pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
-        self.0.iter().any(|held| Arc::ptr_eq(held, key))
+        self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
     /// The same set, with the previous set's keys where they have not changed. The identity of a key
     /// then tells whether it is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
-            Arc::clone(previous.0.iter().find(|old| old.is_same(key)).unwrap_or(key))
+            Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
         };
-        Self(self.0.iter().map(reuse).collect())
+        Self { keys: self.keys.iter().map(reuse).collect(), jwk_count: self.jwk_count }
     }
 }
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = |key: &Arc<VerifyingKey>| (key.kid.as_deref().map(Escaped::new), key.algorithm);
-        f.debug_list().entries(self.0.iter().map(key)).finish()
+        f.debug_list().entries(self.keys.iter().map(key)).finish()
     }
 }
 

@@ -354,12 +354,12 @@ fn a_refreshed_set_keeps_the_identity_of_unchanged_keys_only() {
         ("unsupported curve", &[p521()], 0),
     ] {
         let fresh = set(keys);
-        assert!(fresh.0.iter().all(|key| !old.holds(key)), "{name}: a new set shares no key");
+        assert!(fresh.keys.iter().all(|key| !old.holds(key)), "{name}: a new set shares no key");
         let refreshed = fresh.clone().reusing(&old);
         assert_eq!(refreshed.len(), fresh.len(), "{name}");
         let held = |key: &&Arc<VerifyingKey>| old.holds(key);
-        assert_eq!(refreshed.0.iter().filter(held).count(), kept, "{name}");
-        for (one, other) in refreshed.0.iter().zip(fresh.0.iter()) {
+        assert_eq!(refreshed.keys.iter().filter(held).count(), kept, "{name}");
+        for (one, other) in refreshed.keys.iter().zip(fresh.keys.iter()) {
             assert!(one.is_same(other), "{name}");
         }
     }

@@ -2,27 +2,32 @@
 //!
 //! Key selection is in `key_set`, the HTTP request in `fetch`.
 
+mod state;
+mod task;
+
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::Semaphore, time};
 
 use crate::{
     algorithm::Algorithm,
-    clock::Clock,
+    clock::{Clock, Moment},
     error::{AuthErrorKind, InvalidToken, KeysError, KeysUnavailable},
     jwks::{
-        fetch::{FETCH_TIMEOUT, FetchedKeys, JwksEndpoint},
+        fetch::{FETCH_TIMEOUT, JwksEndpoint},
         key_set::VerifyingKey,
+        missing_keys::MissingKeys,
         rate_limit::RefreshLimit,
+        refresh::state::{NEVER, RefreshState, Schedule, Snapshot, UsableKeys, Waiters, nanos},
     },
-    single_flight::{InFlight, SingleFlight, WaitError, backoff},
+    single_flight::{InFlight, SingleFlight, WaitError},
 };
 
 /// The refresh settings, which are the same for all issuers.
@@ -31,14 +36,20 @@ pub(crate) struct RefreshPolicy {
     pub(crate) fresh_for: Duration,
     pub(crate) unknown_key_cooldown: Duration,
     pub(crate) serve_stale_for: Duration,
+    /// Requests that may wait for a refresh in flight.
+    pub(crate) max_waiting: usize,
+    /// Requests with an unknown key id that may wait until a refresh may start.
+    pub(crate) max_waiting_unknown: usize,
 }
 
 impl Default for RefreshPolicy {
     fn default() -> Self {
         Self {
             fresh_for: Duration::from_secs(10 * 60),
-            unknown_key_cooldown: Duration::from_secs(10),
+            unknown_key_cooldown: Duration::from_secs(5),
             serve_stale_for: Duration::from_secs(24 * 60 * 60),
+            max_waiting: 16_384,
+            max_waiting_unknown: 256,
         }
     }
 }
@@ -52,30 +63,18 @@ pub(crate) struct RemoteKeys {
     policy: RefreshPolicy,
     clock: Arc<dyn Clock>,
     snapshot: ArcSwapOption<Snapshot>,
-    /// The time of the next background refresh, in nanoseconds of the monotonic clock. While a
-    /// refresh is in flight: its deadline. Kept outside of `state` so that lookups take no lock.
-    refresh_at: AtomicU64,
+    schedule: Schedule,
     state: Mutex<RefreshState>,
-    waiters: Semaphore,
+    waiters: Waiters,
 }
 
-/// The result of the last successful refresh.
-#[derive(Debug)]
-struct Snapshot {
-    fetched: FetchedKeys,
-    /// From this time on the keys must not be used, unless a refresh succeeds before.
-    good_until: Duration,
-}
-
-#[derive(Debug)]
-struct RefreshState {
-    refresh: SingleFlight<()>,
-    unknown_keys: RefreshLimit,
-    /// The error of the last refresh, if it failed.
-    last_failure: Option<KeysError>,
-    failures_in_a_row: u32,
-    /// Without usable keys, no refresh starts before this time.
-    retry_at: Duration,
+/// What a request without a key can do.
+enum NextStep {
+    /// Wait for this refresh.
+    Join(InFlight<()>),
+    /// Wait until this time of the monotonic clock, when a refresh may start.
+    WaitUntil(Duration),
+    Refuse(AuthErrorKind),
 }
 
 impl RemoteKeys {
@@ -95,15 +94,24 @@ impl RemoteKeys {
             policy,
             clock,
             snapshot: ArcSwapOption::empty(),
-            refresh_at: AtomicU64::new(NEVER),
+            schedule: Schedule {
+                refresh_at: AtomicU64::new(NEVER),
+                refresh_at_unix: AtomicU64::new(NEVER),
+                wait_until: AtomicU64::new(0),
+            },
             state: Mutex::new(RefreshState {
                 refresh: SingleFlight::default(),
                 unknown_keys,
+                missing_keys: MissingKeys::default(),
                 last_failure: None,
                 failures_in_a_row: 0,
                 retry_at: Duration::ZERO,
             }),
-            waiters: Semaphore::new(MAX_WAITERS),
+            waiters: Waiters {
+                load: Semaphore::new(policy.max_waiting),
+                unknown: Semaphore::new(policy.max_waiting),
+                future: Semaphore::new(policy.max_waiting_unknown),
+            },
         }
     }
 
@@ -112,11 +120,15 @@ impl RemoteKeys {
         self: &Arc<Self>,
         kid: Option<&str>,
         algorithm: Algorithm,
+        now: Moment,
     ) -> Result<Option<Arc<VerifyingKey>>, AuthErrorKind> {
-        match self.held(kid, algorithm)? {
-            Some(key) => Ok(Some(key)),
-            None if self.may_wait() => Ok(None),
-            None => Err(self.refusal(kid)),
+        let usable = self.usable_keys(now);
+        if let Some(key) = usable.select(kid, algorithm)? {
+            return Ok(Some(key).filter(|_| !self.should_wait_for_fresh(&usable, now)));
+        }
+        match self.next_step(kid, false) {
+            NextStep::Refuse(kind) => Err(kind),
+            NextStep::Join(_) | NextStep::WaitUntil(_) => Ok(None),
         }
     }
 
@@ -126,20 +138,28 @@ impl RemoteKeys {
         kid: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Arc<VerifyingKey>, AuthErrorKind> {
-        let found = self.refresh_until(|| self.held(kid, algorithm)).await?;
-        found.ok_or_else(|| self.refusal(kid))
+        let held = || self.usable_keys(self.now()).select(kid, algorithm);
+        if held()?.is_some() {
+            self.wait_for_fresh_keys().await;
+        }
+        let found = self.refresh_until(kid, held).await?;
+        found.ok_or_else(|| {
+            self.lock().missing_keys.insert(kid);
+            self.refusal(kid)
+        })
     }
 
-    /// Whether this very key may still be used.
-    pub(super) fn holds(self: &Arc<Self>, key: &Arc<VerifyingKey>) -> bool {
-        let snapshot = self.good_snapshot();
-        snapshot.is_some_and(|held| held.as_ref().is_some_and(|held| held.fetched.keys.holds(key)))
+    /// Whether this very key may still be used, without waiting.
+    pub(super) fn holds(self: &Arc<Self>, key: &Arc<VerifyingKey>, now: Moment) -> bool {
+        let usable = self.usable_keys(now);
+        usable.get().is_some_and(|snapshot| snapshot.fetched.keys.holds(key))
+            && !self.should_wait_for_fresh(&usable, now)
     }
 
     /// Fetches the keys, unless usable keys are held.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), KeysError> {
-        let loaded = self.refresh_until(|| Ok(self.good_snapshot().map(drop))).await;
-        match loaded {
+        let held = || Ok(self.usable_keys(self.now()).get().map(|_| ()));
+        match self.refresh_until(None, held).await {
             Ok(Some(())) => Ok(()),
             Err(AuthErrorKind::KeysUnavailable(unavailable)) => Err(unavailable.cause),
             Ok(None) | Err(_) => Err(self.unavailable().cause),
@@ -150,206 +170,174 @@ impl RemoteKeys {
     /// have started before this call, and one that started after it.
     async fn refresh_until<T>(
         self: &Arc<Self>,
+        kid: Option<&str>,
         condition: impl Fn() -> Result<Option<T>, InvalidToken>,
     ) -> Result<Option<T>, AuthErrorKind> {
-        if Handle::try_current().is_err() {
+        if !runtime_has_timer() {
             return Err(unavailable_without_runtime().into());
         }
         let started_before = self.lock().refresh.started();
-        let refreshes = async {
-            let mut is_final = false;
-            loop {
-                if let Some(found) = condition()? {
-                    return Ok(Some(found));
+        let mut is_final = false;
+        let mut has_slept = false;
+        loop {
+            if let Some(found) = condition()? {
+                return Ok(Some(found));
+            }
+            if is_final {
+                return Ok(None);
+            }
+            match self.next_step(kid, true) {
+                NextStep::Refuse(kind) => return Err(kind),
+                NextStep::Join(refresh) => {
+                    is_final = refresh.number > started_before;
+                    self.wait_for_refresh(refresh).await?;
                 }
-                if is_final {
-                    return Ok(None);
-                }
-                let Some(refresh) = self.join_refresh() else { return Ok(None) };
-                is_final = refresh.number > started_before;
-                match refresh.outcome(&self.waiters).await {
-                    // The keys held tell what a lost task has achieved: most likely nothing.
-                    Ok(()) | Err(WaitError::TaskLost) => {}
-                    Err(WaitError::TooManyWaiters) => return Err(too_many_waiters().into()),
+                // Another request has taken the permit that this one has waited for, and the refresh
+                // has not brought the key.
+                NextStep::WaitUntil(_) if has_slept => return Ok(None),
+                NextStep::WaitUntil(time) => {
+                    has_slept = true;
+                    let permit = self.waiters.future.try_acquire();
+                    let permit = permit.map_err(|_| self.too_many_unknown_keys())?;
+                    let wait = time.saturating_sub(self.clock.monotonic());
+                    time::sleep(wait.max(MIN_SLEEP)).await;
+                    drop(permit);
                 }
             }
-        };
-        match time::timeout(MAX_WAIT, refreshes).await {
-            Ok(outcome) => outcome,
+        }
+    }
+
+    async fn wait_for_refresh(&self, refresh: InFlight<()>) -> Result<(), AuthErrorKind> {
+        let has_keys = self.has_usable_keys(self.now());
+        let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
+        match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
+            // The keys held tell what a lost task has achieved: most likely nothing.
+            Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
+            Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
+            Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),
             Err(_) => Err(self.unavailable().into()),
         }
     }
 
-    /// The key among the keys held, if they may be used.
-    fn held(
-        self: &Arc<Self>,
-        kid: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Result<Option<Arc<VerifyingKey>>, InvalidToken> {
-        match self.good_snapshot().as_deref() {
-            Some(Some(held)) => Ok(held.fetched.keys.select(kid, algorithm)?.map(Arc::clone)),
-            _ => Ok(None),
+    /// Waits for the refresh in flight, briefly. If there is no place to wait, or no fresh keys come
+    /// in time, the keys held serve.
+    async fn wait_for_fresh_keys(&self) {
+        let now = self.clock.monotonic();
+        let Some(refresh) = self.lock().refresh.in_flight(now) else { return };
+        if runtime_has_timer() {
+            let until = Duration::from_nanos(self.schedule.wait_until.load(Ordering::Relaxed));
+            let outcome = refresh.outcome(&self.waiters.load);
+            let _ = time::timeout(until.saturating_sub(now), outcome).await;
         }
+    }
+
+    /// Whether keys are held that are so old that a request should wait for the refresh in flight:
+    /// those of a service without requests for a while.
+    fn should_wait_for_fresh(&self, usable: &UsableKeys, now: Moment) -> bool {
+        nanos(now.monotonic) < self.schedule.wait_until.load(Ordering::Relaxed)
+            && usable.get().is_some_and(|held| {
+                now.since(held.fetched_at) >= self.policy.fresh_for.saturating_mul(2)
+            })
     }
 
     /// The keys held, if they may be used. Starts a refresh if one is due. Takes no lock.
-    fn good_snapshot(self: &Arc<Self>) -> Option<Guard<Option<Arc<Snapshot>>>> {
-        let now = self.clock.monotonic();
-        if nanos(now) >= self.refresh_at.load(Ordering::Relaxed) {
-            self.refresh_in_background();
+    fn usable_keys(self: &Arc<Self>, now: Moment) -> UsableKeys {
+        if nanos(now.monotonic) >= self.schedule.refresh_at.load(Ordering::Relaxed)
+            || nanos(now.unix) >= self.schedule.refresh_at_unix.load(Ordering::Relaxed)
+        {
+            self.refresh_in_background(now);
         }
         let snapshot = self.snapshot.load();
-        let is_good = snapshot.as_ref().is_some_and(|snapshot| now < snapshot.good_until);
-        is_good.then_some(snapshot)
+        let is_usable = self.is_usable(snapshot.as_deref(), now);
+        UsableKeys { snapshot, is_usable }
     }
 
-    fn has_good_keys(&self, now: Duration) -> bool {
-        self.snapshot.load().as_ref().is_some_and(|snapshot| now < snapshot.good_until)
+    fn is_usable(&self, snapshot: Option<&Snapshot>, now: Moment) -> bool {
+        snapshot.is_some_and(|held| now.since(held.fetched_at) < self.policy.serve_stale_for)
     }
 
-    /// Whether a refresh is in flight, or one may start.
-    fn may_wait(&self) -> bool {
+    fn has_usable_keys(&self, now: Moment) -> bool {
+        self.is_usable(self.snapshot.load().as_deref(), now)
+    }
+
+    /// Decides what a request without a key can do. Starts a refresh if one is permitted and
+    /// `may_start` is set.
+    fn next_step(self: &Arc<Self>, kid: Option<&str>, may_start: bool) -> NextStep {
         let mut state = self.lock();
-        let now = self.clock.monotonic();
-        state.refresh.in_flight(now).is_some()
-            || if self.has_good_keys(now) {
-                state.unknown_keys.has_permit(now)
-            } else {
-                now >= state.retry_at
-            }
-    }
-
-    /// Joins the refresh in flight, or starts one. `None`: none may start.
-    fn join_refresh(self: &Arc<Self>) -> Option<InFlight<()>> {
-        let mut state = self.lock();
-        let now = self.clock.monotonic();
-        if let Some(refresh) = state.refresh.in_flight(now) {
-            return Some(refresh);
+        let now = self.now();
+        if let Some(refresh) = state.refresh.in_flight(now.monotonic) {
+            return NextStep::Join(refresh);
         }
+        let has_keys = self.has_usable_keys(now);
         // The first load needs no permit, a refresh for an unknown key id does.
-        let is_permitted = if self.has_good_keys(now) {
-            state.unknown_keys.take_permit(now)
+        let permitted_at = if has_keys {
+            state.unknown_keys.next_permit_at(now.monotonic)
         } else {
-            now >= state.retry_at
+            state.retry_at
         };
-        if is_permitted { self.start_refresh(&mut state, now) } else { None }
-    }
-
-    fn refresh_in_background(self: &Arc<Self>) {
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The holder of the lock is starting or completing a refresh.
-            Err(TryLockError::WouldBlock) => return,
-        };
-        let now = self.clock.monotonic();
-        // Of all lookups that found the refresh due, one continues.
-        if state.refresh.in_flight(now).is_some()
-            || nanos(now) < self.refresh_at.load(Ordering::Relaxed)
-        {
-            return;
-        }
-        if self.start_refresh(&mut state, now).is_none() {
-            let later = now.saturating_add(FIRST_RETRY_WITH_KEYS);
-            self.refresh_at.store(nanos(later), Ordering::Relaxed);
-            drop(state);
-            log_missing_runtime();
-        }
-    }
-
-    /// Starts a refresh. `None` outside a tokio runtime.
-    fn start_refresh(
-        self: &Arc<Self>,
-        state: &mut RefreshState,
-        now: Duration,
-    ) -> Option<InFlight<()>> {
-        let deadline = now.saturating_add(REFRESH_DEADLINE);
-        let keys = Arc::clone(self);
-        let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
-        // These hold if the task is lost. Otherwise it overwrites them.
-        let delay = retry_delay(state.failures_in_a_row + 1, self.has_good_keys(now));
-        state.retry_at = now.saturating_add(delay);
-        self.refresh_at.store(nanos(deadline), Ordering::Relaxed);
-        Some(refresh)
-    }
-
-    /// The task of one refresh. If it fails, the keys held stay as they are.
-    async fn refresh(self: Arc<Self>, number: u64) {
-        let held = self.snapshot.load_full();
-        let held_keys = held.as_ref().map(|held| &held.fetched);
-        let fetched = self.endpoint.fetch(held_keys, &self.algorithms).await;
-        let mut state = self.lock();
-        if !state.refresh.finish(number) {
-            return;
-        }
-        match fetched {
-            Ok(fetched) => self.refreshed(state, fetched),
-            Err(error) => self.failed(state, &error, held.as_deref()),
-        }
-    }
-
-    fn refreshed(&self, mut state: MutexGuard<'_, RefreshState>, fetched: FetchedKeys) {
-        let now = self.clock.monotonic();
-        let RefreshPolicy { fresh_for, serve_stale_for, .. } = self.policy;
-        // Whatever the jitter, refresh before the keys expire.
-        let refresh_in = jittered(fresh_for).min(serve_stale_for / 10 * 9);
-        let good_until = now.saturating_add(serve_stale_for);
-        let keys = fetched.keys.len();
-        state.last_failure = None;
-        state.failures_in_a_row = 0;
-        state.retry_at = now;
-        self.snapshot.store(Some(Arc::new(Snapshot { fetched, good_until })));
-        self.refresh_at.store(nanos(now.saturating_add(refresh_in)), Ordering::Relaxed);
-        drop(state);
-        tracing::info!(issuer = &*self.issuer, keys, "JWKS refreshed");
-    }
-
-    fn failed(
-        &self,
-        mut state: MutexGuard<'_, RefreshState>,
-        error: &KeysError,
-        held: Option<&Snapshot>,
-    ) {
-        let now = self.clock.monotonic();
-        let stale_for = held.map(|held| held.good_until.saturating_sub(now));
-        let usable_for = stale_for.filter(|left| !left.is_zero());
-        state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
-        let delay = retry_delay(state.failures_in_a_row, usable_for.is_some());
-        // If the keys expire before the next retry, retry at their expiry.
-        let delay = delay.min(usable_for.unwrap_or(Duration::MAX));
-        state.retry_at = now.saturating_add(delay);
-        state.last_failure = Some(error.clone());
-        let refresh_at = if usable_for.is_some() { nanos(state.retry_at) } else { NEVER };
-        self.refresh_at.store(refresh_at, Ordering::Relaxed);
-        drop(state);
-        let issuer = &*self.issuer;
-        match (usable_for, held) {
-            (Some(left), _) => {
-                let stale_for_secs = left.as_secs();
-                tracing::warn!(issuer, %error, stale_for_secs, "JWKS refresh failed; serving stale keys");
+        if now.monotonic >= permitted_at {
+            if !may_start {
+                return NextStep::WaitUntil(now.monotonic);
             }
-            (None, Some(_)) => {
-                tracing::warn!(issuer, %error, "JWKS refresh failed; stale keys expired, answering 503");
+            if has_keys {
+                state.unknown_keys.take_permit(now.monotonic);
             }
-            (None, None) => {
-                tracing::warn!(issuer, %error, "JWKS fetch failed; no keys yet, answering 503");
-            }
+            let started = self.start_refresh(&mut state, now);
+            return match started {
+                Some(refresh) => NextStep::Join(refresh),
+                None => NextStep::Refuse(unavailable_without_runtime().into()),
+            };
         }
+        let wait = permitted_at - now.monotonic;
+        let is_healthy = has_keys && state.last_failure.is_none();
+        if !is_healthy {
+            return NextStep::Refuse(state.unavailable(permitted_at, now).into());
+        }
+        if state.missing_keys.contains(kid) {
+            return NextStep::Refuse(InvalidToken::unknown_key(kid).into());
+        }
+        if wait > MAX_WAIT_FOR_PERMIT || self.waiters.future.available_permits() == 0 {
+            return NextStep::Refuse(too_many_unknown_keys(wait));
+        }
+        NextStep::WaitUntil(permitted_at)
     }
 
-    /// The refusal of a token whose key is not held, if nothing is waited for.
+    /// The refusal of a token whose key a refresh has not brought.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
-        let state = self.lock();
-        let now = self.clock.monotonic();
-        if self.has_good_keys(now) && state.last_failure.is_none() {
-            return InvalidToken::unknown_key(kid).into();
+        let mut state = self.lock();
+        let now = self.now();
+        if self.has_usable_keys(now) {
+            if state.last_failure.is_none() {
+                return InvalidToken::unknown_key(kid).into();
+            }
+            let permit = state.unknown_keys.next_permit_at(now.monotonic);
+            let next = state.retry_at.min(permit);
+            return state.unavailable(next, now).into();
         }
-        state.unavailable(now).into()
+        state.unavailable(state.retry_at, now).into()
     }
 
     fn unavailable(&self) -> KeysUnavailable {
         let state = self.lock();
-        state.unavailable(self.clock.monotonic())
+        state.unavailable(state.retry_at, self.now())
+    }
+
+    fn too_many_waiters(&self) -> KeysUnavailable {
+        let cause = format!(
+            "more than {} requests are waiting for keys: see ValidatorBuilder::max_waiting",
+            self.policy.max_waiting
+        );
+        KeysUnavailable::retry_now(KeysError::new(cause))
+    }
+
+    fn too_many_unknown_keys(&self) -> AuthErrorKind {
+        let now = self.clock.monotonic();
+        let next = self.lock().unknown_keys.next_permit_at(now);
+        too_many_unknown_keys(next.saturating_sub(now))
+    }
+
+    fn now(&self) -> Moment {
+        Moment::now(&*self.clock)
     }
 
     /// The lock is held for a few instructions, never across an `await` and never while a message
@@ -359,61 +347,29 @@ impl RemoteKeys {
     }
 }
 
-impl RefreshState {
-    fn unavailable(&self, now: Duration) -> KeysUnavailable {
-        let cause = self.last_failure.clone().unwrap_or_else(|| {
-            KeysError::timeout("the JWKS was not fetched in time, or the fetch was interrupted")
-        });
-        KeysUnavailable { retry_after: self.retry_at.saturating_sub(now), cause }
-    }
+const fn too_many_unknown_keys(retry_after: Duration) -> AuthErrorKind {
+    AuthErrorKind::TooManyUnknownKeys { retry_after }
 }
 
-fn too_many_waiters() -> KeysUnavailable {
-    let cause = format!("more than {MAX_WAITERS} requests are waiting for keys");
-    KeysUnavailable::retry_now(KeysError::new(cause))
+/// Whether this is a tokio runtime with time enabled. tokio only tells by a panic.
+fn runtime_has_timer() -> bool {
+    Handle::try_current().is_ok()
+        && std::panic::catch_unwind(|| drop(time::sleep(Duration::ZERO))).is_ok()
 }
 
 fn unavailable_without_runtime() -> KeysUnavailable {
-    log_missing_runtime();
+    tracing::error!("{NO_RUNTIME}");
     KeysUnavailable::retry_now(KeysError::new(NO_RUNTIME))
 }
 
-fn log_missing_runtime() {
-    tracing::error!("{NO_RUNTIME}");
-}
-
-fn retry_delay(failures_in_a_row: u32, has_keys: bool) -> Duration {
-    let (first, last) = if has_keys {
-        (FIRST_RETRY_WITH_KEYS, LAST_RETRY_WITH_KEYS)
-    } else {
-        (FIRST_RETRY, LAST_RETRY)
-    };
-    backoff(first, last, failures_in_a_row)
-}
-
-/// ±10 %, so that instances that started together do not refresh together.
-fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
-}
-
-const NEVER: u64 = u64::MAX;
-const NO_RUNTIME: &str = "keys cannot be fetched outside of a tokio runtime";
-const MAX_WAITERS: usize = 1024;
+const NO_RUNTIME: &str =
+    "fetching keys requires a tokio runtime with I/O and time enabled: see Builder::enable_all";
 /// Waiters allow one second more than the fetch takes, so that they receive its specific error.
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
-/// Twice what a fetch may take. Only a blocked runtime makes one last longer.
-const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
-/// Without keys every request fails, so retry soon.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-const LAST_RETRY: Duration = Duration::from_secs(1);
-/// With stale keys requests succeed, so retry slowly.
-const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
-const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
-
+/// A request with an unknown key id waits this long for a refresh to be permitted.
+const MAX_WAIT_FOR_PERMIT: Duration = Duration::from_secs(5);
+/// A manual clock may not have moved when a sleep ends.
+const MIN_SLEEP: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod soak;

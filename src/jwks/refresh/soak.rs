@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-pub(super) const COOLDOWN: Duration = Duration::from_secs(10);
+pub(super) const COOLDOWN: Duration = Duration::from_secs(5);
 const CACHE_CAPACITY: usize = 20;
 
 #[derive(Clone)]
@@ -200,9 +200,10 @@ impl Simulation {
 
     /// Validates one token.
     async fn validate(&mut self, chosen: usize) {
-        let now = self.clock.monotonic();
+        let now = Moment::now(&self.clock);
         let (free, bucket) = self.model.budget(now);
-        let must = now >= self.model.due().end && self.model.known.is_some();
+        let must = self.model.must_fetch(now) && self.model.has_keys(now);
+        let idle = self.model.is_idle(now);
         let before = self.logto.jwks_requests();
         let token = self.tokens[chosen].clone();
         let untimely = token.is_untimely(&self.clock);
@@ -230,19 +231,22 @@ impl Simulation {
             _ if untimely => assert_eq!(immediate, Some(401), "{context}"),
             Some(200) => assert!(known && !token.forged, "{context}"),
             Some(_) => assert!(!known || token.forged, "{context}"),
-            None => assert!(!known, "{context}"),
+            None => assert!(!known || idle, "{context}"),
         }
         // After the refresh that it may have started.
         match status(&outcome) {
             200 => assert!(now_known && !untimely && !token.forged, "{context}"),
             401 => assert!(untimely || token.forged || !now_known, "{context}"),
+            429 => assert!(!untimely && !now_known && bucket == 0, "{context}"),
             503 => assert!(!untimely && !now_known, "{context}"),
             other => panic!("{other}: {context}"),
         }
         // A published key is found, if a refresh is permitted.
-        let holds = self.model.known.as_ref().is_some_and(|(_, at)| now < *at + DAY);
-        let may_refresh =
-            if holds { self.model.credit.start >= COOLDOWN } else { now >= self.model.due().end };
+        let may_refresh = if self.model.has_keys(now) {
+            self.model.credit.start >= COOLDOWN
+        } else {
+            self.model.must_fetch(now)
+        };
         if let Some(kids) = &published
             && may_refresh
             && kids.contains(&token.kid)
@@ -253,7 +257,7 @@ impl Simulation {
         }
         let counter = match status(&outcome) {
             200 => &mut self.count.accepted,
-            401 => &mut self.count.refused,
+            401 | 429 => &mut self.count.refused,
             _ => &mut self.count.unavailable,
         };
         *counter += 1;
@@ -265,7 +269,7 @@ impl Simulation {
 
     /// Many tokens with unknown key ids at the same time.
     async fn flood(&mut self) {
-        let now = self.clock.monotonic();
+        let now = Moment::now(&self.clock);
         let (free, bucket) = self.model.budget(now);
         let before = self.logto.jwks_requests();
         let tasks = (0..self.rng.usize(1..30)).map(|n| {
@@ -275,7 +279,7 @@ impl Simulation {
         });
         for task in tasks.collect::<Vec<_>>() {
             let status = task.await.unwrap();
-            assert!(status == 401 || status == 503, "{self}: {status}");
+            assert!([401, 429, 503].contains(&status), "{self}: {status}");
         }
         self.settled().await;
         let fetches = self.fetches(before);
@@ -288,20 +292,21 @@ impl Simulation {
         if self.service == Service::Down {
             return;
         }
-        let now = self.clock.monotonic();
+        let now = Moment::now(&self.clock);
         let (free, _) = self.model.budget(now);
+        let idle = self.model.is_idle(now);
         let before = self.logto.jwks_requests();
         self.logto.fault_jwks(Fault::Hang);
         for _ in 0..3 {
             let token = &self.tokens[self.rng.usize(..self.tokens.len())];
             let untimely = token.is_untimely(&self.clock);
-            if untimely || token.forged || !self.model.knows(&token.kid, now) {
+            if untimely || token.forged || !self.model.knows(&token.kid, now) || idle {
                 continue;
             }
             let outcome = self.validator.try_validate(&token.text).map(|outcome| status(&outcome));
             assert_eq!(outcome, Some(200), "{self}");
         }
-        if self.validator.remote_keys().lock().refresh.in_flight(now).is_some() {
+        if self.validator.remote_keys().lock().refresh.in_flight(now.monotonic).is_some() {
             self.logto.jwks_requested(before + 1).await;
         }
         self.logto.fault_jwks(Fault::None);
@@ -346,8 +351,8 @@ impl Simulation {
             let (_, weight) = self.validator.cache().count_and_weight();
             assert!(weight <= CACHE_CAPACITY as u64, "{self}: {weight}");
         }
-        let permits = self.validator.remote_keys().waiters.available_permits();
-        assert_eq!(permits, MAX_WAITERS, "{self}");
+        let permits = self.validator.remote_keys().waiters.load.available_permits();
+        assert_eq!(permits, 16_384, "{self}");
     }
 }
 

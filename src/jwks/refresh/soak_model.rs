@@ -3,17 +3,27 @@
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use super::soak::{COOLDOWN, DAY, MINUTE};
+use crate::clock::Moment;
 
 #[derive(Debug, Default)]
 pub(super) struct Model {
     /// The key ids of the last successful fetch, and its time.
-    pub(super) known: Option<(BTreeSet<String>, Duration)>,
-    /// The number of failures since then, and the time of the last one.
-    failures: Option<(u32, Duration)>,
-    /// The permits for unknown key ids, as ten seconds each: a lower and an upper bound, since the
+    known: Option<(BTreeSet<String>, Moment)>,
+    failures: Option<Failures>,
+    /// The permits for unknown key ids, as one cooldown each: a lower and an upper bound, since the
     /// jitter of freshness hides which fetches took a permit.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
+}
+
+/// The failures since the last success.
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    /// The time of the last one, by the monotonic clock.
+    at: Duration,
+    /// How long the keys held were usable then.
+    usable_for: Option<Duration>,
 }
 
 impl Model {
@@ -23,33 +33,48 @@ impl Model {
         Self { credit: full..full, ..Self::default() }
     }
 
-    pub(super) fn knows(&self, kid: &str, now: Duration) -> bool {
-        self.known.as_ref().is_some_and(|(kids, at)| kids.contains(kid) && now < *at + DAY)
+    /// The larger age of the keys held by both clocks.
+    fn age(&self, now: Moment) -> Option<Duration> {
+        self.known.as_ref().map(|(_, fetched_at)| now.since(*fetched_at))
     }
 
-    /// When a fetch without a permit may start, and when it must.
-    pub(super) fn due(&self) -> Range<Duration> {
+    pub(super) fn has_keys(&self, now: Moment) -> bool {
+        self.age(now).is_some_and(|age| age < DAY)
+    }
+
+    pub(super) fn knows(&self, kid: &str, now: Moment) -> bool {
+        self.has_keys(now) && self.known.as_ref().is_some_and(|(kids, _)| kids.contains(kid))
+    }
+
+    /// Whether requests may wait for fresh keys although their key is held.
+    pub(super) fn is_idle(&self, now: Moment) -> bool {
+        self.failures.is_none() && self.age(now).is_some_and(|age| age >= 20 * MINUTE)
+    }
+
+    /// Whether a fetch without a permit may start.
+    fn may_fetch(&self, now: Moment) -> bool {
         match (&self.known, self.failures) {
-            (_, Some((count, at))) => {
-                // If keys expire before the next retry, the retry is at their expiry.
-                let expiry = self.known.as_ref().map(|(_, success)| *success + DAY);
-                let expiry = expiry.filter(|expiry| at < *expiry);
-                let held = expiry.is_some();
-                let (first, most) = if held { (5_000, 60_000) } else { (250, 1_000) };
-                let pause = Duration::from_millis((first << (count - 1).min(10)).min(most));
-                (at + pause).min(expiry.unwrap_or(Duration::MAX))..at + pause
-            }
-            (Some((_, at)), None) => *at + 9 * MINUTE..*at + 11 * MINUTE,
-            (None, None) => Duration::ZERO..Duration::ZERO,
+            (_, Some(failures)) => now.monotonic >= failures.at + failures.pause(),
+            (Some(_), None) => self.age(now).is_some_and(|age| age >= 9 * MINUTE),
+            (None, None) => true,
+        }
+    }
+
+    /// Whether a request must start a fetch.
+    pub(super) fn must_fetch(&self, now: Moment) -> bool {
+        match (&self.known, self.failures) {
+            (_, Some(failures)) => now.monotonic >= failures.at + failures.pause(),
+            (Some((_, at)), None) => now.monotonic >= at.monotonic + 11 * MINUTE,
+            (None, None) => true,
         }
     }
 
     /// The number of fetches that may happen now: without a permit, and with one.
-    pub(super) fn budget(&mut self, now: Duration) -> (u64, u64) {
-        let regained = now - std::mem::replace(&mut self.counted_at, now);
+    pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
+        let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);
         self.credit.end = (self.credit.end + regained).min(2 * COOLDOWN);
-        let free = u64::from(now >= self.due().start);
+        let free = u64::from(self.may_fetch(now));
         (free, self.credit.end.as_secs() / COOLDOWN.as_secs())
     }
 
@@ -58,14 +83,13 @@ impl Model {
         &mut self,
         fetches: u64,
         published: Option<BTreeSet<String>>,
-        now: Duration,
+        now: Moment,
     ) {
-        let due = self.due();
         let pay = |fetches: u64| COOLDOWN * u32::try_from(fetches).unwrap();
         let (least, most) = (fetches.saturating_sub(1), fetches);
         let (least, most) = match now {
-            _ if now >= due.end => (least, least),
-            _ if now < due.start => (most, most),
+            _ if self.must_fetch(now) => (least, least),
+            _ if !self.may_fetch(now) => (most, most),
             _ => (least, most),
         };
         self.credit.start = self.credit.start.saturating_sub(pay(most));
@@ -74,9 +98,23 @@ impl Model {
             _ if fetches == 0 => {}
             Some(kids) => (self.known, self.failures) = (Some((kids, now)), None),
             None => {
-                let before = self.failures.map_or(0, |(count, _)| count);
-                self.failures = Some((before + u32::try_from(fetches).unwrap(), now));
+                let before = self.failures.map_or(0, |failures| failures.count);
+                let usable_for = self.age(now).and_then(|age| DAY.checked_sub(age));
+                self.failures = Some(Failures {
+                    count: before + u32::try_from(fetches).unwrap(),
+                    at: now.monotonic,
+                    usable_for: usable_for.filter(|left| !left.is_zero()),
+                });
             }
         }
+    }
+}
+
+impl Failures {
+    fn pause(self) -> Duration {
+        let (first, most) = if self.usable_for.is_some() { (5_000, 60_000) } else { (250, 1_000) };
+        let pause = Duration::from_millis((first << (self.count - 1).min(10)).min(most));
+        // If the keys expire before the next retry, the retry is at their expiry.
+        pause.min(self.usable_for.unwrap_or(Duration::MAX))
     }
 }

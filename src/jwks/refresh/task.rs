@@ -1,0 +1,167 @@
+//! The refresh itself: when it starts, and what its outcome changes.
+
+use std::{
+    sync::{Arc, MutexGuard, TryLockError, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{
+    NO_RUNTIME, RefreshPolicy, RemoteKeys,
+    state::{NEVER, RefreshState, Schedule, Snapshot, nanos},
+};
+use crate::{
+    clock::Moment,
+    error::KeysError,
+    jwks::fetch::{FETCH_TIMEOUT, FetchedKeys},
+    single_flight::{InFlight, backoff},
+};
+
+impl RemoteKeys {
+    /// Starts a refresh that is due, unless one is in flight.
+    pub(super) fn refresh_in_background(self: &Arc<Self>, now: Moment) {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The holder of the lock is starting or completing a refresh.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if state.refresh.in_flight(now.monotonic).is_some() {
+            return;
+        }
+        let Schedule { refresh_at, refresh_at_unix, .. } = &self.schedule;
+        let scheduled = refresh_at.load(Ordering::Relaxed);
+        // Of all lookups that found the refresh due, one continues.
+        if nanos(now.monotonic) < scheduled {
+            // Due by the wall clock only. The clocks of many machines may have been corrected at the
+            // same moment, so they do not refresh at the same moment.
+            if nanos(now.unix) >= refresh_at_unix.swap(NEVER, Ordering::Relaxed) {
+                let delay = MAX_DELAY_AFTER_CLOCK_CHANGE.mul_f64(fastrand::f64());
+                let delayed = nanos(now.monotonic.saturating_add(delay));
+                refresh_at.store(delayed.min(scheduled), Ordering::Relaxed);
+            }
+            return;
+        }
+        if self.start_refresh(&mut state, now).is_none() {
+            let later = now.monotonic.saturating_add(FIRST_RETRY_WITH_KEYS);
+            refresh_at.store(nanos(later), Ordering::Relaxed);
+            refresh_at_unix.store(NEVER, Ordering::Relaxed);
+            drop(state);
+            tracing::error!("{NO_RUNTIME}");
+        }
+    }
+
+    /// Starts a refresh. `None` outside a tokio runtime.
+    pub(super) fn start_refresh(
+        self: &Arc<Self>,
+        state: &mut RefreshState,
+        now: Moment,
+    ) -> Option<InFlight<()>> {
+        let deadline = now.monotonic.saturating_add(REFRESH_DEADLINE);
+        let keys = Arc::clone(self);
+        let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
+        // These hold if the task is lost. Otherwise it overwrites them.
+        let delay = retry_delay(state.failures_in_a_row + 1, self.has_usable_keys(now));
+        state.retry_at = now.monotonic.saturating_add(delay);
+        self.schedule.refresh_at.store(nanos(deadline), Ordering::Relaxed);
+        self.schedule.refresh_at_unix.store(NEVER, Ordering::Relaxed);
+        if state.last_failure.is_none() {
+            let wait_until = now.monotonic.saturating_add(MAX_WAIT_FOR_FRESH_KEYS);
+            self.schedule.wait_until.store(nanos(wait_until), Ordering::Relaxed);
+        }
+        Some(refresh)
+    }
+
+    /// The task of one refresh. If it fails, the keys held stay as they are.
+    async fn refresh(self: Arc<Self>, number: u64) {
+        let held = self.snapshot.load_full();
+        let held_keys = held.as_ref().map(|held| &held.fetched);
+        let fetched = self.endpoint.fetch(held_keys, &self.algorithms).await;
+        let mut state = self.lock();
+        if !state.refresh.finish(number) {
+            return;
+        }
+        self.schedule.wait_until.store(0, Ordering::Relaxed);
+        match fetched {
+            Ok(fetched) => self.refreshed(state, fetched),
+            Err(error) => self.failed(state, &error, held.as_deref()),
+        }
+    }
+
+    fn refreshed(&self, mut state: MutexGuard<'_, RefreshState>, fetched: FetchedKeys) {
+        let now = self.now();
+        let RefreshPolicy { fresh_for, serve_stale_for, .. } = self.policy;
+        // Whatever the jitter, refresh before the keys expire.
+        let refresh_in = jittered(fresh_for).min(serve_stale_for / 10 * 9);
+        let keys = fetched.keys.jwk_count();
+        state.last_failure = None;
+        state.failures_in_a_row = 0;
+        state.retry_at = now.monotonic;
+        state.missing_keys.remove_published(fetched.keys.kids());
+        self.snapshot.store(Some(Arc::new(Snapshot { fetched, fetched_at: now })));
+        let Schedule { refresh_at, refresh_at_unix, .. } = &self.schedule;
+        refresh_at.store(nanos(now.monotonic.saturating_add(refresh_in)), Ordering::Relaxed);
+        refresh_at_unix.store(nanos(now.unix.saturating_add(refresh_in)), Ordering::Relaxed);
+        drop(state);
+        tracing::info!(issuer = &*self.issuer, keys, "JWKS refreshed");
+    }
+
+    fn failed(
+        &self,
+        mut state: MutexGuard<'_, RefreshState>,
+        error: &KeysError,
+        held: Option<&Snapshot>,
+    ) {
+        let now = self.now();
+        let age = held.map(|held| now.since(held.fetched_at));
+        let usable_for = age.map(|age| self.policy.serve_stale_for.saturating_sub(age));
+        let usable_for = usable_for.filter(|left| !left.is_zero());
+        state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
+        let delay = retry_delay(state.failures_in_a_row, usable_for.is_some());
+        // If the keys expire before the next retry, retry at their expiry.
+        let delay = delay.min(usable_for.unwrap_or(Duration::MAX));
+        state.retry_at = now.monotonic.saturating_add(delay);
+        state.last_failure = Some(error.clone());
+        self.schedule.refresh_at.store(nanos(state.retry_at), Ordering::Relaxed);
+        drop(state);
+        let issuer = &*self.issuer;
+        match (usable_for, held) {
+            (Some(left), _) => {
+                let stale_for_secs = left.as_secs();
+                tracing::warn!(issuer, %error, stale_for_secs, "JWKS refresh failed; serving stale keys");
+            }
+            (None, Some(_)) => {
+                tracing::warn!(issuer, %error, "JWKS refresh failed; stale keys expired, answering 503");
+            }
+            (None, None) => {
+                tracing::warn!(issuer, %error, "JWKS fetch failed; no keys yet, answering 503");
+            }
+        }
+    }
+}
+
+fn retry_delay(failures_in_a_row: u32, has_keys: bool) -> Duration {
+    let (first, last) = if has_keys {
+        (FIRST_RETRY_WITH_KEYS, LAST_RETRY_WITH_KEYS)
+    } else {
+        (FIRST_RETRY, LAST_RETRY)
+    };
+    backoff(first, last, failures_in_a_row)
+}
+
+/// ±10 %, so that instances that started together do not refresh together.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Keys that are old but usable serve after this time.
+const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
+/// The clocks of many machines may be corrected at the same moment.
+const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
+/// Twice what a fetch may take. Only a blocked runtime makes one last longer.
+const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
+/// Without keys every request fails, so retry soon.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// With stale keys requests succeed, so retry slowly.
+const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
+const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);
