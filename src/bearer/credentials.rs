@@ -45,6 +45,8 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
                 Ok(token) => Credentials::Bearer(token),
             }
         }
+        // RFC 9110 §11.4 allows spaces only. A tab would otherwise make the request anonymous.
+        [b'\t', ..] => Credentials::Malformed,
         // Another scheme, such as `Bearerish`.
         _ => Credentials::None,
     }
@@ -86,7 +88,7 @@ mod tests {
             (&[b"Bearer"], Malformed),
             (&[b"Bearer "], Malformed),
             (&[b"Bearer \xff"], Malformed),
-            (&[b"Bearer\tabc"], None),
+            (&[b"Bearer\tabc"], Malformed),
             (&[b"Bearerish abc"], None),
             (&[b"Basic abc"], None),
             (&[b""], None),

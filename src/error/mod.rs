@@ -218,6 +218,7 @@ impl AuthError {
             }
             AuthErrorKind::MissingToken
             | AuthErrorKind::KeysUnavailable(_)
+            | AuthErrorKind::TooManyUnknownKeys { .. }
             | AuthErrorKind::MissingLayer
             | AuthErrorKind::UnknownPathParameter(_) => None,
         }
