@@ -73,7 +73,7 @@ async fn credentials_must_be_in_one_authorization_header() {
             MalformedCredentials,
         ),
         ("two tokens", format!("Authorization: Bearer {valid} {valid}"), MalformedCredentials),
-        ("with a tab between", format!("Authorization: Bearer\t{valid}"), MissingToken),
+        ("with a tab between", format!("Authorization: Bearer\t{valid}"), MalformedCredentials),
         (
             "with a space and a tab between",
             format!("Authorization: Bearer \t{valid}"),

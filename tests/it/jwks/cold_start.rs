@@ -120,7 +120,7 @@ async fn unexpected_304_is_not_reported_as_a_redirect() {
 #[tokio::test]
 async fn request_beyond_the_waiter_limit_gets_503_without_waiting() {
     let harness = Harness::start().await;
-    let validator = harness.validator();
+    let validator = harness.builder().max_waiting(1024).build().unwrap();
     harness.logto.hang();
     let token = harness.token().build();
     let waiting = tokio::spawn({
