@@ -1,4 +1,4 @@
-//! HTTP to the identity server: which addresses may be asked, by which client, for how many bytes.
+//! HTTP clients for the identity server, and bounded reads of its responses.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::url::is_loopback;
 
-/// Makes the clients: from the user's `ClientBuilder`, if any, with what must hold set last.
+/// Builds HTTP clients. The user's `ClientBuilder` comes first, what the crate requires last.
 #[derive(Clone, Default)]
 pub(crate) struct HttpClients(Option<Arc<dyn Fn() -> ClientBuilder + Send + Sync>>);
 
@@ -22,14 +22,13 @@ impl HttpClients {
         Self(Some(Arc::new(make)))
     }
 
-    /// A client for this address that keeps no idle connections: keys and tokens are fetched so
-    /// rarely that Logto, which closes idle connections after 5 s, would have closed every one.
+    /// Builds a client without idle connections. Keys and tokens are fetched so rarely that Logto,
+    /// which closes idle connections after 5 s, would have closed every one.
     pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
         self.builder(url, timeout).pool_max_idle_per_host(0).build()
     }
 
-    /// The same for an address that is asked many times in a row; connections are given up before
-    /// Logto closes them.
+    /// Builds a client for many requests in a row. It closes idle connections before Logto does.
     #[cfg(feature = "client")]
     pub(crate) fn build_pooling(
         &self,
@@ -40,9 +39,12 @@ impl HttpClients {
     }
 
     /// No redirects (a 307 would carry a secret to another host), a total timeout, no compression
-    /// (a small body could become a huge one), no proxy for loopback, no bytes of the connection
+    /// (a small body could become a huge one), no proxy for loopback, and no bytes of the connection
     /// in the log.
     fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
+        if url.scheme() == "http" && !is_loopback(url) {
+            tracing::warn!(host = ?url.host_str(), "plain http is allowed to this host");
+        }
         let builder = self.0.as_ref().map_or_else(Client::builder, |make| make());
         let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
         builder
@@ -63,8 +65,8 @@ impl fmt::Debug for HttpClients {
     }
 }
 
-/// The client, built when it is first needed. One that cannot be built may be the next time, when
-/// there are files to open again: so no failure is kept.
+/// Returns the client, and builds it at the first call. A failure is not kept: the next call may
+/// succeed, for example when files can be opened again.
 pub(crate) fn get_or_build(
     cell: &OnceLock<Client>,
     build: impl FnOnce() -> Result<Client, reqwest::Error>,
@@ -76,8 +78,8 @@ pub(crate) fn get_or_build(
     Ok(cell.get_or_init(|| client))
 }
 
-/// Sends; once more if the connection breaks before anything was answered. That could do a thing
-/// twice, so it has to be `repeatable`, unless there was no connection at all.
+/// Sends the request, and once more if the connection breaks before a response. Unless connecting
+/// failed, only a `repeatable` request is sent again.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,
@@ -94,14 +96,14 @@ pub(crate) async fn send(
     }
 }
 
-/// Why a body could not be read.
+/// Why a body was not read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     TooLarge,
     Broken(reqwest::Error),
 }
 
-/// Reads a body of at most `limit` bytes, counted as they come.
+/// Reads a body of at most `limit` bytes. Counts them as they arrive, whatever the headers say.
 pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
@@ -113,9 +115,9 @@ pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Ve
     Ok(body)
 }
 
-/// Why a client cannot be built, nearly always.
+/// The usual reason why a client cannot be built.
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
-/// Logto closes a connection that was idle for 5 s; the rest is for the way there.
+/// Logto closes a connection that is idle for 5 s. The rest is for network latency.
 #[cfg(feature = "client")]
 const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);

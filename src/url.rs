@@ -1,57 +1,58 @@
-//! Which URLs of the identity server are accepted as settings.
+//! Validates the URLs in settings.
 
 use url::Url;
 
 use crate::error::ConfigError;
 
-/// Whether plain `http` may be spoken with addresses that are not loopback.
+/// Whether plain `http` is allowed to addresses that are not loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     HttpsOrLoopback,
     AllowHttp,
 }
 
-/// Parses an `http` or `https` URL without query, fragment and user; `setting` names it in errors.
+/// Parses an `http` or `https` URL without query, fragment and user. Errors name the setting.
 pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
     let refuse = |advice: &'static str| Err(ConfigError::new(setting, advice));
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return refuse("a URL holds no spaces or control characters");
+        return refuse("the URL must not contain spaces or control characters");
     }
     let Ok(url) = Url::parse(text) else {
-        return refuse("not an absolute URL; expected something like https://tenant.logto.app");
+        return refuse("not an absolute URL: expected a value like https://tenant.logto.app");
     };
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return refuse("expected an https:// URL, something like https://tenant.logto.app");
+        return refuse("not an http or https URL: expected a value like https://tenant.logto.app");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return refuse("a user name or password does not belong into this URL");
+        return refuse("the URL must not contain a user name or password");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return refuse("a query or fragment does not belong into this URL");
+        return refuse("the URL must not contain a query or fragment");
     }
     Ok(url)
 }
 
-/// The same, and that it is `https`, loopback, or `http` that was allowed by name.
+/// Parses a URL as [`parse_url`] does, and refuses plain `http` unless the address is loopback or
+/// the setting allows it.
 pub(crate) fn check_url(
     setting: &'static str,
     text: &str,
     transport: Transport,
 ) -> Result<Url, ConfigError> {
     let url = parse_url(setting, text)?;
-    let by_environment = || std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1");
-    if url.scheme() == "https" || is_loopback(&url) {
-        return Ok(url);
-    }
-    if transport == Transport::AllowHttp || by_environment() {
-        tracing::warn!(setting, host = ?url.host_str(), "plain http is allowed by name");
+    let allowed_by_environment = || std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1");
+    if url.scheme() == "https"
+        || is_loopback(&url)
+        || transport == Transport::AllowHttp
+        || allowed_by_environment()
+    {
         return Ok(url);
     }
     Err(ConfigError::new(
         setting,
         format!(
-            "plain http to a host that is not loopback: use https, or allow it by name with \
-             dangerously_allow_http or {ALLOW_HTTP}=1 inside a network you trust"
+            "plain http to a host that is not loopback: use https, or call \
+             dangerously_allow_http() or set {ALLOW_HTTP}=1 inside a network you trust"
         ),
     ))
 }

@@ -169,13 +169,16 @@ impl fmt::Debug for TokenClient {
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_logto::{m2m::{ClientAuthentication, ClientSecret, TokenClient}, Issuer};
+/// use tower_logto::{Issuer, m2m::{ClientAuthentication, ClientSecret, TokenClient}};
 ///
-/// // The client requests tokens at the address inside the cluster. The issuer remains the public
-/// one. let issuer = Issuer::logto("https://auth.example.com")?; let tokens =
-/// TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
-/// .token_endpoint("http://logto:3001/oidc/token") .dangerously_allow_http()
-/// .authentication(ClientAuthentication::Post) .timeout(Duration::from_secs(5)) .build()?;
+/// // Tokens are requested at the address inside the cluster. The issuer is the public one.
+/// let issuer = Issuer::logto("https://auth.example.com")?;
+/// let tokens = TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
+///     .token_endpoint("http://logto:3001/oidc/token")
+///     .dangerously_allow_http()
+///     .authentication(ClientAuthentication::Post)
+///     .timeout(Duration::from_secs(5))
+///     .build()?;
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]

@@ -92,7 +92,8 @@ impl Validator {
         }
     }
 
-    /// Validates a token. If keys must be fetched first, waits for them for up to 6 s.
+    /// Validates a token. If keys must be fetched first, waits for them: for up to 6 s, and
+    /// for up to 5 s more if the key id is unknown and no refresh is permitted yet.
     ///
     /// # Errors
     /// If the token is refused, or with [`AuthErrorKind::KeysUnavailable`].

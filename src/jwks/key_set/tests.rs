@@ -32,7 +32,7 @@ fn p521() -> Value {
     })
 }
 
-/// An RSA key of so many bits, as Logto publishes it: without `alg`.
+/// An RSA key with this number of bits, as Logto publishes it: without `alg`.
 fn rsa(bits: usize) -> Value {
     let mut n = vec![0xa5; bits.div_ceil(8)];
     n[0] = 0xff >> (n.len() * 8 - bits);
