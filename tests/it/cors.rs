@@ -4,7 +4,7 @@ use axum::{Router, routing::get};
 use tower_http::cors::CorsLayer;
 use tower_logto::{AuthLayer, ProtectedResourceMetadata, Require};
 
-use crate::support::{SHOP, Server, Stage, header};
+use crate::support::{Harness, SHOPPING_API, Server, header};
 
 fn router(layer: AuthLayer) -> Router {
     Router::new()
@@ -15,9 +15,9 @@ fn router(layer: AuthLayer) -> Router {
 
 #[tokio::test]
 async fn a_preflight_without_a_token_passes_neither_layer_nor_guard() {
-    let stage = Stage::set().await;
-    let strict = AuthLayer::new(stage.validator());
-    let optional = AuthLayer::new(stage.validator()).optional();
+    let harness = Harness::start().await;
+    let strict = AuthLayer::new(harness.validator());
+    let optional = AuthLayer::new(harness.validator()).optional();
     let origin = ("origin", "https://app.example");
     let asks = ("access-control-request-method", "GET");
     for layer in [strict, optional] {
@@ -35,7 +35,7 @@ async fn a_preflight_without_a_token_passes_neither_layer_nor_guard() {
 
 #[tokio::test]
 async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let preflight = async |router: Router| {
         let server = Server::start(router).await;
         let request = server
@@ -47,7 +47,7 @@ async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
         (response.status().as_u16(), allowed)
     };
     let route = || Router::new().route("/", get(async || "secret"));
-    let auth = || AuthLayer::new(stage.validator());
+    let auth = || AuthLayer::new(harness.validator());
     let guarded = || route().route_layer(Require::global().scopes(["a"])).route_layer(auth());
     assert_eq!(preflight(guarded().layer(CorsLayer::permissive())).await, (200, "*".into()));
     let inside = route().layer(CorsLayer::permissive()).layer(auth());
@@ -57,8 +57,8 @@ async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
 /// So that a script can read the status and the challenge.
 #[tokio::test]
 async fn a_cors_layer_outside_adds_its_headers_to_refusals() {
-    let stage = Stage::set().await;
-    let router = router(AuthLayer::new(stage.validator())).layer(CorsLayer::permissive());
+    let harness = Harness::start().await;
+    let router = router(AuthLayer::new(harness.validator())).layer(CorsLayer::permissive());
     let server = Server::start(router).await;
     let refused = server.request("GET", "/acme").header("origin", "https://app.example");
     let refused = refused.send().await.unwrap();
@@ -68,9 +68,10 @@ async fn a_cors_layer_outside_adds_its_headers_to_refusals() {
 
 #[tokio::test]
 async fn the_metadata_document_allows_scripts_of_every_origin() {
-    let stage = Stage::set().await;
-    let metadata = ProtectedResourceMetadata::new(SHOP, [&stage.logto.issuer()]).scopes(["a"]);
-    let layer = AuthLayer::new(stage.validator());
+    let harness = Harness::start().await;
+    let metadata =
+        ProtectedResourceMetadata::new(SHOPPING_API, [&harness.logto.issuer()]).scopes(["a"]);
+    let layer = AuthLayer::new(harness.validator());
     let server = Server::start(router(layer).merge(metadata.router())).await;
     for method in ["GET", "HEAD"] {
         let path = "/.well-known/oauth-protected-resource";

@@ -4,7 +4,7 @@ use axum::{Router, routing::get};
 use serde::Deserialize;
 use tower_logto::{AccessToken, Anonymous, AuthLayer, Claims, Scoped, scopes};
 
-use crate::support::{SHOP, Server, Stage};
+use crate::support::{Harness, SHOPPING_API, Server};
 
 scopes! {
     ReadProducts = "read:products";
@@ -64,9 +64,10 @@ fn routes(layer: AuthLayer) -> Router {
 
 #[tokio::test]
 async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
-    let stage = Stage::set().await;
-    let server = Server::start(routes(AuthLayer::new(stage.validator()).optional())).await;
-    let token = || stage.logto.token().audience(SHOP).subject("alice").scopes(["read:products"]);
+    let harness = Harness::start().await;
+    let server = Server::start(routes(AuthLayer::new(harness.validator()).optional())).await;
+    let token =
+        || harness.logto.token().audience(SHOPPING_API).subject("alice").scopes(["read:products"]);
     let good = token().claim("tier", "gold").build();
     let bad = token().bad_signature().build();
     let organization = token().organization_resource("acme").build();
@@ -96,9 +97,9 @@ async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
 
 #[tokio::test]
 async fn debug_shows_the_claims_and_never_the_token() {
-    let stage = Stage::set().await;
-    let text = stage.logto.token().audience(SHOP).subject("alice").build();
-    let token = stage.validator().validate(&text).await.unwrap();
+    let harness = Harness::start().await;
+    let text = harness.logto.token().audience(SHOPPING_API).subject("alice").build();
+    let token = harness.validator().validate(&text).await.unwrap();
     let debug = format!("{token:?}");
     assert!(debug.contains("alice"), "{debug}");
     for part in text.split('.') {

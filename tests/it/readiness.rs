@@ -7,7 +7,7 @@ use tower::{Layer as _, Service as _, ServiceExt as _, limit::ConcurrencyLimit, 
 use tower_logto::{AccessToken, AuthLayer, Require};
 use tower_test::mock;
 
-use crate::support::Stage;
+use crate::support::Harness;
 
 /// A body type that no crate knows.
 #[derive(Debug, Default, PartialEq)]
@@ -24,14 +24,14 @@ fn request(token: Option<&str>) -> Request<Body> {
 
 #[tokio::test]
 async fn an_inner_concurrency_limit_keeps_its_permits() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let inner = service_fn(async |request: Request<Body>| {
         assert!(request.extensions().get::<AccessToken>().is_some());
         Ok::<_, Infallible>(Response::new(Body("answer")))
     });
-    let layer = AuthLayer::new(stage.validator());
+    let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
-    let good = stage.logto.token().build();
+    let good = harness.logto.token().build();
     // Refusals before, between and after valid tokens; the first of those waits for keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
@@ -43,19 +43,19 @@ async fn an_inner_concurrency_limit_keeps_its_permits() {
 
 #[tokio::test]
 async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let (inner, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     // A ConcurrencyLimit panics when it is called without having been polled ready.
     let guarded = Require::global().scopes(["a"]).layer(ConcurrencyLimit::new(inner, 2));
-    let mut service = AuthLayer::new(stage.validator()).layer(guarded);
+    let mut service = AuthLayer::new(harness.validator()).layer(guarded);
     handle.allow(2);
-    stage.logto.hang();
-    let token = stage.logto.token().scopes(["a"]).build();
+    harness.logto.hang();
+    let token = harness.logto.token().scopes(["a"]).build();
     let first = service.ready().await.unwrap().call(request(Some(&token)));
     let second = service.ready().await.unwrap().call(request(Some(&token)));
     let (first, second) = (tokio::spawn(first), tokio::spawn(second));
-    stage.logto.jwks_requested(1).await;
-    stage.logto.recover();
+    harness.logto.jwks_requested(1).await;
+    harness.logto.recover();
     for _ in 0..2 {
         let (request, send) = handle.next_request().await.unwrap();
         assert_eq!(request.body(), &Body("question"));
@@ -68,9 +68,9 @@ async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
 
 #[tokio::test]
 async fn readiness_and_errors_come_from_the_inner_service() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let (mut service, mut handle) =
-        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(stage.validator()));
+        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(harness.validator()));
     handle.allow(0);
     assert!(service.poll_ready().is_pending());
     handle.allow(1);
@@ -81,9 +81,9 @@ async fn readiness_and_errors_come_from_the_inner_service() {
 
 #[tokio::test]
 async fn a_synchronous_refusal_never_reaches_the_inner_service() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let (mut service, mut handle) =
-        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(stage.validator()));
+        mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(harness.validator()));
     handle.allow(1);
     assert!(service.poll_ready().is_ready());
     let response = service.call(request(None)).await.unwrap();

@@ -7,10 +7,10 @@ use tower_logto::{
     testing::{TestIssuer, TokenBuilder},
 };
 
-use crate::support::{SHOP, Server, Stage, header};
+use crate::support::{Harness, SHOPPING_API, Server, header};
 
-fn routes(stage: &Stage) -> Router {
-    let validator = stage
+fn routes(harness: &Harness) -> Router {
+    let validator = harness
         .builder()
         .realm("shop")
         .resource_metadata("https://shop.example/.well-known/oauth-protected-resource")
@@ -66,9 +66,9 @@ fn insufficient(description: &str) -> String {
 
 #[tokio::test]
 async fn each_reason_has_its_status_and_challenge() {
-    let stage = Stage::set().await;
-    let server = Server::start(routes(&stage)).await;
-    let token = || stage.logto.token().audience(SHOP);
+    let harness = Harness::start().await;
+    let server = Server::start(routes(&harness)).await;
+    let token = || harness.logto.token().audience(SHOPPING_API);
     let bearer = |token: TokenBuilder| vec![format!("Bearer {}", token.build())];
     let bad_request = |description: &str| {
         challenge(&format!(r#"error="invalid_request", error_description="{description}""#))
@@ -99,7 +99,7 @@ async fn each_reason_has_its_status_and_challenge() {
         ),
         (
             "/",
-            vec![format!("Bearer {}", stage.logto.opaque_token())],
+            vec![format!("Bearer {}", harness.logto.opaque_token())],
             401,
             invalid_token("the access token is not a JWT"),
         ),
@@ -125,7 +125,7 @@ async fn each_reason_has_its_status_and_challenge() {
         ),
         (
             "/",
-            bearer(stage.logto.id_token()),
+            bearer(harness.logto.id_token()),
             401,
             invalid_token("the token is not an access token"),
         ),
@@ -185,26 +185,26 @@ async fn each_reason_has_its_status_and_challenge() {
 
 #[tokio::test]
 async fn unavailable_keys_are_503_with_retry_after() {
-    let stage = Stage::set().await;
-    let server = Server::start(routes(&stage)).await;
-    stage.logto.go_down();
+    let harness = Harness::start().await;
+    let server = Server::start(routes(&harness)).await;
+    harness.logto.go_down();
     for attempt in 1..=2 {
-        let response = server.get("/", &stage.logto.token().audience(SHOP).build()).await;
+        let response = server.get("/", &harness.logto.token().audience(SHOPPING_API).build()).await;
         assert_eq!(response.status(), 503, "attempt {attempt}");
         assert_eq!(header(response.headers(), "retry-after"), "1");
         assert_eq!(header(response.headers(), "www-authenticate"), "");
     }
-    assert_eq!(stage.logto.jwks_requests(), 1, "the second response needs no request");
+    assert_eq!(harness.logto.jwks_requests(), 1, "the second response needs no request");
 }
 
 #[tokio::test]
 async fn a_head_request_is_answered_like_get_without_a_body() {
-    let stage = Stage::set().await;
-    let server = Server::start(routes(&stage)).await;
+    let harness = Harness::start().await;
+    let server = Server::start(routes(&harness)).await;
     let refused = server.request("HEAD", "/").send().await.unwrap();
     assert_eq!(refused.status(), 401);
     assert_eq!(header(refused.headers(), "www-authenticate"), challenge(""));
-    let token = stage.logto.token().audience(SHOP).build();
+    let token = harness.logto.token().audience(SHOPPING_API).build();
     let good = server.request("HEAD", "/").bearer_auth(token).send().await.unwrap();
     assert_eq!(good.status(), 200);
 }
@@ -212,7 +212,7 @@ async fn a_head_request_is_answered_like_get_without_a_body() {
 #[tokio::test]
 async fn without_settings_the_challenge_is_bare() {
     let logto = TestIssuer::start().await.unwrap();
-    let validator = logto.validator(SHOP).unwrap();
+    let validator = logto.validator(SHOPPING_API).unwrap();
     let router = Router::new().route("/", get(async || "")).route_layer(AuthLayer::new(validator));
     let server = Server::start(router).await;
     let response = server.request("GET", "/").send().await.unwrap();
@@ -221,7 +221,7 @@ async fn without_settings_the_challenge_is_bare() {
 
 #[tokio::test]
 async fn a_body_can_be_written_outside_the_layer() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let problem = axum::middleware::map_response(async |response: axum::response::Response| {
         match response.extensions().get::<AuthError>().cloned() {
             Some(error) => {
@@ -232,7 +232,7 @@ async fn a_body_can_be_written_outside_the_layer() {
             None => response,
         }
     });
-    let server = Server::start(routes(&stage).layer(problem)).await;
+    let server = Server::start(routes(&harness).layer(problem)).await;
     let response = server.request("GET", "/").send().await.unwrap();
     assert_eq!(header(response.headers(), "www-authenticate"), challenge(""));
     assert_eq!(response.text().await.unwrap(), "refused: 401 Unauthorized");
@@ -240,9 +240,9 @@ async fn a_body_can_be_written_outside_the_layer() {
 
 #[tokio::test]
 async fn a_grpc_caller_gets_a_grpc_status() {
-    let stage = Stage::set().await;
-    let server = Server::start(routes(&stage)).await;
-    let good = stage.logto.token().audience(SHOP);
+    let harness = Harness::start().await;
+    let server = Server::start(routes(&harness)).await;
+    let good = harness.logto.token().audience(SHOPPING_API);
     let call = async |path: &str, token: Option<String>| {
         let request = server.request("POST", path).header("content-type", "application/grpc+proto");
         let request = request.header("te", "trailers");
@@ -253,12 +253,13 @@ async fn a_grpc_caller_gets_a_grpc_status() {
         (response.status().as_u16(), status, header(headers, "grpc-message").to_owned())
     };
     assert_eq!(call("/", None).await, (200, "16".into(), String::new()));
-    let expired = call("/", Some(stage.logto.token().audience(SHOP).expired().build())).await;
+    let expired =
+        call("/", Some(harness.logto.token().audience(SHOPPING_API).expired().build())).await;
     assert_eq!(expired, (200, "16".into(), "the access token expired".into()));
     assert_eq!(call("/all", Some(good.build())).await.1, "7");
     assert_eq!(call("/no-layer", None).await.1, "13");
-    stage.logto.rotate();
-    stage.logto.go_down();
-    let unavailable = call("/", Some(stage.logto.token().audience(SHOP).build())).await;
+    harness.logto.rotate();
+    harness.logto.go_down();
+    let unavailable = call("/", Some(harness.logto.token().audience(SHOPPING_API).build())).await;
     assert_eq!(unavailable.1, "14");
 }

@@ -59,16 +59,3 @@ pub(crate) fn base64url(bytes: impl AsRef<[u8]>) -> String {
 pub(crate) fn base64url_decode(text: impl AsRef<[u8]>) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(text).unwrap()
 }
-
-// Names that `tests/it/m2m` and some modules of `tests/it` still use.
-pub(crate) use Harness as Stage;
-pub(crate) use finishes as ends;
-pub(crate) use shut_down_runtime as ended_runtime;
-
-pub(crate) const SHOP: &str = SHOPPING_API;
-
-impl Harness {
-    pub(crate) async fn set() -> Self {
-        Self::start().await
-    }
-}

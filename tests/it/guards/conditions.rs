@@ -9,7 +9,7 @@ use tower_logto::{
     scopes,
 };
 
-use super::{REPORTS, SHOP, Tokens, by_header, pass, refusal, request};
+use super::{REPORTS, SHOPPING_API, Tokens, by_header, pass, refusal, request};
 
 scopes! {
     A = "a";
@@ -70,7 +70,7 @@ async fn a_guard_accepts_exactly_the_tokens_of_its_row() {
         (global().client_ids(["billing", "cron"]), "c.ccKKKK"),
         (global().issuer(&partner), "iii.KKKK"),
         (global().audience(REPORTS), "aaa.KKKK"),
-        (global().audience(SHOP), "...aKKKK"),
+        (global().audience(SHOPPING_API), "...aKKKK"),
         (global().check(|token| token.require_scopes(["b"])), ".SSSKKKK"),
         (by_header(), "OOOO.OKO"),
         (by_header().scopes(["a"]), "OOOO.OKO"),
@@ -123,8 +123,8 @@ async fn the_log_message_names_the_condition_and_both_values() {
             &["\"web\"", "\"billing\", \"cron\"", "client_ids"],
         ),
         (any().issuer(&tokens.partner()), &["iss is \"http", "expected \"http", "Require::issuer"]),
-        (any().audience(REPORTS), &[SHOP, REPORTS, "Require::audience"]),
-        (any().audience(format!("{SHOP}/")), &["mind the trailing slash"]),
+        (any().audience(REPORTS), &[SHOPPING_API, REPORTS, "Require::audience"]),
+        (any().audience(format!("{SHOPPING_API}/")), &["mind the trailing slash"]),
         (any().any_scope(["x", "y"]), &["one of x y"]),
         (any().scopes(["x", "y"]), &["all of x y"]),
         (Require::organization_of_token(), &["organization_id"]),
@@ -175,7 +175,7 @@ const CONDITIONS: [Condition; 8] = [
     |guard| guard.machine(),
     |guard| guard.client_ids(["web"]),
     |guard| guard.issuer(&TOKENS_OF_ALL_KINDS.partner()),
-    |guard| guard.audience(SHOP),
+    |guard| guard.audience(SHOPPING_API),
     |guard| guard.organization_permissions(),
     |guard| guard.check(|_| Err(AuthError::forbidden("closed"))),
     |guard| guard.scope::<AForPermissions>(),

@@ -18,7 +18,7 @@ use tower_logto::{
     AccessToken, AuthError, Issuer, Require, Validator, error::AuthErrorKind, testing::TestIssuer,
 };
 
-use crate::support::{SHOP, Stage};
+use crate::support::{Harness, SHOPPING_API};
 
 const REPORTS: &str = "https://reports.api";
 
@@ -30,10 +30,11 @@ struct Tokens {
 
 impl Tokens {
     async fn issue() -> Self {
-        let stage = Stage::set().await;
-        let partner = TestIssuer::builder().clock(stage.clock.clone()).start().await.unwrap();
-        let validator = stage.builder().trust(partner.trusted(REPORTS)).build().unwrap();
-        let user = || stage.logto.token().audience(SHOP).subject("alice").client_id("web");
+        let harness = Harness::start().await;
+        let partner = TestIssuer::builder().clock(harness.clock.clone()).start().await.unwrap();
+        let validator = harness.builder().trust(partner.trusted(REPORTS)).build().unwrap();
+        let user =
+            || harness.logto.token().audience(SHOPPING_API).subject("alice").client_id("web");
         let permissions = |id| user().organization_permissions(id);
         let mut by_name = BTreeMap::new();
         for (name, token) in [

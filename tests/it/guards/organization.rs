@@ -12,7 +12,7 @@ use tower_logto::{
 };
 
 use super::{Tokens, by_header, pass, request};
-use crate::support::{SHOP, Server, Stage};
+use crate::support::{Harness, SHOPPING_API, Server};
 
 scopes! {
     A = "a";
@@ -25,7 +25,7 @@ fn open() -> axum::routing::MethodRouter {
 
 #[tokio::test]
 async fn the_path_parameter_is_decoded_nested_and_repeated() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let guard = || Require::organization_in_path("org");
     let layered = Router::new().route("/a/{org}", open()).route_layer(guard());
     let nested =
@@ -34,8 +34,9 @@ async fn the_path_parameter_is_decoded_nested_and_repeated() {
         .nest("/c/{org}", Router::new().route("/d/{org}", open()).route_layer(guard()));
     let on_the_handler = Router::new().route("/e/{org}", open().layer(guard()));
     let router = layered.merge(nested).merge(repeated).merge(on_the_handler);
-    let server = Server::start(router.route_layer(AuthLayer::new(stage.validator()))).await;
-    let token = |id: &str| stage.logto.token().audience(SHOP).organization_resource(id).build();
+    let server = Server::start(router.route_layer(AuthLayer::new(harness.validator()))).await;
+    let token =
+        |id: &str| harness.logto.token().audience(SHOPPING_API).organization_resource(id).build();
     for (id, path, status) in [
         ("acme", "/a/acme", 200),
         ("acme", "/a/%61cme", 200),
@@ -53,20 +54,25 @@ async fn the_path_parameter_is_decoded_nested_and_repeated() {
     ] {
         assert_eq!(server.get(path, &token(id)).await.status(), status, "{id:?} at {path}");
     }
-    let global = stage.logto.token().audience(SHOP).build();
+    let global = harness.logto.token().audience(SHOPPING_API).build();
     assert_eq!(server.get("/a/acme", &global).await.status(), 403);
 }
 
 #[tokio::test]
 async fn the_header_must_have_exactly_one_value() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let router = Router::new()
         .route("/", open())
         .route_layer(by_header().scopes(["a"]))
-        .route_layer(AuthLayer::new(stage.validator()));
+        .route_layer(AuthLayer::new(harness.validator()));
     let server = Server::start(router).await;
-    let token =
-        stage.logto.token().audience(SHOP).organization_resource("acme").scopes(["a"]).build();
+    let token = harness
+        .logto
+        .token()
+        .audience(SHOPPING_API)
+        .organization_resource("acme")
+        .scopes(["a"])
+        .build();
     for (values, status) in [
         (&[&b"acme"[..]][..], 200),
         (&[b"evil"], 403),

@@ -8,7 +8,7 @@ use tower_logto::{
 };
 
 use super::by_header;
-use crate::support::{SHOP, Server, Stage, header};
+use crate::support::{Harness, SHOPPING_API, Server, header};
 
 scopes! {
     A = "a";
@@ -25,7 +25,7 @@ fn guarded(path: &str, guard: Require) -> Router {
 
 #[tokio::test]
 async fn a_token_opens_only_routes_for_its_kind() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let by_path = || Require::organization_in_path("org").scopes(["a"]);
     let scoped = get(async |_: Scoped<A>| "welcome");
     let scoped_permissions = get(async |_: Scoped<AForPermissions>| "welcome");
@@ -56,14 +56,14 @@ async fn a_token_opens_only_routes_for_its_kind() {
         )
         .merge(nested)
         .merge(contradicting)
-        .route_layer(AuthLayer::new(stage.validator()));
+        .route_layer(AuthLayer::new(harness.validator()));
     let server = Server::start(router).await;
-    let token = || stage.logto.token().scopes(["a"]);
+    let token = || harness.logto.token().scopes(["a"]);
     let tokens: [(&str, TokenBuilder); 5] = [
-        ("global", token().audience(SHOP)),
-        ("acme resource", token().audience(SHOP).organization_resource("acme")),
+        ("global", token().audience(SHOPPING_API)),
+        ("acme resource", token().audience(SHOPPING_API).organization_resource("acme")),
         ("acme permissions", token().organization_permissions("acme")),
-        ("evil resource", token().audience(SHOP).organization_resource("evil")),
+        ("evil resource", token().audience(SHOPPING_API).organization_resource("evil")),
         ("evil permissions", token().organization_permissions("evil")),
     ];
     for (path, opened_by) in [
@@ -96,16 +96,16 @@ async fn a_handler_checks_organization_and_scopes_in_its_body() {
         checked.require_any_scope(["b", "a"])?;
         Ok(StatusCode::ACCEPTED)
     }
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let router = Router::new().route("/", get(invite));
-    let server = Server::start(router.route_layer(AuthLayer::new(stage.validator()))).await;
-    let token = || stage.logto.token().audience(SHOP);
+    let server = Server::start(router.route_layer(AuthLayer::new(harness.validator()))).await;
+    let token = || harness.logto.token().audience(SHOPPING_API);
     for (token, status) in [
         (token().organization_resource("acme").scopes(["a"]), 202),
         (token().organization_resource("acme").scopes(["c"]), 403),
         (token().organization_resource("evil").scopes(["a"]), 403),
         (token().scopes(["a"]), 403),
-        (stage.logto.token().organization_permissions("acme").scopes(["a"]), 403),
+        (harness.logto.token().organization_permissions("acme").scopes(["a"]), 403),
     ] {
         assert_eq!(server.get("/", &token.build()).await.status(), status);
     }
@@ -114,8 +114,8 @@ async fn a_handler_checks_organization_and_scopes_in_its_body() {
 /// The same list that makes `Require::scopes` panic.
 #[tokio::test]
 async fn an_empty_list_of_scopes_is_refused() {
-    let stage = Stage::set().await;
-    let token = stage.validator().validate(&stage.logto.token().build()).await.unwrap();
+    let harness = Harness::start().await;
+    let token = harness.validator().validate(&harness.logto.token().build()).await.unwrap();
     token.require_scopes([]).unwrap_err();
     token.require_any_scope([]).unwrap_err();
 }
@@ -134,9 +134,9 @@ fn paid(token: &AccessToken) -> Result<(), AuthError> {
 
 #[tokio::test]
 async fn a_refusal_of_a_check_gets_the_challenge_of_the_validator() {
-    let stage = Stage::set().await;
+    let harness = Harness::start().await;
     let metadata = "https://shop.example/.well-known/oauth-protected-resource";
-    let validator = stage.builder().realm("shop").resource_metadata(metadata).build().unwrap();
+    let validator = harness.builder().realm("shop").resource_metadata(metadata).build().unwrap();
     let closed = get(async || Err::<(), _>(AuthError::forbidden("closed today")));
     let router = Router::new()
         .merge(guarded("/exports", Require::any_kind().check(paid)))
@@ -147,7 +147,8 @@ async fn a_refusal_of_a_check_gets_the_challenge_of_the_validator() {
         .route_layer(AuthLayer::new(validator).optional())
         .merge(guarded("/no-layer", Require::any_kind()));
     let server = Server::start(router).await;
-    let token = |paid: bool| stage.logto.token().audience(SHOP).claim("paid", paid).build();
+    let token =
+        |paid: bool| harness.logto.token().audience(SHOPPING_API).claim("paid", paid).build();
     let challenge =
         |middle: &str| format!(r#"Bearer realm="shop", {middle}resource_metadata="{metadata}""#);
     let description = r#"error_description="the access token does not permit this request""#;

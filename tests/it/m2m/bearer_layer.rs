@@ -27,7 +27,8 @@ use tower_logto::{
     testing::ManualClock,
 };
 
-use super::support::{SHOPPING, client_of, logto, read, serve};
+use super::support::{client_of, logto, read};
+use crate::support::{SHOPPING_API, Server};
 
 /// A service that refuses the first tokens it sees, even if they are repeated, and echoes the body.
 fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {
@@ -68,8 +69,9 @@ async fn hyper_util_client_is_accepted_by_auth_layer() {
     let issuer = logto(&clock).await;
     let router = Router::new()
         .route("/products", post(async |body: String| body))
-        .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
-    let uri = serve(router).await;
+        .route_layer(AuthLayer::new(issuer.validator(SHOPPING_API).unwrap()));
+    let service = Server::start(router).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let mut client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     for _ in 0..3 {
@@ -85,7 +87,8 @@ async fn whole_request_is_retried_once_with_a_new_token_after_a_401() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let requests = Arc::new(AtomicUsize::new(0));
-    let uri = serve(refusing_tokens(1, &requests)).await;
+    let service = Server::start(refusing_tokens(1, &requests)).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     let response = client.oneshot(request(&uri)).await.unwrap();
@@ -100,7 +103,8 @@ async fn repeated_401_responses_cost_two_tokens() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let requests = Arc::new(AtomicUsize::new(0));
-    let uri = serve(refusing_tokens(usize::MAX, &requests)).await;
+    let service = Server::start(refusing_tokens(usize::MAX, &requests)).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     for _ in 0..200 {
@@ -118,7 +122,8 @@ async fn body_that_cannot_be_copied_is_not_retried_and_the_next_call_has_a_new_t
     let tokens = client_of(&issuer, &clock);
     let requests = Arc::new(AtomicUsize::new(0));
     let router = refusing_tokens(1, &requests);
-    let uri = serve(router).await;
+    let service = Server::start(router).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = BearerLayer::without_retry(tokens.clone(), read()).layer(http);
     for status in [401, 200] {
@@ -128,7 +133,8 @@ async fn body_that_cannot_be_copied_is_not_retried_and_the_next_call_has_a_new_t
     assert_eq!(requests.load(Ordering::Relaxed), 2);
 
     let fresh = Arc::new(AtomicUsize::new(0));
-    let uri = serve(refusing_tokens(1, &fresh)).await;
+    let service = Server::start(refusing_tokens(1, &fresh)).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let some: fn(&Body) -> Option<Body> = |_| Some(Body::from("copied"));
     let client = BearerLayer::retry_with(client_of(&issuer, &clock), read(), some).layer(http);
@@ -142,7 +148,8 @@ async fn request_without_a_token_is_not_sent() {
     let issuer = logto(&clock).await;
     issuer.go_down();
     let requests = Arc::new(AtomicUsize::new(0));
-    let uri = serve(refusing_tokens(0, &requests)).await;
+    let service = Server::start(refusing_tokens(0, &requests)).await;
+    let uri = service.url().to_owned();
     let http = Client::builder(TokioExecutor::new()).build_http();
     let client = BearerLayer::new(client_of(&issuer, &clock), read()).layer(http);
     let error = client.oneshot(request(&uri)).await.unwrap_err();
@@ -269,8 +276,9 @@ async fn tonic_client_is_accepted_by_auth_layer() {
     let issuer = logto(&clock).await;
     let router = Router::new()
         .route("/shop.Shop/Echo", post(echo))
-        .route_layer(AuthLayer::new(issuer.validator(SHOPPING).unwrap()));
-    let uri = serve(router).await;
+        .route_layer(AuthLayer::new(issuer.validator(SHOPPING_API).unwrap()));
+    let service = Server::start(router).await;
+    let uri = service.url().to_owned();
     let channel = tonic::transport::Endpoint::new(uri).unwrap().connect_lazy();
     let without_token = call(&channel).await.unwrap_err();
     assert_eq!(without_token.code(), tonic::Code::Unauthenticated);
@@ -299,7 +307,9 @@ async fn grpc_unauthenticated_invalidates_the_token() {
             (headers, "").into_response()
         }),
     );
-    let channel = tonic::transport::Endpoint::new(serve(router).await).unwrap().connect_lazy();
+    let service = Server::start(router).await;
+    let endpoint = tonic::transport::Endpoint::new(service.url().to_owned()).unwrap();
+    let channel = endpoint.connect_lazy();
     let client = BearerLayer::without_retry(tokens.clone(), read()).layer(channel);
     assert_eq!(call(&client).await.unwrap_err().code(), tonic::Code::Unauthenticated);
     assert_eq!(call(&client).await.unwrap(), b"apples");

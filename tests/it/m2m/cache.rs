@@ -8,10 +8,8 @@ use tower_logto::{
     testing::ManualClock,
 };
 
-use super::support::{
-    SHOPPING, Server, background_tasks_done, client_of, granted, immediately, json, logto, read,
-    response, secret,
-};
+use super::support::{client_at, client_of, granted, json, logto, read, response, secret, serve};
+use crate::support::{SHOPPING_API, background_tasks_done, poll_once};
 
 #[tokio::test]
 async fn concurrent_callers_share_one_request_per_kind() {
@@ -19,7 +17,7 @@ async fn concurrent_callers_share_one_request_per_kind() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     issuer.hang();
-    let write = TokenRequest::resource(SHOPPING).scopes(["write:products"]);
+    let write = TokenRequest::resource(SHOPPING_API).scopes(["write:products"]);
     let callers = (0..2_000).map(|n| {
         let (tokens, request) = (tokens.clone(), if n < 1_000 { read() } else { write.clone() });
         tokio::spawn(async move { tokens.token(&request).await.map(|t| t.secret().to_owned()) })
@@ -41,10 +39,10 @@ async fn order_of_scopes_does_not_matter() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let both = ["read:products", "write:products"];
-    let request = TokenRequest::resource(SHOPPING).scopes(both);
-    let reversed = TokenRequest::resource(SHOPPING).scopes(both.into_iter().rev()).scopes(both);
+    let request = TokenRequest::resource(SHOPPING_API).scopes(both);
+    let reversed = TokenRequest::resource(SHOPPING_API).scopes(both.into_iter().rev()).scopes(both);
     let token = tokens.token(&request).await.unwrap();
-    assert_eq!(immediately(tokens.token(&reversed)).unwrap().unwrap().secret(), token.secret());
+    assert_eq!(poll_once(tokens.token(&reversed)).unwrap().unwrap().secret(), token.secret());
     assert_eq!(issuer.token_requests(), 1);
 }
 
@@ -75,16 +73,16 @@ async fn one_hour_tokens_take_about_25_requests_in_a_simulated_day() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
-    let validator = issuer.validator(SHOPPING).unwrap();
+    let validator = issuer.validator(SHOPPING_API).unwrap();
     validator.warm_up().await.unwrap();
     tokens.token(&read()).await.unwrap();
     background_tasks_done().await;
     for _ in 0..24 * 60 * 4 {
         clock.advance(Duration::from_secs(15));
-        let token = immediately(tokens.token(&read())).expect("no caller waits").unwrap();
+        let token = poll_once(tokens.token(&read())).expect("no caller waits").unwrap();
         // A verifier without clock tolerance would still accept the token.
         assert!(token.expires_at() > std::time::UNIX_EPOCH + clock.unix_time());
-        immediately(validator.validate(token.secret())).expect("no I/O").unwrap();
+        poll_once(validator.validate(token.secret())).expect("no I/O").unwrap();
         background_tasks_done().await;
     }
     let requests = issuer.token_requests();
@@ -114,23 +112,22 @@ async fn refresh_margin_is_a_tenth_of_the_lifetime_and_at_most_60_s() {
         (100, Some(600), 24, 51),
     ] {
         let clock = ManualClock::default();
-        let server = Server::start(move |n, _| {
+        let server = serve(move |n, _| {
             let members = format!("\"expires_in\":{lifetime},\"token_type\":\"Bearer\"");
             json("200 OK", &format!("{{\"access_token\":\"t{n}\",{members}}}"))
-        })
-        .await;
-        let mut builder = server.client().clock(clock.clone());
+        });
+        let mut builder = client_at(&server).clock(clock.clone());
         if let Some(margin) = margin {
             builder = builder.refresh_margin(Duration::from_secs(margin));
         }
         let tokens = builder.build().unwrap();
-        let request = TokenRequest::resource(SHOPPING);
+        let request = TokenRequest::resource(SHOPPING_API);
         tokens.token(&request).await.unwrap();
         for (seconds, requests) in [(before, 1), (after - before, 2)] {
             clock.advance(Duration::from_secs(seconds));
-            immediately(tokens.token(&request)).expect("no caller waits").unwrap();
+            poll_once(tokens.token(&request)).expect("no caller waits").unwrap();
             background_tasks_done().await;
-            assert_eq!(server.received().len(), requests, "{lifetime} {margin:?} {seconds}");
+            assert_eq!(server.requests().len(), requests, "{lifetime} {margin:?} {seconds}");
         }
     }
 }
@@ -139,13 +136,12 @@ async fn refresh_margin_is_a_tenth_of_the_lifetime_and_at_most_60_s() {
 async fn token_without_expires_in_is_cached_for_one_minute() {
     for expires_in in ["", "\"expires_in\":0,", "\"expires_in\":null,", "\"expires_in\":-5,"] {
         let clock = ManualClock::default();
-        let server = Server::start(move |n, _| {
+        let server = serve(move |n, _| {
             let members = format!("{expires_in}\"token_type\":\"Bearer\"");
             json("200 OK", &format!("{{\"access_token\":\"t{n}\",{members}}}"))
-        })
-        .await;
-        let tokens = server.client().clock(clock.clone()).build().unwrap();
-        let request = TokenRequest::resource(SHOPPING);
+        });
+        let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
+        let request = TokenRequest::resource(SHOPPING_API);
         for (seconds, secret) in [(0, "t0"), (50, "t0"), (11, "t1"), (50, "t1")] {
             clock.advance(Duration::from_secs(seconds));
             assert_eq!(tokens.token(&request).await.unwrap().secret(), secret, "{expires_in}");
@@ -174,13 +170,14 @@ async fn missing_scope_is_an_error_unless_it_is_optional() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let wanted = ["read:products", "delete:products", "audit"];
-    let error = tokens.token(&TokenRequest::resource(SHOPPING).scopes(wanted)).await.unwrap_err();
+    let error =
+        tokens.token(&TokenRequest::resource(SHOPPING_API).scopes(wanted)).await.unwrap_err();
     assert_eq!(error.kind(), TokenRequestErrorKind::MissingScopes);
     assert_eq!(error.missing_scopes().collect::<Vec<_>>(), ["audit", "delete:products"]);
     assert!(error.to_string().contains("\"audit delete:products\""), "{error}");
     assert!(error.hint().unwrap().contains("assign the app an M2M role"), "{error}");
 
-    let optional = TokenRequest::resource(SHOPPING).optional_scopes(wanted);
+    let optional = TokenRequest::resource(SHOPPING_API).optional_scopes(wanted);
     let token = tokens.token(&optional).await.unwrap();
     assert_eq!(token.scopes().iter().collect::<Vec<_>>(), ["read:products"]);
 }
@@ -192,8 +189,8 @@ async fn permanent_errors_are_retried_rarely() {
     {
         let clock = ManualClock::default();
         let body = format!("{{\"error\":\"{error}\"}}");
-        let server = Server::start(move |_, _| json(&format!("{status} x"), &body)).await;
-        let tokens = server.client().clock(clock.clone()).build().unwrap();
+        let server = serve(move |_, _| json(&format!("{status} x"), &body));
+        let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
         for second in 0..600 {
             let refusal = tokens.token(&read()).await.unwrap_err();
             assert_eq!(refusal.code(), Some(error));
@@ -204,7 +201,7 @@ async fn permanent_errors_are_retried_rarely() {
             }
             clock.advance(Duration::from_secs(1));
         }
-        let requests = server.received().len();
+        let requests = server.requests().len();
         assert!((6..=8).contains(&requests), "{error}: {requests}");
     }
 }
@@ -212,19 +209,18 @@ async fn permanent_errors_are_retried_rarely() {
 #[tokio::test]
 async fn rfc_9110_section_10_2_3_retry_after_delays_the_next_request() {
     let clock = ManualClock::default();
-    let server = Server::start(|n, _| match n {
+    let server = serve(|n, _| match n {
         0 => response("429 Too Many Requests", "retry-after: 120\r\n", ""),
         _ => granted("a"),
-    })
-    .await;
-    let tokens = server.client().clock(clock.clone()).build().unwrap();
+    });
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     let error = tokens.token(&read()).await.unwrap_err();
     assert!(error.is_retryable());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(120)));
     clock.advance(Duration::from_secs(119));
-    let error = immediately(tokens.token(&read())).unwrap().unwrap_err();
+    let error = poll_once(tokens.token(&read())).unwrap().unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
-    assert_eq!(server.received().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     clock.advance(Duration::from_secs(1));
     tokens.token(&read()).await.unwrap();
 }
@@ -240,11 +236,11 @@ async fn only_the_given_token_is_invalidated() {
     assert_ne!(first.secret(), second.secret());
     // Late callers still invalidate the first one.
     (0..1_000).for_each(|_| tokens.invalidate(&first));
-    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
+    assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
     // Another client does not know this token.
     let other = client_of(&issuer, &clock);
     other.invalidate(&second);
-    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
+    assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
     assert_eq!(issuer.token_requests(), 2);
 }
 
@@ -265,26 +261,25 @@ async fn service_that_refuses_every_token_costs_few_tokens() {
 
 #[tokio::test]
 async fn full_cache_removes_the_least_recently_used_token() {
-    let server = Server::start(|n, _| {
+    let server = serve(|n, _| {
         json("200 OK", &format!("{{\"access_token\":\"t{n}\",\"token_type\":\"bearer\"}}"))
-    })
-    .await;
-    let tokens = server.client().token_cache_capacity(10).build().unwrap();
+    });
+    let tokens = client_at(&server).token_cache_capacity(10).build().unwrap();
     for n in 0..100 {
         tokens.token(&TokenRequest::organization(format!("o{n}"))).await.unwrap();
         // A full cache still admits new tokens.
-        let newest = immediately(tokens.token(&TokenRequest::organization(format!("o{n}"))));
+        let newest = poll_once(tokens.token(&TokenRequest::organization(format!("o{n}"))));
         assert_eq!(newest.unwrap().unwrap().secret(), format!("t{n}"));
     }
     tokens.token(&TokenRequest::organization("o0")).await.unwrap();
-    assert_eq!(server.received().len(), 101);
+    assert_eq!(server.requests().len(), 101);
 }
 
 #[test]
 fn token_outside_a_runtime_is_an_error() {
     let issuer = tower_logto::Issuer::logto("https://tenant.logto.app").unwrap();
     let tokens = TokenClient::new(&issuer, "app", secret()).unwrap();
-    let error = immediately(tokens.token(&read())).unwrap().unwrap_err();
+    let error = poll_once(tokens.token(&read())).unwrap().unwrap_err();
     assert_eq!(error.kind(), TokenRequestErrorKind::NotSent);
 }
 

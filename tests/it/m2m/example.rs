@@ -4,8 +4,9 @@ use std::process::Command;
 
 use tower_logto::testing::ManualClock;
 
-use super::support::{SECRET, SHOPPING, logto, serve};
+use super::support::{SECRET, logto};
 use crate::example::api;
+use crate::support::{SHOPPING_API, Server};
 
 /// Returns whether the example succeeded, and what it printed.
 async fn run(variables: &[(&str, &str)]) -> (bool, String) {
@@ -41,13 +42,14 @@ async fn example_without_environment_starts_a_test_issuer() {
 #[tokio::test]
 async fn example_with_environment_uses_that_tenant() {
     let logto = logto(&ManualClock::default()).await;
-    let api = serve(api::router(logto.validator(SHOPPING).unwrap())).await;
+    let service = Server::start(api::router(logto.validator(SHOPPING_API).unwrap())).await;
+    let api = service.url().to_owned();
     let endpoint = logto.endpoint();
     let mut variables = vec![
         ("LOGTO_ENDPOINT", endpoint.as_str()),
         ("LOGTO_APP_ID", "app"),
         ("LOGTO_APP_SECRET", SECRET),
-        ("LOGTO_RESOURCE", SHOPPING),
+        ("LOGTO_RESOURCE", SHOPPING_API),
     ];
     let (success, text) = run(&variables).await;
     assert!(success && text.contains("skipped, SHOPPING_API_URL is not set"), "{text}");

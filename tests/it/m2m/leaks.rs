@@ -1,94 +1,19 @@
 //! Errors, `Debug` output and log lines contain neither the secret nor a token.
 
-use std::{
-    cell::RefCell,
-    error::Error,
-    io,
-    sync::{Arc, Mutex, Once},
-};
+use std::error::Error;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tower_logto::{
     m2m::{BearerLayer, ClientAuthentication, ManagementApi, TokenRequest},
     testing::ManualClock,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
-use super::support::{
-    SECRET, SHOPPING, Server, background_tasks_done, captured, granted, immediately, json, read,
-    response,
+use super::support::{SECRET, client_at, granted, json, read, response, serve};
+use crate::support::{
+    LogCapture, SHOPPING_API, background_tasks_done, fixtures::captured_response, poll_once,
 };
 
 const TOKEN: &str = "eyJhbGciOiJFUzM4NCJ9.dG9wIHNlY3JldA.c2lnbmF0dXJl";
-
-/// Everything that this thread logs with `tracing`, from TRACE up and from every crate.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        let traced = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        LOGGED.with_borrow(|logged| traced + logged.as_deref().unwrap_or_default())
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-thread_local! {
-    /// What this thread logs with `log`, as reqwest does, while it captures.
-    static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-struct LogCrateCapture;
-
-impl log::Log for LogCrateCapture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        LOGGED.with_borrow(Option::is_some)
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        LOGGED.with_borrow_mut(|logged| {
-            if let Some(text) = logged {
-                text.push_str(&format!("{} {}\n", record.level(), record.args()));
-            }
-        });
-    }
-
-    fn flush(&self) {}
-}
-
-/// Captures `tracing` and `log` on this thread until the guard is dropped.
-fn capture() -> (Log, tracing::subscriber::DefaultGuard) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&LogCrateCapture).unwrap();
-        log::set_max_level(log::LevelFilter::Trace);
-    });
-    crate::support::log_on_every_thread();
-    LOGGED.set(Some(String::new()));
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(log.clone())
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 fn assert_no_leak(text: &str) {
     let basic = BASE64_STANDARD.encode(format!("app:{SECRET}"));
@@ -109,7 +34,7 @@ fn everything_about(error: &(dyn Error + 'static)) -> String {
 
 #[tokio::test]
 async fn failures_leak_no_secret() {
-    let (log, _guard) = capture();
+    let log = LogCapture::start_for_every_crate();
 
     let token = format!("{{\"access_token\":\"{TOKEN}\",\"token_type\":\"Bearer\"}}");
     let jsons = "content-type: application/json\r\n";
@@ -139,21 +64,21 @@ async fn failures_leak_no_secret() {
     ];
     for entry in std::fs::read_dir("tests/fixtures/logto-captures/token-endpoint").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        responses.push(captured(&format!("token-endpoint/{name}")));
+        responses.push(captured_response(&format!("token-endpoint/{name}")));
     }
     for bytes in responses {
-        let server = Server::start(move |_, _| bytes.clone()).await;
+        let server = serve(move |_, _| bytes.clone());
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
             let verbose = || reqwest::Client::builder().connection_verbose(true);
             let builder =
-                server.client().authentication(authentication).http_client_builder(verbose);
+                client_at(&server).authentication(authentication).http_client_builder(verbose);
             let builder = builder.clock(ManualClock::default());
             assert_no_leak(&format!("{builder:?}"));
             let tokens = builder.build().unwrap();
-            let request = TokenRequest::resource(SHOPPING).scopes(["not:granted"]);
+            let request = TokenRequest::resource(SHOPPING_API).scopes(["not:granted"]);
             let error = tokens.token(&request).await.unwrap_err();
             assert_no_leak(&everything_about(&error));
-            let again = immediately(tokens.token(&request)).expect("backed off").unwrap_err();
+            let again = poll_once(tokens.token(&request)).expect("backed off").unwrap_err();
             assert_no_leak(&everything_about(&again));
             assert_no_leak(&format!("{tokens:?}"));
         }
@@ -167,9 +92,9 @@ async fn failures_leak_no_secret() {
 
 #[tokio::test]
 async fn successes_leak_no_secret() {
-    let (log, _guard) = capture();
+    let log = LogCapture::start_for_every_crate();
 
-    let server = Server::start(|_, received| {
+    let server = serve(|_, received| {
         if received.head.starts_with("POST /oidc/token") {
             return granted(TOKEN);
         }
@@ -177,10 +102,9 @@ async fn successes_leak_no_secret() {
         let quoted =
             format!("{{\"code\":\"auth.unauthorized\",\"data\":{{\"token\":\"{TOKEN}\"}}}}");
         json("401 Unauthorized", &quoted)
-    })
-    .await;
+    });
     let verbose = || reqwest::Client::builder().connection_verbose(true);
-    let builder = server.client().http_client_builder(verbose).clock(ManualClock::default());
+    let builder = client_at(&server).http_client_builder(verbose).clock(ManualClock::default());
     let tokens = builder.build().unwrap();
     let token = tokens.token(&read()).await.unwrap();
     assert_eq!(token.secret(), TOKEN);
@@ -188,7 +112,7 @@ async fn successes_leak_no_secret() {
     assert_no_leak(&format!("{token:?} {token:#?} {:?}", token.authorization()));
     assert_no_leak(&format!("{:?}", BearerLayer::<String>::new(tokens.clone(), read())));
 
-    let api = ManagementApi::new(&server.endpoint(), tokens.clone(), read()).unwrap();
+    let api = ManagementApi::new(&server.url(), tokens.clone(), read()).unwrap();
     let error = api.get::<u64>("/api/users/count").await.unwrap_err();
     assert_no_leak(&format!("{api:?} {}", everything_about(&error)));
     tokens.invalidate(&token);
@@ -197,7 +121,7 @@ async fn successes_leak_no_secret() {
 }
 
 /// The Management API keeps its connections open, so the test waits for the last response only.
-async fn token_issued(log: &Log) {
+async fn token_issued(log: &LogCapture) {
     while !log.text().contains("access token issued") {
         tokio::task::yield_now().await;
     }

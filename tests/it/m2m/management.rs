@@ -12,7 +12,8 @@ use tower_logto::{
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
-use super::support::{self, Received, Server, captured, granted, immediately, response};
+use super::support::{self, client_at, granted, response, serve};
+use crate::support::{RawServer, ReceivedRequest, fixtures::captured_response, poll_once};
 
 #[derive(Debug, Deserialize)]
 struct Item {
@@ -21,27 +22,26 @@ struct Item {
 
 /// A Logto whose Management API responds to its n-th request (from 0) with the bytes of `api`.
 async fn start(
-    api: impl Fn(usize, &Received) -> Vec<u8> + Send + Sync + 'static,
-) -> (Server, ManagementApi, ManualClock) {
+    api: impl Fn(usize, &ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
+) -> (RawServer, ManagementApi, ManualClock) {
     let (tokens, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let next = |counter: &AtomicUsize| counter.fetch_add(1, Ordering::Relaxed);
-    let server = Server::start(move |_, received| {
+    let server = serve(move |_, received| {
         if received.head.starts_with("POST /oidc/token") {
             return granted(&format!("t{}", next(&tokens)));
         }
         api(next(&calls), received)
-    })
-    .await;
+    });
     let clock = ManualClock::default();
-    let tokens = server.client().clock(clock.clone()).build().unwrap();
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     // Without the scope `all`, because the response above grants another one.
     let request = TokenRequest::resource("https://default.logto.app/api");
-    let api = ManagementApi::new(&server.endpoint(), tokens, request).unwrap();
+    let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)
 }
 
-fn api_calls(server: &Server) -> Vec<Received> {
-    let received = server.received().into_iter();
+fn api_calls(server: &RawServer) -> Vec<ReceivedRequest> {
+    let received = server.requests().into_iter();
     received.filter(|received| !received.head.starts_with("POST /oidc/token")).collect()
 }
 
@@ -54,7 +54,7 @@ async fn captured_errors_have_a_code_and_a_hint() {
         ("noscope", 403, "auth.forbidden", false, "Logto Management API access"),
         ("wrong-aud", 401, "auth.unauthorized", true, "different resource indicators"),
     ] {
-        let bytes = captured(&format!("management-api/{file}.http"));
+        let bytes = captured_response(&format!("management-api/{file}.http"));
         let (server, api, _) = start(move |_, _| bytes.clone()).await;
         let error = api.get::<Value>("/api/applications").await.unwrap_err();
         assert_eq!(error.kind(), Refused, "{file}");
@@ -73,7 +73,7 @@ async fn captured_errors_have_a_code_and_a_hint() {
 
 #[tokio::test]
 async fn captured_page_is_read() {
-    let bytes = captured("management-api/get-applications.http");
+    let bytes = captured_response("management-api/get-applications.http");
     let (server, api, _) = start(move |_, _| bytes.clone()).await;
     let mut pages = api.pages::<Value>("/api/applications").page_size(2);
     let mut names = Vec::new();
@@ -95,7 +95,7 @@ async fn captured_page_is_read() {
     assert!(calls.iter().all(|call| call.head.to_lowercase().contains("authorization: bearer t0")));
 }
 
-fn page_of(received: &Received, total: usize) -> Vec<u8> {
+fn page_of(received: &ReceivedRequest, total: usize) -> Vec<u8> {
     let query = received.head.split(['?', ' ']).nth(2).unwrap();
     let number = |name: &str| {
         let value = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
@@ -219,7 +219,7 @@ async fn calls_fail_until_the_retry_after_of_a_429() {
     assert_eq!(error.code(), Some("request.rate_limited"));
     assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
     clock.advance(Duration::from_secs(59));
-    let error = immediately(api.get::<u64>("/api/b")).unwrap().unwrap_err();
+    let error = poll_once(api.get::<u64>("/api/b")).unwrap().unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
     assert_eq!(api_calls(&server).len(), 1);
     clock.advance(Duration::from_secs(1));
@@ -237,7 +237,7 @@ async fn huge_retry_after_is_limited_to_one_hour() {
         .await;
         let wait = api.get::<u64>("/api/a").await.unwrap_err().retry_after().unwrap();
         assert_eq!(wait, Duration::from_secs(3_600));
-        let error = immediately(api.get::<u64>("/api/a")).unwrap().unwrap_err();
+        let error = poll_once(api.get::<u64>("/api/a")).unwrap().unwrap_err();
         assert_eq!(error.retry_after(), Some(wait));
         clock.advance(wait);
         assert_eq!(api.get::<u64>("/api/a").await.unwrap(), 1);
@@ -364,10 +364,10 @@ async fn connection_is_reused_for_the_next_page() {
 
 #[tokio::test]
 async fn call_without_a_token_is_not_sent() {
-    let server = Server::start(|_, _| captured("token-endpoint/wrong-secret-basic.http")).await;
-    let tokens = server.client().build().unwrap();
+    let server = serve(|_, _| captured_response("token-endpoint/wrong-secret-basic.http"));
+    let tokens = client_at(&server).build().unwrap();
     let request = TokenRequest::self_hosted_management_api();
-    let api = ManagementApi::new(&server.endpoint(), tokens, request).unwrap();
+    let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();
     assert_eq!(error.kind(), Token);
     assert_eq!(error.token_error().unwrap().code(), Some("invalid_client"));

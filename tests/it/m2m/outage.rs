@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tower_logto::{m2m::TokenRequestErrorKind, testing::ManualClock};
 
-use crate::support::{ended_runtime, ends};
+use crate::support::{finishes, shut_down_runtime};
 
-use super::support::{
-    Server, background_tasks_done, client_of, granted, immediately, logto, read, secret,
-};
+use super::support::{client_at, client_of, granted, logto, read, secret, serve};
+use crate::support::{background_tasks_done, poll_once};
 
 #[tokio::test]
 async fn outage_goes_unnoticed_until_the_token_expires() {
@@ -20,7 +19,7 @@ async fn outage_goes_unnoticed_until_the_token_expires() {
     issuer.go_down();
     for _ in 0..30 * 60 - 1 {
         clock.advance(Duration::from_secs(1));
-        let token = immediately(tokens.token(&read())).expect("no caller waits").unwrap();
+        let token = poll_once(tokens.token(&read())).expect("no caller waits").unwrap();
         assert_eq!(token.secret(), first.secret());
         background_tasks_done().await;
     }
@@ -54,7 +53,7 @@ async fn client_without_a_token_retries_after_250_ms_doubling_to_30_s() {
         let error = tokens.token(&read()).await.unwrap_err();
         let wait = error.retry_after().unwrap();
         assert!(wait <= full && wait >= full.mul_f64(0.79), "{step}: {wait:?}");
-        let again = immediately(tokens.token(&read())).expect("the last error");
+        let again = poll_once(tokens.token(&read())).expect("the last error");
         assert_eq!(again.unwrap_err().status().unwrap(), 500);
         clock.advance(wait);
     }
@@ -96,29 +95,29 @@ async fn hanging_endpoint_is_a_timeout() {
 
 #[tokio::test]
 async fn connection_that_breaks_before_a_response_is_retried_once() {
-    let server = Server::start(|n, _| if n == 0 { Vec::new() } else { granted("a") }).await;
-    let tokens = server.client().build().unwrap();
+    let server = serve(|n, _| if n == 0 { Vec::new() } else { granted("a") });
+    let tokens = client_at(&server).build().unwrap();
     tokens.token(&read()).await.unwrap();
-    assert_eq!(server.received().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 
-    let server = Server::start(|_, _| Vec::new()).await;
-    let tokens = server.client().build().unwrap();
+    let server = serve(|_, _| Vec::new());
+    let tokens = client_at(&server).build().unwrap();
     let error = tokens.token(&read()).await.unwrap_err();
     assert_eq!(error.kind(), TokenRequestErrorKind::Connection);
-    assert_eq!(server.received().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
 async fn no_idle_connection_to_the_token_endpoint_is_kept() {
     let clock = ManualClock::default();
-    let server = Server::start(|n, _| granted(&format!("t{n}"))).await;
-    let tokens = server.client().clock(clock.clone()).build().unwrap();
+    let server = serve(|n, _| granted(&format!("t{n}")));
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     for _ in 0..3 {
         tokens.token(&read()).await.unwrap();
         clock.advance(Duration::from_secs(3_600));
     }
     let connections =
-        server.received().iter().map(|request| request.connection).collect::<Vec<_>>();
+        server.requests().iter().map(|request| request.connection).collect::<Vec<_>>();
     assert_eq!(connections, [0, 1, 2]);
 }
 
@@ -127,8 +126,8 @@ async fn no_idle_connection_to_the_token_endpoint_is_kept() {
 fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let clock = ManualClock::default();
-    let server = runtime().block_on(Server::start(|n, _| granted(&format!("t{n}"))));
-    let tokens = server.client().clock(clock.clone()).build().unwrap();
+    let server = serve(|n, _| granted(&format!("t{n}")));
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     let blocked = runtime();
     assert_eq!(blocked.block_on(tokens.token(&read())).unwrap().secret(), "t0");
     clock.advance(Duration::from_secs(3_590));
@@ -136,19 +135,19 @@ fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     clock.advance(Duration::from_secs(60));
     assert_eq!(runtime().block_on(tokens.token(&read())).unwrap().secret(), "t1");
     blocked.block_on(background_tasks_done());
-    assert_eq!(server.received().len(), 2);
-    assert_eq!(immediately(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
 }
 
-/// A runtime that is shutting down drops a spawned task immediately.
+/// A runtime that is shutting down drops a spawned task poll_once.
 #[test]
 fn token_request_in_a_runtime_that_shuts_down_does_not_deadlock() {
     let issuer = tower_logto::Issuer::new("http://127.0.0.1:9/oidc").unwrap();
     let tokens = tower_logto::m2m::TokenClient::new(&issuer, "app", secret()).unwrap();
     let request = read();
-    let handle = ended_runtime();
-    assert!(ends(move || {
+    let handle = shut_down_runtime();
+    assert!(finishes(move || {
         let _entered = handle.enter();
-        let _ = immediately(tokens.token(&request));
+        let _ = poll_once(tokens.token(&request));
     }));
 }

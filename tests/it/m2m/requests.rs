@@ -6,9 +6,8 @@ use tower_logto::{
     testing::{ManualClock, TestApp, TestIssuer},
 };
 
-use super::support::{
-    SECRET, SHOPPING, Server, client_of, granted, immediately, logto, read, response, secret,
-};
+use super::support::{SECRET, client_at, client_of, granted, logto, read, response, secret, serve};
+use crate::support::{SHOPPING_API, poll_once};
 
 #[tokio::test]
 async fn each_kind_of_request_yields_its_kind_of_token() {
@@ -16,12 +15,12 @@ async fn each_kind_of_request_yields_its_kind_of_token() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let validator = tower_logto::Validator::builder()
-        .trust(issuer.trusted(SHOPPING).organizations().audience(TestIssuer::MANAGEMENT_API))
+        .trust(issuer.trusted(SHOPPING_API).organizations().audience(TestIssuer::MANAGEMENT_API))
         .clock(clock.clone())
         .build()
         .unwrap();
     for (request, audience, organization, scope) in [
-        (read(), SHOPPING, None, "read:products"),
+        (read(), SHOPPING_API, None, "read:products"),
         (
             TokenRequest::organization("acme").scopes(["invite:member"]),
             "urn:logto:organization:acme",
@@ -29,8 +28,8 @@ async fn each_kind_of_request_yields_its_kind_of_token() {
             "invite:member",
         ),
         (
-            TokenRequest::resource(SHOPPING).in_organization("acme").scopes(["read:orders"]),
-            SHOPPING,
+            TokenRequest::resource(SHOPPING_API).in_organization("acme").scopes(["read:orders"]),
+            SHOPPING_API,
             Some("acme"),
             "read:orders",
         ),
@@ -54,7 +53,7 @@ async fn rfc_6749_section_2_3_1_any_secret_works_with_both_methods() {
         " +%3A%2B&& ",
         "client_secret=x&grant_type=password",
     ] {
-        let app = TestApp::new("app: 1+1", secret).grant(SHOPPING, ["read:products"]);
+        let app = TestApp::new("app: 1+1", secret).grant(SHOPPING_API, ["read:products"]);
         let issuer = TestIssuer::builder().app(app).start().await.unwrap();
         for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
             let tokens =
@@ -70,12 +69,12 @@ async fn rfc_6749_section_2_3_1_any_secret_works_with_both_methods() {
 
 #[tokio::test]
 async fn secret_is_sent_with_one_method_only() {
-    let server = Server::start(|_, _| granted("a")).await;
+    let server = serve(|_, _| granted("a"));
     for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
-        let tokens = server.client().authentication(authentication).build().unwrap();
+        let tokens = client_at(&server).authentication(authentication).build().unwrap();
         tokens.token(&read()).await.unwrap();
     }
-    let [basic, post] = &server.received()[..] else { panic!("{:?}", server.received()) };
+    let [basic, post] = &server.requests()[..] else { panic!("{:?}", server.requests()) };
     assert!(basic.head.starts_with("POST /oidc/token HTTP/1.1\r\n"), "{}", basic.head);
     assert!(basic.head.to_lowercase().contains("\r\nauthorization: basic "), "{}", basic.head);
     let parameters = "grant_type=client_credentials&resource=https%3A%2F%2Fshopping.api\
@@ -87,35 +86,35 @@ async fn secret_is_sent_with_one_method_only() {
 
 #[tokio::test]
 async fn invalid_request_is_refused_before_any_io() {
-    let server = Server::start(|_, _| granted("a")).await;
-    let tokens = server.client().build().unwrap();
+    let server = serve(|_, _| granted("a"));
+    let tokens = client_at(&server).build().unwrap();
     for request in [
         TokenRequest::resource(""),
         TokenRequest::organization(""),
-        TokenRequest::resource(SHOPPING).scopes(["read:products write:products"]),
+        TokenRequest::resource(SHOPPING_API).scopes(["read:products write:products"]),
         TokenRequest::resource("urn:logto:resource:organizations"),
     ] {
-        let error = immediately(tokens.token(&request)).unwrap().unwrap_err();
+        let error = poll_once(tokens.token(&request)).unwrap().unwrap_err();
         assert_eq!(error.kind(), TokenRequestErrorKind::NotSent);
         assert!(!error.is_retryable());
     }
-    assert!(server.received().is_empty());
+    assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let elsewhere = Server::start(|_, _| granted("stolen")).await;
+    let elsewhere = serve(|_, _| granted("stolen"));
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
-        let location = format!("location: {}/oidc/token\r\n", elsewhere.endpoint());
-        let server = Server::start(move |_, _| response(status, &location, "")).await;
+        let location = format!("location: {}/oidc/token\r\n", elsewhere.url());
+        let server = serve(move |_, _| response(status, &location, ""));
         // Not even if the client is configured to follow them.
         let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
-        let tokens = server.client().http_client_builder(follow).build().unwrap();
+        let tokens = client_at(&server).http_client_builder(follow).build().unwrap();
         let error = tokens.token(&read()).await.unwrap_err();
         assert!(error.to_string().contains("redirects are not followed"), "{error}");
         assert!(!error.is_retryable());
     }
-    assert!(elsewhere.received().is_empty());
+    assert!(elsewhere.requests().is_empty());
 }
 
 #[test]

@@ -4,23 +4,25 @@ use std::{fmt::Write as _, time::Duration};
 
 use tower_logto::m2m::{TokenRequest, TokenRequestErrorKind::*};
 
-use super::support::{SHOPPING, Server, captured, json, read, response};
+use super::support::{client_at, json, read, response, serve};
+use crate::support::{SHOPPING_API, fixtures::captured_response};
 
 #[tokio::test]
 async fn captured_token_responses_yield_tokens() {
-    let read_write = TokenRequest::resource(SHOPPING).scopes(["read:products", "write:products"]);
+    let read_write =
+        TokenRequest::resource(SHOPPING_API).scopes(["read:products", "write:products"]);
     let optional =
-        TokenRequest::resource(SHOPPING).optional_scopes(["read:products", "write:products"]);
+        TokenRequest::resource(SHOPPING_API).optional_scopes(["read:products", "write:products"]);
     for (file, request, scope) in [
         ("ok-c-both-basic", read_write, "read:products write:products"),
         ("ok-e-org-noscope", TokenRequest::organization("psx3zwj0stjw"), ""),
         ("scope-not-granted", optional.clone(), "read:products"),
         ("scope-only-ungranted", optional, ""),
     ] {
-        let bytes = captured(&format!("token-endpoint/{file}.http"));
-        let server = Server::start(move |_, _| bytes.clone()).await;
+        let bytes = captured_response(&format!("token-endpoint/{file}.http"));
+        let server = serve(move |_, _| bytes.clone());
         let clock = tower_logto::testing::ManualClock::default();
-        let tokens = server.client().clock(clock).build().unwrap();
+        let tokens = client_at(&server).clock(clock).build().unwrap();
         let token = tokens.token(&request).await.unwrap();
         assert!(token.secret().starts_with("eyJhbGciOiJFUzM4NCIs"), "{file}");
         assert_eq!(token.scopes().as_str(), scope, "{file}");
@@ -47,9 +49,9 @@ async fn captured_refusals_have_a_code_and_a_hint() {
         ("wrong-secret-basic", read(), 401, "invalid_client", "failed", "secret is wrong"),
         ("wrong-secret-post", read(), 401, "invalid_client", "failed", "secret is wrong"),
     ] {
-        let bytes = captured(&format!("token-endpoint/{file}.http"));
-        let server = Server::start(move |_, _| bytes.clone()).await;
-        let error = server.client().build().unwrap().token(&request).await.unwrap_err();
+        let bytes = captured_response(&format!("token-endpoint/{file}.http"));
+        let server = serve(move |_, _| bytes.clone());
+        let error = client_at(&server).build().unwrap().token(&request).await.unwrap_err();
         assert_eq!(error.kind(), Refused, "{file}");
         assert_eq!(error.status().unwrap(), status, "{file}");
         assert_eq!(error.code(), Some(code), "{file}");
@@ -66,10 +68,11 @@ async fn captured_response_without_a_required_scope_is_an_error() {
         ("scope-not-granted", &["write:products"][..]),
         ("scope-only-ungranted", &["read:products", "write:products"]),
     ] {
-        let bytes = captured(&format!("token-endpoint/{file}.http"));
-        let server = Server::start(move |_, _| bytes.clone()).await;
-        let request = TokenRequest::resource(SHOPPING).scopes(["read:products", "write:products"]);
-        let error = server.client().build().unwrap().token(&request).await.unwrap_err();
+        let bytes = captured_response(&format!("token-endpoint/{file}.http"));
+        let server = serve(move |_, _| bytes.clone());
+        let request =
+            TokenRequest::resource(SHOPPING_API).scopes(["read:products", "write:products"]);
+        let error = client_at(&server).build().unwrap().token(&request).await.unwrap_err();
         assert_eq!(error.kind(), MissingScopes);
         assert_eq!(error.missing_scopes().collect::<Vec<_>>(), missing);
     }
@@ -77,9 +80,9 @@ async fn captured_response_without_a_required_scope_is_an_error() {
 
 #[tokio::test]
 async fn captured_outage_is_retryable() {
-    let bytes = captured("token-endpoint/db-down-1.http");
-    let server = Server::start(move |_, _| bytes.clone()).await;
-    let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+    let bytes = captured_response("token-endpoint/db-down-1.http");
+    let server = serve(move |_, _| bytes.clone());
+    let error = client_at(&server).build().unwrap().token(&read()).await.unwrap_err();
     assert_eq!((error.kind(), error.status().unwrap().as_u16()), (UnexpectedResponse, 500));
     assert!(error.is_retryable());
     assert!(
@@ -155,8 +158,8 @@ async fn response_that_is_no_token_response_is_described() {
         ),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec(), Connection, true, "could not be reached"),
     ] {
-        let server = Server::start(move |_, _| bytes.clone()).await;
-        let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+        let server = serve(move |_, _| bytes.clone());
+        let error = client_at(&server).build().unwrap().token(&read()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert_eq!(error.is_retryable(), retryable, "{error}");
         assert!(error.to_string().contains(what), "{what}: {error}");
@@ -170,8 +173,8 @@ async fn error_description_is_escaped_and_shortened() {
         "{{\"error\":\"invalid_target\",\"error_description\":\"a\\r\\n\\u001b[31m{}\"}}",
         "x".repeat(10_000)
     );
-    let server = Server::start(move |_, _| json("400 Bad Request", &body)).await;
-    let error = server.client().build().unwrap().token(&read()).await.unwrap_err();
+    let server = serve(move |_, _| json("400 Bad Request", &body));
+    let error = client_at(&server).build().unwrap().token(&read()).await.unwrap_err();
     let text = error.to_string();
     assert!(text.chars().all(|c| !c.is_control()) && text.len() < 700, "{text}");
 }
