@@ -121,3 +121,25 @@ pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA c
 /// Logto closes a connection that is idle for 5 s. The rest is for network latency.
 #[cfg(feature = "client")]
 const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_client_is_built_once_and_a_failure_is_not_kept() {
+        let cell = OnceLock::new();
+        let attempts = Cell::new(0);
+        let build = || {
+            attempts.set(attempts.get() + 1);
+            let valid = Client::builder().tls_certs_only([]);
+            if attempts.get() == 1 { valid.user_agent("\n").build() } else { valid.build() }
+        };
+        assert!(get_or_build(&cell, build).is_err());
+        assert!(get_or_build(&cell, build).is_ok());
+        assert!(get_or_build(&cell, build).is_ok());
+        assert_eq!(attempts.get(), 2);
+    }
+}

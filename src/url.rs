@@ -64,3 +64,53 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 }
 
 const ALLOW_HTTP: &str = "LOGTO_ALLOW_HTTP";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_with_a_part_that_a_setting_must_not_have_is_refused() {
+        for (text, advice) in [
+            ("https://tenant.logto.app", None),
+            ("http://localhost:3001/oidc", None),
+            ("", Some("not an absolute URL")),
+            ("tenant.logto.app", Some("not an absolute URL")),
+            ("ftp://tenant.logto.app", Some("not an http or https URL")),
+            ("mailto:alice@example.com", Some("not an http or https URL")),
+            ("https://tenant.logto.app ", Some("spaces or control characters")),
+            ("https://tenant\n.logto.app", Some("spaces or control characters")),
+            ("https://alice@tenant.logto.app", Some("a user name or password")),
+            ("https://:secret@tenant.logto.app", Some("a user name or password")),
+            ("https://tenant.logto.app?a=b", Some("a query or fragment")),
+            ("https://tenant.logto.app#a", Some("a query or fragment")),
+        ] {
+            let error = parse_url("endpoint", text).err().map(|error| error.to_string());
+            match advice {
+                None => assert_eq!(error, None, "{text}"),
+                Some(advice) => {
+                    let error = error.unwrap();
+                    assert!(error.starts_with("endpoint: ") && error.contains(advice), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_http_is_refused_except_for_loopback_or_by_name() {
+        let check = |text, transport| check_url("jwks_uri", text, transport).is_ok();
+        for (text, https_or_loopback) in [
+            ("https://logto/oidc/jwks", true),
+            ("http://localhost:3001/oidc/jwks", true),
+            ("http://127.0.0.1/oidc/jwks", true),
+            ("http://[::1]:3001/oidc/jwks", true),
+            ("http://logto:3001/oidc/jwks", false),
+            ("http://localhost.example/oidc/jwks", false),
+            ("http://127.0.0.1.example/oidc/jwks", false),
+            ("http://10.0.0.1/oidc/jwks", false),
+        ] {
+            assert_eq!(check(text, Transport::HttpsOrLoopback), https_or_loopback, "{text}");
+            assert!(check(text, Transport::AllowHttp), "{text}");
+        }
+    }
+}
