@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     algorithm::Algorithm,
     error::ConfigError,
-    url::{self, Transport},
+    url::{self, Transport, without_user_info},
 };
 
 /// An issuer identifier: the exact string of the `iss` claim (RFC 8414 §2, RFC 9068 §2.2).
@@ -110,10 +110,20 @@ pub struct TrustedIssuer {
 }
 
 /// The source of an issuer's keys.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum JwksSource {
     Uri(String),
     Static(String),
+}
+
+/// Shows neither user information in a URL nor a key set, which may contain private members.
+impl fmt::Debug for JwksSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(uri) => f.debug_tuple("Uri").field(&without_user_info(uri)).finish(),
+            Self::Static(json) => write!(f, "Static({} bytes)", json.len()),
+        }
+    }
 }
 
 impl TrustedIssuer {
@@ -303,6 +313,23 @@ mod tests {
             (valid().jwks_uri("file:///etc/passwd"), "jwks_uri"),
         ] {
             assert_eq!(build(trusted).unwrap_err().setting(), setting);
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_a_key_set_nor_user_info() {
+        let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
+        let trusted = TrustedIssuer::new(&issuer).audience("https://shopping.api");
+        let keys = trusted.clone().static_jwks("{\"d\":\"private\"}");
+        let uri = trusted.jwks_uri("https://alice:private@logto/oidc/jwks");
+        for trusted in [keys, uri] {
+            let builder = crate::Validator::builder()
+                .trust(trusted.clone())
+                .resource_metadata("https://alice:private@shopping.example");
+            for shown in [format!("{trusted:?}"), format!("{builder:?}")] {
+                assert!(shown.contains("https://shopping.api"), "{shown}");
+                assert!(!shown.contains("private"), "{shown}");
+            }
         }
     }
 }

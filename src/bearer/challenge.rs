@@ -1,18 +1,28 @@
 //! Writes the `WWW-Authenticate` header (RFC 6750 §3, RFC 9728 §5.1).
 
-use std::sync::OnceLock;
+use std::{fmt, sync::OnceLock};
 
 use http::HeaderValue;
 
-use crate::escape::is_quotable;
+use crate::{escape::is_quotable, url::without_user_info};
 
 /// The parameters that all challenges of a resource server have (RFC 6750 §3, RFC 9728 §5.1).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
     /// Cache of rendered challenges, keyed by error and description.
     rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
+}
+
+impl fmt::Debug for ChallengeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resource_metadata = self.resource_metadata.as_deref().map(without_user_info);
+        f.debug_struct("ChallengeSettings")
+            .field("realm", &self.realm)
+            .field("resource_metadata", &resource_metadata)
+            .finish_non_exhaustive()
+    }
 }
 
 type ErrorAndDescription = (Option<&'static str>, Option<&'static str>);

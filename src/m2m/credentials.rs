@@ -85,6 +85,9 @@ impl ClientCredentials {
                 return Err(ConfigError::new(setting, "empty; is the environment variable set?"));
             }
         }
+        if let Some(problem) = unreadable_by_logto(app_secret.expose()) {
+            return Err(ConfigError::new("app_secret", problem));
+        }
         let basic = match authentication {
             ClientAuthentication::Basic => Some(basic_header(&app_id, app_secret.expose())?),
             ClientAuthentication::Post => None,
@@ -119,6 +122,19 @@ impl ClientCredentials {
             && (text.contains(secret)
                 || text.contains(&**form_encoded(secret))
                 || text.contains(&**base64_pair(&self.app_id, secret)))
+    }
+}
+
+/// The reason why Logto would refuse this secret, whichever application it belongs to.
+fn unreadable_by_logto(secret: &str) -> Option<&'static str> {
+    if secret.ends_with(['\n', '\r']) {
+        Some("ends with a line break, as files do: trim the text after reading the file")
+    } else if secret.chars().any(char::is_control) {
+        Some("contains a control character: copy the secret from the Logto Console again")
+    } else if !secret.is_ascii() {
+        Some("contains a character outside ASCII, which Logto cannot read")
+    } else {
+        None
     }
 }
 
@@ -157,15 +173,36 @@ mod tests {
 
     #[test]
     fn rfc_6749_section_2_3_1_credentials_are_form_encoded() {
-        let secret = ClientSecret::new("s+ %:&=/é");
+        let secret = ClientSecret::new("s+ %:&=/");
         let credentials =
             ClientCredentials::new("a:b".into(), secret, ClientAuthentication::Basic).unwrap();
         let basic = credentials.header().unwrap();
         assert!(basic.is_sensitive());
         let encoded = basic.to_str().unwrap().strip_prefix("Basic ").unwrap();
         let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
-        assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F%C3%A9");
+        assert_eq!(pair, "a%3Ab:s%2B+%25%3A%26%3D%2F");
         assert_eq!(credentials.parameters(), None);
+    }
+
+    #[test]
+    fn a_secret_that_logto_cannot_read_is_refused_with_advice() {
+        for (secret, advice) in [
+            ("correct horse\n", "ends with a line break"),
+            ("correct horse\r\n", "ends with a line break"),
+            ("correct\0horse", "a control character"),
+            ("correct\nhorse", "a control character"),
+            ("correct hörse", "outside ASCII"),
+            (" \n", "empty"),
+        ] {
+            for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
+                let secret = ClientSecret::new(secret);
+                let credentials = ClientCredentials::new("app".into(), secret, authentication);
+                let error = credentials.err().unwrap();
+                assert_eq!(error.setting(), "app_secret");
+                assert!(error.to_string().contains(advice), "{error}");
+                assert!(!error.to_string().contains("correct"), "{error}");
+            }
+        }
     }
 
     #[test]

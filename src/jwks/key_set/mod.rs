@@ -73,6 +73,7 @@ impl KeySet {
     }
 
     /// The number of verifying keys. An RSA key without `alg` counts once per allowed algorithm.
+    #[cfg(any(test, feature = "testing"))]
     #[allow(clippy::len_without_is_empty, reason = "a key set is never empty")]
     pub fn len(&self) -> usize {
         self.keys.len()
