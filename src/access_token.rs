@@ -16,6 +16,7 @@ use crate::{
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     scope::{Scope, ScopePolicy, ScopeSet, TokenKind},
+    validator::lifetime::Lifetime,
 };
 
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
@@ -64,29 +65,6 @@ pub(crate) struct TokenClaims {
     /// Seconds since the Unix epoch.
     pub(crate) issued_at: Option<u64>,
     pub(crate) lifetime: Lifetime,
-}
-
-/// `nbf`, `exp` and the issuer's clock tolerance, in seconds since the Unix epoch and seconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Lifetime {
-    pub(crate) not_before: u64,
-    pub(crate) expires_at: u64,
-    pub(crate) tolerance: u64,
-}
-
-impl Lifetime {
-    /// Checks `exp` and `nbf` (RFC 7519 §4.1.4, §4.1.5) against the time since the Unix epoch.
-    pub(crate) fn check(self, now: Duration) -> Result<(), InvalidToken> {
-        let now = now.as_secs();
-        if now >= self.expires_at + self.tolerance {
-            return Err(InvalidToken::Expired { ago: Duration::from_secs(now - self.expires_at) });
-        }
-        if now < self.not_before.saturating_sub(self.tolerance) {
-            let wait = Duration::from_secs(self.not_before - now);
-            return Err(InvalidToken::NotYetValid { wait });
-        }
-        Ok(())
-    }
 }
 
 /// `aud`: one string in every token of Logto, but RFC 7519 §4.1.3 allows several.

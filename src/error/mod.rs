@@ -1,4 +1,4 @@
-//! Why a request is refused, and the one mapping of the reasons to status and challenge.
+//! Why a request is refused, in the words of the operator. The response is in `response`.
 
 mod config;
 mod failed_condition;
@@ -18,13 +18,7 @@ pub use mismatch::Mismatch;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use http::{HeaderValue, StatusCode};
-
-use crate::{
-    bearer::challenge::{ChallengeError, ChallengeSettings},
-    escape::write_printable,
-    scope::TokenKind,
-};
+use crate::{bearer::challenge::ChallengeSettings, escape::write_printable, scope::TokenKind};
 
 /// Why a request is refused.
 ///
@@ -160,98 +154,6 @@ impl AuthError {
     pub const fn kind(&self) -> &AuthErrorKind {
         &self.kind
     }
-
-    /// The status of the response (RFC 6750 §3.1); 503 and 500 if the caller is not at fault.
-    pub const fn status(&self) -> StatusCode {
-        match self.kind {
-            AuthErrorKind::InvalidRequest(_) => StatusCode::BAD_REQUEST,
-            AuthErrorKind::MissingToken | AuthErrorKind::InvalidToken(_) => {
-                StatusCode::UNAUTHORIZED
-            }
-            AuthErrorKind::InsufficientScope(_)
-            | AuthErrorKind::WrongOrganization
-            | AuthErrorKind::WrongKind(_)
-            | AuthErrorKind::FailedCondition(_)
-            | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
-            AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
-            AuthErrorKind::MissingLayer | AuthErrorKind::UnknownPathParameter(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-        }
-    }
-
-    /// The gRPC status code, for a handler that makes a `tonic::Status`: INVALID_ARGUMENT,
-    /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
-    pub const fn grpc_status(&self) -> u16 {
-        match self.status() {
-            StatusCode::BAD_REQUEST => 3,
-            StatusCode::UNAUTHORIZED => 16,
-            StatusCode::FORBIDDEN => 7,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => 14,
-            _ => 13,
-        }
-    }
-
-    /// The `error` code of RFC 6750 §3.1; `None` if the caller sent no token or is not at fault.
-    pub const fn code(&self) -> Option<&'static str> {
-        match self.status() {
-            StatusCode::BAD_REQUEST => Some("invalid_request"),
-            StatusCode::FORBIDDEN => Some("insufficient_scope"),
-            _ if matches!(self.kind, AuthErrorKind::InvalidToken(_)) => Some("invalid_token"),
-            _ => None,
-        }
-    }
-
-    /// A short description for the caller. It contains nothing of the token or the settings.
-    pub const fn description(&self) -> Option<&'static str> {
-        match &self.kind {
-            AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
-            AuthErrorKind::InvalidToken(reason) => Some(reason.public_description()),
-            AuthErrorKind::InsufficientScope(_) => Some("the access token lacks a required scope"),
-            AuthErrorKind::WrongOrganization => {
-                Some("the access token is not for this organization")
-            }
-            AuthErrorKind::WrongKind(_) => Some("the access token is of another kind"),
-            AuthErrorKind::FailedCondition(_) | AuthErrorKind::Forbidden(_) => {
-                Some("the access token does not permit this request")
-            }
-            AuthErrorKind::MissingToken
-            | AuthErrorKind::KeysUnavailable(_)
-            | AuthErrorKind::TooManyUnknownKeys { .. }
-            | AuthErrorKind::MissingLayer
-            | AuthErrorKind::UnknownPathParameter(_) => None,
-        }
-    }
-
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); `None` for a 503 or a 500.
-    pub fn challenge(&self) -> Option<HeaderValue> {
-        if self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS {
-            return None;
-        }
-        let scope = match &self.kind {
-            AuthErrorKind::InsufficientScope(policy) => Some(policy as &dyn fmt::Display),
-            _ => None,
-        };
-        let error = ChallengeError { error: self.code(), description: self.description(), scope };
-        Some(match &self.challenge {
-            Some(settings) => settings.header(error),
-            None => ChallengeSettings::default().header(error),
-        })
-    }
-
-    /// How long the caller should wait, in whole seconds and at least one; `None` unless the status is 503 or
-    /// 429.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match &self.kind {
-            AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
-            | AuthErrorKind::TooManyUnknownKeys { retry_after } => {
-                let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
-                Some(Duration::from_secs_f64(seconds))
-            }
-            _ => None,
-        }
-    }
 }
 
 /// The reason and how to fix it, for the operator.
@@ -337,37 +239,6 @@ mod tests {
 
     fn all_of(scopes: &[&'static str]) -> AuthErrorKind {
         AuthErrorKind::InsufficientScope(ScopePolicy::all(scopes.iter().copied()))
-    }
-
-    #[test]
-    fn every_kind_has_its_status_code_and_grpc_status() {
-        let unavailable = KeysUnavailable::retry_now(KeysError::new("503"));
-        for (kind, status, code, grpc) in [
-            (AuthErrorKind::MissingToken, 401, None, 16),
-            (InvalidRequest::MalformedCredentials.into(), 400, Some("invalid_request"), 3),
-            (AuthErrorKind::InvalidToken(InvalidToken::NotAJwt), 401, Some("invalid_token"), 16),
-            (all_of(&["a"]), 403, Some("insufficient_scope"), 7),
-            (AuthErrorKind::TooManyUnknownKeys { retry_after: Duration::ZERO }, 429, None, 14),
-            (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
-            (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
-            (
-                AuthErrorKind::FailedCondition(FailedCondition::Machine),
-                403,
-                Some("insufficient_scope"),
-                7,
-            ),
-            (AuthErrorKind::Forbidden("no".into()), 403, Some("insufficient_scope"), 7),
-            (AuthErrorKind::KeysUnavailable(unavailable), 503, None, 14),
-            (AuthErrorKind::MissingLayer, 500, None, 13),
-            (AuthErrorKind::UnknownPathParameter("org"), 500, None, 13),
-        ] {
-            let error = AuthError::new(kind, None);
-            let found = (error.status().as_u16(), error.code(), error.grpc_status());
-            assert_eq!(found, (status, code, grpc), "{error:?}");
-            assert_eq!(error.challenge().is_some(), status < 429, "{error:?}");
-            assert_eq!(error.retry_after().is_some(), [429, 503].contains(&status), "{error:?}");
-            assert_eq!(error.kind(), &error.clone().kind, "{error:?}");
-        }
     }
 
     #[test]

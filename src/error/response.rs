@@ -1,13 +1,111 @@
-//! Writes the response of a refusal, in HTTP or in gRPC, and logs the refusal.
+//! The response of a refusal, in HTTP or in gRPC: the one mapping of the reasons to status and
+//! challenge.
+
+use std::{fmt, time::Duration};
 
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, TE, WWW_AUTHENTICATE},
 };
 
-use crate::error::AuthError;
+use crate::{
+    bearer::challenge::{ChallengeError, ChallengeSettings},
+    error::{AuthError, AuthErrorKind, KeysUnavailable},
+};
 
 impl AuthError {
+    /// The status of the response (RFC 6750 §3.1); 503 and 500 if the caller is not at fault.
+    pub const fn status(&self) -> StatusCode {
+        match self.kind {
+            AuthErrorKind::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+            AuthErrorKind::MissingToken | AuthErrorKind::InvalidToken(_) => {
+                StatusCode::UNAUTHORIZED
+            }
+            AuthErrorKind::InsufficientScope(_)
+            | AuthErrorKind::WrongOrganization
+            | AuthErrorKind::WrongKind(_)
+            | AuthErrorKind::FailedCondition(_)
+            | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
+            AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
+            AuthErrorKind::MissingLayer | AuthErrorKind::UnknownPathParameter(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+
+    /// The gRPC status code, for a handler that makes a `tonic::Status`: INVALID_ARGUMENT,
+    /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
+    pub const fn grpc_status(&self) -> u16 {
+        match self.status() {
+            StatusCode::BAD_REQUEST => 3,
+            StatusCode::UNAUTHORIZED => 16,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => 14,
+            _ => 13,
+        }
+    }
+
+    /// The `error` code of RFC 6750 §3.1; `None` if the caller sent no token or is not at fault.
+    pub const fn code(&self) -> Option<&'static str> {
+        match self.status() {
+            StatusCode::BAD_REQUEST => Some("invalid_request"),
+            StatusCode::FORBIDDEN => Some("insufficient_scope"),
+            _ if matches!(self.kind, AuthErrorKind::InvalidToken(_)) => Some("invalid_token"),
+            _ => None,
+        }
+    }
+
+    /// A short description for the caller. It contains nothing of the token or the settings.
+    pub const fn description(&self) -> Option<&'static str> {
+        match &self.kind {
+            AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
+            AuthErrorKind::InvalidToken(reason) => Some(reason.public_description()),
+            AuthErrorKind::InsufficientScope(_) => Some("the access token lacks a required scope"),
+            AuthErrorKind::WrongOrganization => {
+                Some("the access token is not for this organization")
+            }
+            AuthErrorKind::WrongKind(_) => Some("the access token is of another kind"),
+            AuthErrorKind::FailedCondition(_) | AuthErrorKind::Forbidden(_) => {
+                Some("the access token does not permit this request")
+            }
+            AuthErrorKind::MissingToken
+            | AuthErrorKind::KeysUnavailable(_)
+            | AuthErrorKind::TooManyUnknownKeys { .. }
+            | AuthErrorKind::MissingLayer
+            | AuthErrorKind::UnknownPathParameter(_) => None,
+        }
+    }
+
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); `None` for a 503 or a 500.
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        if self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS {
+            return None;
+        }
+        let scope = match &self.kind {
+            AuthErrorKind::InsufficientScope(policy) => Some(policy as &dyn fmt::Display),
+            _ => None,
+        };
+        let error = ChallengeError { error: self.code(), description: self.description(), scope };
+        Some(match &self.challenge {
+            Some(settings) => settings.header(error),
+            None => ChallengeSettings::default().header(error),
+        })
+    }
+
+    /// How long the caller should wait, in whole seconds and at least one. `None` unless the status
+    /// is 503 or 429.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.kind {
+            AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
+            | AuthErrorKind::TooManyUnknownKeys { retry_after } => {
+                let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
+                Some(Duration::from_secs_f64(seconds))
+            }
+            _ => None,
+        }
+    }
+
     /// Writes the response: status, challenge, `Retry-After`, and an empty body.
     ///
     /// It carries the `AuthError` in its extensions. Nothing is logged: the layers and axum's
@@ -75,10 +173,47 @@ pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::error::{AuthErrorKind, InvalidToken, KeysError, KeysUnavailable};
+    use crate::{
+        error::{FailedCondition, InvalidRequest, InvalidToken, KeysError, ScopePolicy},
+        scope::TokenKind,
+    };
+
+    #[test]
+    fn every_kind_has_its_status_code_and_grpc_status() {
+        let unavailable = KeysUnavailable::retry_now(KeysError::new("503"));
+        for (kind, status, code, grpc) in [
+            (AuthErrorKind::MissingToken, 401, None, 16),
+            (InvalidRequest::MalformedCredentials.into(), 400, Some("invalid_request"), 3),
+            (AuthErrorKind::InvalidToken(InvalidToken::NotAJwt), 401, Some("invalid_token"), 16),
+            (
+                AuthErrorKind::InsufficientScope(ScopePolicy::all(["a"])),
+                403,
+                Some("insufficient_scope"),
+                7,
+            ),
+            (AuthErrorKind::TooManyUnknownKeys { retry_after: Duration::ZERO }, 429, None, 14),
+            (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
+            (
+                AuthErrorKind::FailedCondition(FailedCondition::Machine),
+                403,
+                Some("insufficient_scope"),
+                7,
+            ),
+            (AuthErrorKind::Forbidden("no".into()), 403, Some("insufficient_scope"), 7),
+            (AuthErrorKind::KeysUnavailable(unavailable), 503, None, 14),
+            (AuthErrorKind::MissingLayer, 500, None, 13),
+            (AuthErrorKind::UnknownPathParameter("org"), 500, None, 13),
+        ] {
+            let error = AuthError::new(kind, None);
+            let found = (error.status().as_u16(), error.code(), error.grpc_status());
+            assert_eq!(found, (status, code, grpc), "{error:?}");
+            assert_eq!(error.challenge().is_some(), status < 429, "{error:?}");
+            assert_eq!(error.retry_after().is_some(), [429, 503].contains(&status), "{error:?}");
+            assert_eq!(error.kind(), &error.clone().kind, "{error:?}");
+        }
+    }
 
     #[test]
     fn only_a_post_with_both_grpc_headers_gets_grpc() {

@@ -4,6 +4,7 @@ mod builder;
 mod cache;
 pub(crate) mod claims;
 pub(crate) mod jws;
+pub(crate) mod lifetime;
 
 use std::{fmt, sync::Arc};
 

@@ -2,8 +2,8 @@
 //!
 //! Key selection is in `key_set`, the HTTP request in `fetch`.
 
+mod schedule;
 mod state;
-mod task;
 
 use std::{
     sync::{

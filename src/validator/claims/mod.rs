@@ -8,12 +8,13 @@ use serde::{
 };
 
 use crate::{
-    access_token::{Audiences, Lifetime, Span, TokenClaims},
+    access_token::{Audiences, Span, TokenClaims},
     algorithm::Algorithm,
     error::InvalidToken,
     issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
     json::{self, MemberVisitor, OneOrMany, Text},
     scope::TokenKind,
+    validator::lifetime::Lifetime,
 };
 
 /// The unverified claims that are validated or kept.
