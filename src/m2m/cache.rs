@@ -241,11 +241,15 @@ impl TokenCache {
                 if state.last_error.as_ref().is_some_and(|e| e.is_retryable() != is_retryable) {
                     state.failures_in_a_row = 1;
                 }
-                let delay = retry_delay(is_retryable, state.failures_in_a_row)
-                    .max(error.retry_after().unwrap_or_default());
+                let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
+                let valid_for = valid_for.filter(|left| !left.is_zero());
+                // `Retry-After` must not outlive the cached token: callers would then fail although
+                // the server may have recovered.
+                let requested = error.retry_after().unwrap_or_default();
+                let requested = requested.min(valid_for.unwrap_or(Duration::MAX));
+                let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
                 state.next_request_at = now.monotonic + delay;
                 state.last_error = Some(error.clone());
-                let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
                 drop(state);
                 tracing::warn!(
                     %error,

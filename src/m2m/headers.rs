@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 
-/// Returns the delay that `Retry-After` asks for, in either form of RFC 9110 §10.2.3; at most one
-/// hour.
+/// Returns the delay that `Retry-After` asks for, in either form of RFC 9110 §10.2.3; at most two
+/// minutes.
 pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -34,8 +34,8 @@ pub(crate) fn is_temporary(status: StatusCode) -> bool {
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// A wrong value in a header must not stop a service for days.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// A server in trouble may send any value. It must not stop a service for long after the trouble.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(2 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -49,8 +49,9 @@ mod tests {
         for (text, expected) in [
             ("120", Some(120)),
             ("0", Some(0)),
-            ("3601", Some(3_600)),
-            ("99999999999999999999", Some(3_600)),
+            ("121", Some(120)),
+            ("3600", Some(120)),
+            ("99999999999999999999", Some(120)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:48:37 GMT", Some(0)),
             ("soon", None),

@@ -44,7 +44,7 @@
 //! Callers get the cached token until it expires. After that, they immediately get the last error.
 //! The first call after 250 ms sends a new token request. This delay doubles up to 30 s, and a
 //! longer
-//! `Retry-After` replaces it, up to one hour.
+//! `Retry-After` replaces it, up to two minutes and not beyond the expiry of the token held.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, a missing role. After those the delay is 10 s, doubling up to 5 min. A

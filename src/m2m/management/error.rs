@@ -154,7 +154,7 @@ impl ManagementError {
         self.inner.is_retryable
     }
 
-    /// Returns how long Logto asks not to be called, at most one hour. After a `429`, calls fail
+    /// Returns how long Logto asks not to be called, at most two minutes. After a `429`, calls fail
     /// immediately until then, with the same error.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())

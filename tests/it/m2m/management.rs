@@ -227,7 +227,7 @@ async fn calls_fail_until_the_retry_after_of_a_429() {
 }
 
 #[tokio::test]
-async fn huge_retry_after_is_limited_to_one_hour() {
+async fn huge_retry_after_is_limited_to_two_minutes() {
     for seconds in [u128::from(u64::MAX), u128::MAX] {
         let headers = format!("retry-after: {seconds}\r\n");
         let (_server, api, clock) = start(move |n, _| match n {
@@ -236,7 +236,7 @@ async fn huge_retry_after_is_limited_to_one_hour() {
         })
         .await;
         let wait = api.get::<u64>("/api/a").await.unwrap_err().retry_after().unwrap();
-        assert_eq!(wait, Duration::from_secs(3_600));
+        assert_eq!(wait, Duration::from_secs(120));
         let error = poll_once(api.get::<u64>("/api/a")).unwrap().unwrap_err();
         assert_eq!(error.retry_after(), Some(wait));
         clock.advance(wait);

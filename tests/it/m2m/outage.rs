@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tower_logto::{m2m::TokenRequestErrorKind, testing::ManualClock};
 
-use crate::support::{finishes, shut_down_runtime};
+use crate::support::{background_tasks_done, finishes, poll_once, shut_down_runtime};
 
-use super::support::{client_at, client_of, granted, logto, read, secret, serve};
-use crate::support::{background_tasks_done, poll_once};
+use super::support::{client_at, client_of, granted, logto, read, response, secret, serve};
 
 #[tokio::test]
 async fn outage_goes_unnoticed_until_the_token_expires() {
@@ -150,4 +149,23 @@ fn token_request_in_a_runtime_that_shuts_down_does_not_deadlock() {
         let _entered = handle.enter();
         let _ = poll_once(tokens.token(&request));
     }));
+}
+
+#[tokio::test]
+async fn retry_after_does_not_outlive_the_cached_token() {
+    let clock = ManualClock::default();
+    let server = serve(|n, _| match n {
+        1 => response("503 Service Unavailable", "retry-after: 3600\r\n", ""),
+        n => granted(&format!("t{n}")),
+    });
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
+    tokens.token(&read()).await.unwrap();
+    // The refresh is due and gets the 503. The token is valid for 5 s more.
+    clock.advance(Duration::from_secs(3_595));
+    tokens.token(&read()).await.unwrap();
+    background_tasks_done().await;
+    assert_eq!(server.requests().len(), 2);
+    clock.advance(Duration::from_secs(5));
+    let token = tokens.token(&read()).await.unwrap();
+    assert_eq!(token.secret(), "t2");
 }
