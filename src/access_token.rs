@@ -11,8 +11,9 @@ use http::Extensions;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    bearer::challenge::ChallengeSettings,
-    error::{AuthError, AuthErrorKind, InvalidToken},
+    bearer::challenge::{ChallengeSettings, GuardsName},
+    error::{AuthError, AuthErrorKind, FailedCondition, InvalidToken, Mismatch},
+    issuer::Issuer,
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     scope::{Scope, ScopePolicy, ScopeSet, TokenKind},
@@ -36,6 +37,8 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
+    /// What a guard named.
+    named: GuardsName,
 }
 
 /// What validation found, and what is checked again on every cache hit.
@@ -94,6 +97,11 @@ impl Span {
 }
 
 impl TokenClaims {
+    /// The payload as it was received.
+    pub(crate) fn json(&self) -> &str {
+        self.get(self.payload)
+    }
+
     fn get(&self, span: Span) -> &str {
         self.text.get(span.range()).unwrap_or_default()
     }
@@ -101,7 +109,8 @@ impl TokenClaims {
 
 impl AccessToken {
     pub(crate) fn new(verified: VerifiedToken) -> Self {
-        Self { verified: Arc::new(verified), organization_checked: false }
+        let named = GuardsName::default();
+        Self { verified: Arc::new(verified), organization_checked: false, named }
     }
 
     /// Returns `iss`, the issuer (RFC 7519 §4.1.1).
@@ -241,6 +250,7 @@ impl AccessToken {
     }
 
     fn require_policy(&self, policy: &ScopePolicy) -> Result<(), AuthError> {
+        self.check_named()?;
         if !policy.accepts(self.kind(), self.organization_checked) {
             return Err(self.refuse(AuthErrorKind::WrongKind(self.kind())));
         }
@@ -267,10 +277,82 @@ impl AccessToken {
     /// [`AuthErrorKind::WrongOrganization`], 403, for the token of another organization, and for a
     /// global token.
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
+        self.check_named()?;
+        self.check_organization(id)
+    }
+
+    /// Requires a token of this issuer, and returns it with the issuer named.
+    ///
+    /// If the validator trusts several issuers, checks of scopes and of the organization accept
+    /// the returned token only. [`Require::issuer`](crate::Require::issuer) does the same on a
+    /// route.
+    ///
+    /// # Errors
+    /// [`AuthErrorKind::FailedCondition`], 403.
+    pub fn require_issuer(&self, issuer: &Issuer) -> Result<Self, AuthError> {
+        if self.issuer() != issuer.as_str() {
+            let expected = Arc::from([issuer.as_str().into()]);
+            let failed = FailedCondition::Issuer(Mismatch::new(self.issuer(), &expected));
+            return Err(self.refuse(AuthErrorKind::FailedCondition(failed)));
+        }
+        Ok(self.with_named(GuardsName { issuer: true, audience: false }))
+    }
+
+    /// Requires a token for this API, and returns it with the audience named.
+    ///
+    /// If the validator has several audiences, checks of scopes and of the organization accept the
+    /// returned token only. [`Require::audience`](crate::Require::audience) does the same on a
+    /// route.
+    ///
+    /// # Errors
+    /// [`AuthErrorKind::FailedCondition`], 403.
+    pub fn require_audience(&self, audience: &str) -> Result<Self, AuthError> {
+        if !self.audiences().any(|one| one == audience) {
+            let expected = Arc::from([audience.into()]);
+            let found = self.audiences().next().unwrap_or_default();
+            let failed = FailedCondition::Audience(Mismatch::new(found, &expected));
+            return Err(self.refuse(AuthErrorKind::FailedCondition(failed)));
+        }
+        Ok(self.with_named(GuardsName { issuer: false, audience: true }))
+    }
+
+    /// Checks the organization alone.
+    pub(crate) fn check_organization(&self, id: &str) -> Result<Self, AuthError> {
         if id.is_empty() || self.organization_id() != Some(id) {
             return Err(self.refuse(AuthErrorKind::WrongOrganization));
         }
-        Ok(Self { verified: Arc::clone(&self.verified), organization_checked: true })
+        Ok(Self { organization_checked: true, ..self.clone() })
+    }
+
+    /// What a guard must still name, because the validator trusts more than one of it.
+    pub(crate) fn unnamed(&self) -> GuardsName {
+        let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
+        GuardsName {
+            issuer: issuer && !self.named.issuer,
+            audience: audience && !self.named.audience,
+        }
+    }
+
+    /// The token of a guard that named the issuer, the audience or both.
+    pub(crate) fn with_named(&self, named: GuardsName) -> Self {
+        let named = GuardsName {
+            issuer: self.named.issuer || named.issuer,
+            audience: self.named.audience || named.audience,
+        };
+        Self { named, ..self.clone() }
+    }
+
+    /// Refuses to check a scope or an organization if it is unclear whose it is.
+    fn check_named(&self) -> Result<(), AuthError> {
+        let unnamed = self.unnamed();
+        if unnamed.issuer {
+            return Err(self.refuse(AuthErrorKind::UnnamedIssuer));
+        }
+        // The audience of an organization permission token is its organization.
+        if unnamed.audience && self.kind() != TokenKind::OrganizationPermissions {
+            return Err(self.refuse(AuthErrorKind::UnnamedAudience));
+        }
+        Ok(())
     }
 
     /// Returns the token that an [`AuthLayer`](crate::AuthLayer) inserted into the extensions of a

@@ -1,6 +1,7 @@
 //! Untrusted text, escaped for logs and errors.
 
 use std::{
+    borrow::Cow,
     error::Error,
     fmt::{self, Write as _},
     ops::BitAnd,
@@ -83,6 +84,17 @@ pub(crate) fn all_quotable(text: &str) -> bool {
     text.bytes().map(quotable).fold(true, BitAnd::bitand)
 }
 
+/// A URL for `Debug`, without the user name and the password that it may contain by mistake.
+pub(crate) fn without_user_info(text: &str) -> Cow<'_, str> {
+    let start = text.find("//").map_or(0, |slashes| slashes + 2);
+    let authority = text.get(start..).unwrap_or_default();
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rfind('@') {
+        Some(at) => [&text[..start], "…", &text[start + at..]].concat().into(),
+        None => text.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +121,20 @@ mod tests {
             ("a\r\nb\u{1b}[31m\u{202e}", r"a\r\nb\u{1b}[31m\u{202e}"),
         ] {
             assert_eq!(Printable(text).to_string(), written);
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_user_info() {
+        for (text, shown) in [
+            ("https://tenant.logto.app/oidc", "https://tenant.logto.app/oidc"),
+            ("https://alice:secret@logto/oidc", "https://…@logto/oidc"),
+            ("https://a@b@logto/oidc?c=@", "https://…@logto/oidc?c=@"),
+            ("alice:secret@logto", "…@logto"),
+            ("https://logto/@path", "https://logto/@path"),
+            ("", ""),
+        ] {
+            assert_eq!(without_user_info(text), shown);
         }
     }
 }

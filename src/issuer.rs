@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::{
     algorithm::Algorithm,
     error::ConfigError,
-    url::{self, Transport, without_user_info},
+    escape::without_user_info,
+    url::{self, Transport},
 };
 
 /// An issuer identifier: the exact string of the `iss` claim (RFC 8414 §2, RFC 9068 §2.2).
@@ -103,6 +104,7 @@ pub struct TrustedIssuer {
     pub(crate) issuer: Issuer,
     pub(crate) audiences: Vec<Box<str>>,
     pub(crate) organizations: bool,
+    pub(crate) organization_tokens_only: bool,
     pub(crate) algorithms: Vec<Algorithm>,
     pub(crate) clock_tolerance: Duration,
     pub(crate) jwks: JwksSource,
@@ -110,7 +112,7 @@ pub struct TrustedIssuer {
 }
 
 /// The source of an issuer's keys.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum JwksSource {
     Uri(String),
     Static(String),
@@ -134,6 +136,7 @@ impl TrustedIssuer {
             issuer: issuer.clone(),
             audiences: Vec::new(),
             organizations: false,
+            organization_tokens_only: false,
             algorithms: Algorithm::LOGTO.to_vec(),
             clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
             jwks: JwksSource::Uri(issuer.jwks_uri()),
@@ -142,6 +145,10 @@ impl TrustedIssuer {
     }
 
     /// Also accepts tokens for this API: its resource indicator (RFC 8707), compared byte for byte.
+    ///
+    /// If a validator has several audiences, its guards must name the one they mean, with
+    /// [`Require::audience`](crate::Require::audience). One validator per audience is simpler: see
+    /// [`Validator::derive`](crate::Validator::derive).
     pub fn audience(mut self, resource: impl Into<String>) -> Self {
         self.audiences.push(resource.into().into());
         self
@@ -153,6 +160,19 @@ impl TrustedIssuer {
     /// [`Require::organization_permissions`](crate::Require::organization_permissions).
     pub const fn organizations(mut self) -> Self {
         self.organizations = true;
+        self
+    }
+
+    /// Accepts tokens of organizations only: a token that names no organization is refused.
+    ///
+    /// Use it for an API that is used per organization. Otherwise, a user's token for a global API
+    /// resource could open a route without an organization's guard. Such a token has the API scopes
+    /// of the user's roles in every organization.
+    ///
+    /// Guards must still check which organization it is. This switch does not add the organization
+    /// permission tokens that [`organizations`](Self::organizations) accepts.
+    pub const fn organization_tokens_only(mut self) -> Self {
+        self.organization_tokens_only = true;
         self
     }
 
@@ -193,6 +213,14 @@ impl TrustedIssuer {
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
+    }
+
+    /// Whether both have the same keys, so that validators may share them.
+    pub(crate) fn has_same_keys(&self, other: &Self) -> bool {
+        self.issuer == other.issuer
+            && self.jwks == other.jwks
+            && self.transport == other.transport
+            && self.algorithms == other.algorithms
     }
 
     /// Validates the settings, for `ValidatorBuilder::build`.

@@ -1,7 +1,5 @@
 //! Validates the URLs in settings.
 
-use std::borrow::Cow;
-
 use url::Url;
 
 use crate::error::ConfigError;
@@ -59,17 +57,6 @@ pub(crate) fn check_url(
     ))
 }
 
-/// A URL for `Debug`, without the user name and the password that it may contain by mistake.
-pub(crate) fn without_user_info(text: &str) -> Cow<'_, str> {
-    let start = text.find("//").map_or(0, |slashes| slashes + 2);
-    let authority = text.get(start..).unwrap_or_default();
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rfind('@') {
-        Some(at) => [&text[..start], "…", &text[start + at..]].concat().into(),
-        None => text.into(),
-    }
-}
-
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost"
@@ -106,20 +93,6 @@ mod tests {
                     assert!(error.starts_with("endpoint: ") && error.contains(advice), "{error}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn debug_output_shows_no_user_info() {
-        for (text, shown) in [
-            ("https://tenant.logto.app/oidc", "https://tenant.logto.app/oidc"),
-            ("https://alice:secret@logto/oidc", "https://…@logto/oidc"),
-            ("https://a@b@logto/oidc?c=@", "https://…@logto/oidc?c=@"),
-            ("alice:secret@logto", "…@logto"),
-            ("https://logto/@path", "https://logto/@path"),
-            ("", ""),
-        ] {
-            assert_eq!(without_user_info(text), shown);
         }
     }
 

@@ -4,13 +4,15 @@ use std::{fmt, sync::OnceLock};
 
 use http::HeaderValue;
 
-use crate::{escape::is_quotable, url::without_user_info};
+use crate::escape::{is_quotable, without_user_info};
 
 /// The parameters that all challenges of a resource server have (RFC 6750 §3, RFC 9728 §5.1).
 #[derive(Default)]
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
+    /// What guards must name. It is here because every token of the validator has these settings.
+    pub(crate) guards_name: GuardsName,
     /// Cache of rendered challenges, keyed by error and description.
     rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
 }
@@ -23,6 +25,13 @@ impl fmt::Debug for ChallengeSettings {
             .field("resource_metadata", &resource_metadata)
             .finish_non_exhaustive()
     }
+}
+
+/// What a guard must name, because the validator trusts more than one of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct GuardsName {
+    pub(crate) issuer: bool,
+    pub(crate) audience: bool,
 }
 
 type ErrorAndDescription = (Option<&'static str>, Option<&'static str>);

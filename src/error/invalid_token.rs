@@ -35,6 +35,9 @@ pub enum InvalidToken {
     /// `aud` names several kinds of audience, or an organization that `organization_id`
     /// contradicts.
     AmbiguousAudience,
+    /// The token names no organization, and
+    /// [`organization_tokens_only`](crate::TrustedIssuer::organization_tokens_only) is set.
+    NoOrganization,
     /// A required claim is missing.
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
@@ -97,6 +100,7 @@ impl InvalidToken {
             }
             Self::Expired { .. } => "the access token expired",
             Self::NotYetValid { .. } => "the access token is not valid yet",
+            Self::NoOrganization => "the access token names no organization",
             Self::SenderConstrained => "the access token is bound to a key",
             Self::UnknownKey(_) | Self::AmbiguousKey => {
                 "the access token is signed with an unknown key"
@@ -141,11 +145,23 @@ impl fmt::Display for InvalidToken {
                 "the token has a crit header (RFC 7515 §4.1.11), and no extension is supported",
             ),
             Self::UntrustedIssuer(mismatch) => {
-                write!(f, "iss is {mismatch}; see ValidatorBuilder::trust")
+                write!(f, "iss is {mismatch}; see ValidatorBuilder::trust")?;
+                if mismatch.differs_in_the_host_only() {
+                    f.write_str(
+                        "; only the host differs: another tenant issued the token, or Logto's \
+                         setting ENDPOINT has another name of this server (localhost and \
+                         127.0.0.1 are different issuers)",
+                    )?;
+                }
+                Ok(())
             }
             Self::WrongAudience(mismatch) => write_wrong_audience(f, mismatch),
             Self::AmbiguousAudience => f.write_str(
                 "aud and organization_id name several kinds of resources, or several organizations",
+            ),
+            Self::NoOrganization => f.write_str(
+                "the token names no organization: ask Logto for a token with `organization_id`; \
+                 see TrustedIssuer::organization_tokens_only",
             ),
             Self::MissingClaim(claim) => write!(f, "the claim {claim} is missing"),
             Self::MalformedClaim(claim) => {
@@ -244,6 +260,20 @@ mod tests {
         }
         let other = shop("https://x");
         assert!(!other.to_string().contains("slash"));
+    }
+
+    #[test]
+    fn an_issuer_that_differs_in_its_host_only_gets_advice() {
+        let untrusted = |found: &str| {
+            let expected: Arc<[Box<str>]> = Arc::from(["http://localhost:3001/oidc".into()]);
+            InvalidToken::UntrustedIssuer(Mismatch::new(found, &expected)).to_string()
+        };
+        for found in ["http://127.0.0.1:3001/oidc", "http://logto:3001/oidc"] {
+            assert!(untrusted(found).contains("only the host differs"), "{found}");
+        }
+        for found in ["http://127.0.0.1:3002/oidc", "https://127.0.0.1:3001/oidc", "logto", ""] {
+            assert!(!untrusted(found).contains("only the host differs"), "{found}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use url::Url;
+
 use crate::escape::escaped;
 
 /// A claim with a value that is not among the expected ones.
@@ -31,6 +33,16 @@ impl Mismatch {
         let bare = self.found.trim_end_matches('/');
         let mut others = self.expected().filter(|one| *one != self.found());
         others.any(|one| one.trim_end_matches('/') == bare)
+    }
+
+    /// Whether the found URL differs from an expected one by its host only.
+    pub(crate) fn differs_in_the_host_only(&self) -> bool {
+        let Ok(found) = Url::parse(self.found()) else { return false };
+        self.expected().filter_map(|one| Url::parse(one).ok()).any(|expected| {
+            let port = found.port_or_known_default() == expected.port_or_known_default();
+            let same = found.scheme() == expected.scheme() && found.path() == expected.path();
+            port && same && found.host() != expected.host()
+        })
     }
 
     /// The expected values in quotes.

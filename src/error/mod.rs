@@ -82,6 +82,12 @@ pub enum AuthErrorKind {
     },
     /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
     MissingLayer,
+    /// The validator trusts several issuers, and a guard names none: 500. See
+    /// [`Require::issuer`](crate::Require::issuer).
+    UnnamedIssuer,
+    /// The validator has several audiences, and a guard names none: 500. See
+    /// [`Require::audience`](crate::Require::audience).
+    UnnamedAudience,
     /// [`Require::organization_in_path`](crate::Require) names a parameter that the route does not
     /// have: 500.
     UnknownPathParameter(&'static str),
@@ -189,6 +195,16 @@ impl fmt::Display for AuthError {
             AuthErrorKind::MissingLayer => f.write_str(
                 "there is no AuthLayer around this route: call \
                  `.route_layer(AuthLayer::new(validator))` after adding the routes and their guards",
+            ),
+            AuthErrorKind::UnnamedIssuer => f.write_str(
+                "the validator trusts several issuers, and the guard names none: call \
+                 Require::issuer or AccessToken::require_issuer, or build one validator per \
+                 issuer; see ValidatorBuilder::trust_all_alike",
+            ),
+            AuthErrorKind::UnnamedAudience => f.write_str(
+                "the validator has several audiences, and the guard names none: call \
+                 Require::audience or AccessToken::require_audience, or build one validator per \
+                 audience; see ValidatorBuilder::trust_all_alike",
             ),
             AuthErrorKind::UnknownPathParameter(name) => write!(
                 f,

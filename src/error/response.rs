@@ -28,9 +28,10 @@ impl AuthError {
             | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
             AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
-            AuthErrorKind::MissingLayer | AuthErrorKind::UnknownPathParameter(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            AuthErrorKind::MissingLayer
+            | AuthErrorKind::UnnamedIssuer
+            | AuthErrorKind::UnnamedAudience
+            | AuthErrorKind::UnknownPathParameter(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -73,6 +74,8 @@ impl AuthError {
             | AuthErrorKind::KeysUnavailable(_)
             | AuthErrorKind::TooManyUnknownKeys { .. }
             | AuthErrorKind::MissingLayer
+            | AuthErrorKind::UnnamedIssuer
+            | AuthErrorKind::UnnamedAudience
             | AuthErrorKind::UnknownPathParameter(_) => None,
         }
     }

@@ -302,7 +302,7 @@ impl TokenClientBuilder {
 impl fmt::Debug for TokenClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenClientBuilder")
-            .field("token_endpoint", &crate::url::without_user_info(&self.token_endpoint))
+            .field("token_endpoint", &crate::escape::without_user_info(&self.token_endpoint))
             .field("app_id", &self.app_id)
             .field("authentication", &self.authentication)
             .field("timeout", &self.timeout)

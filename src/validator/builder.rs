@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reqwest::ClientBuilder;
 
 use crate::{
-    bearer::challenge::ChallengeSettings,
+    bearer::challenge::{ChallengeSettings, GuardsName},
     clock::{Clock, SystemClock},
     error::ConfigError,
     escape::is_quotable,
@@ -32,6 +32,63 @@ impl Validator {
     pub fn builder() -> ValidatorBuilder {
         ValidatorBuilder::default()
     }
+
+    /// Starts a validator with the settings of this one, but without its issuers: for another
+    /// audience, or for one issuer more or less.
+    ///
+    /// An issuer that has the same keys settings in both shares its keys, so that they are fetched
+    /// once. The validators also share the cache of verified tokens. A token from the cache is
+    /// accepted only if its claims are valid for the validator at hand. A setting of keys, of the
+    /// cache, of the HTTP client or of the clock ends the sharing.
+    ///
+    /// [`trust_all_alike`](ValidatorBuilder::trust_all_alike) is not kept. The realm and the
+    /// metadata URL are, so set another one for another audience.
+    ///
+    /// # One validator per audience
+    /// A scope of one API means nothing in another one. With one validator per API, no guard can
+    /// confuse them:
+    ///
+    /// ```
+    /// use tower_logto::{Issuer, TrustedIssuer, Validator};
+    ///
+    /// let issuer = Issuer::logto("https://tenant.logto.app")?;
+    /// let shop = Validator::new(&issuer, "https://shopping.api")?;
+    /// let reports = TrustedIssuer::new(&issuer).audience("https://reports.api");
+    /// let reports = shop.derive().trust(reports).build()?;
+    /// # Ok::<(), tower_logto::error::ConfigError>(())
+    /// ```
+    ///
+    /// # Issuers that come and go
+    /// An `ArcSwap` (crate `arc-swap`) holds the validator of the moment, and a middleware loads it
+    /// for each request. Issuers that stay keep their keys:
+    ///
+    /// ```ignore
+    /// let current = Arc::new(ArcSwap::from_pointee(validator));
+    /// // When a tenant comes or goes:
+    /// let all = tenants.iter().map(|issuer| TrustedIssuer::new(issuer).audience(API));
+    /// let builder = all.fold(current.load().derive(), ValidatorBuilder::trust);
+    /// current.store(Arc::new(builder.build()?));
+    /// // In a middleware:
+    /// let token = current.load_full().validate(token).await?;
+    /// ```
+    pub fn derive(&self) -> ValidatorBuilder {
+        let inner = &self.0;
+        let mut challenge = ChallengeSettings::default();
+        challenge.realm.clone_from(&inner.challenge.realm);
+        challenge.resource_metadata.clone_from(&inner.challenge.resource_metadata);
+        ValidatorBuilder {
+            issuers: Vec::new(),
+            all_alike: false,
+            challenge,
+            refresh: inner.refresh,
+            clients: inner.clients.clone(),
+            clock: Arc::clone(&inner.clock),
+            max_token_size: inner.max_token_size,
+            token_cache_capacity: inner.token_cache_capacity,
+            origin: Some(self.clone()),
+            shares: true,
+        }
+    }
 }
 
 /// The settings of a [`Validator`]. [`build`](Self::build) validates them.
@@ -53,32 +110,54 @@ impl Validator {
 #[must_use]
 pub struct ValidatorBuilder {
     issuers: Vec<TrustedIssuer>,
+    all_alike: bool,
     challenge: ChallengeSettings,
     refresh: RefreshPolicy,
     clients: HttpClients,
     clock: Arc<dyn Clock>,
     max_token_size: usize,
     token_cache_capacity: usize,
+    /// The validator that this one is derived from.
+    origin: Option<Validator>,
+    /// Whether the keys and the cache are those of the origin.
+    shares: bool,
 }
 
 impl Default for ValidatorBuilder {
     fn default() -> Self {
         Self {
             issuers: Vec::new(),
+            all_alike: false,
             challenge: ChallengeSettings::default(),
             refresh: RefreshPolicy::default(),
             clients: HttpClients::default(),
             clock: Arc::new(SystemClock),
             max_token_size: DEFAULT_MAX_TOKEN_SIZE,
             token_cache_capacity: DEFAULT_TOKEN_CACHE_CAPACITY,
+            origin: None,
+            shares: false,
         }
     }
 }
 
 impl ValidatorBuilder {
     /// Trusts an issuer. A validator needs at least one, and takes each once.
+    ///
+    /// If it trusts several, its guards must name the one they mean, with
+    /// [`Require::issuer`](crate::Require::issuer): two tenants can have organizations of the same
+    /// id.
     pub fn trust(mut self, trusted: TrustedIssuer) -> Self {
         self.issuers.push(trusted);
+        self
+    }
+
+    /// Permits guards that name no issuer and no audience, although the validator has several.
+    ///
+    /// A scope or an organization then means the same, whichever trusted issuer wrote it and
+    /// whichever audience it is for. That is right for one tenant with two domains. It is wrong for
+    /// two tenants, and for two APIs whose scopes have the same names.
+    pub const fn trust_all_alike(mut self) -> Self {
+        self.all_alike = true;
         self
     }
 
@@ -103,6 +182,7 @@ impl ValidatorBuilder {
     /// served with the keys held.
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
         self.refresh.fresh_for = duration;
+        self.shares = false;
         self
     }
 
@@ -110,6 +190,7 @@ impl ValidatorBuilder {
     /// time. 5 s by default, at least 1 s.
     pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
         self.refresh.unknown_key_cooldown = duration;
+        self.shares = false;
         self
     }
 
@@ -117,6 +198,7 @@ impl ValidatorBuilder {
     /// default, at least 1. A waiting request takes about 3 KB. Requests beyond that get 503.
     pub const fn max_waiting(mut self, requests: usize) -> Self {
         self.refresh.max_waiting = requests;
+        self.shares = false;
         self
     }
 
@@ -124,6 +206,7 @@ impl ValidatorBuilder {
     /// 256 by default. Requests beyond that get 429 with `Retry-After`.
     pub const fn max_waiting_unknown(mut self, requests: usize) -> Self {
         self.refresh.max_waiting_unknown = requests;
+        self.shares = false;
         self
     }
 
@@ -131,6 +214,7 @@ impl ValidatorBuilder {
     /// keys are [fresh](Self::keys_fresh_for). After that every token is answered with 503.
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
+        self.shares = false;
         self
     }
 
@@ -147,6 +231,7 @@ impl ValidatorBuilder {
     /// hit checks `exp`, and that the key is still in the issuer's key set.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
+        self.shares = false;
         self
     }
 
@@ -160,12 +245,14 @@ impl ValidatorBuilder {
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
     ) -> Self {
         self.clients = HttpClients::from_fn(make);
+        self.shares = false;
         self
     }
 
     /// Sets the source of time. By default it is the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self.shares = false;
         self
     }
 
@@ -177,31 +264,61 @@ impl ValidatorBuilder {
         self.check()?;
         let issuers =
             self.issuers.iter().map(|trusted| self.entry(trusted)).collect::<Result<_, _>>()?;
+        let guards_name = self.guards_name();
+        let shared_cache = self.shared_origin().map(|origin| origin.0.cache.clone());
         let issuer_names = self.issuers.iter().map(|one| one.issuer.as_str().into()).collect();
+        let mut challenge = self.challenge;
+        challenge.guards_name = guards_name;
         Ok(Validator::from_inner(ValidatorInner {
             issuers,
             issuer_names,
             clock: self.clock,
             max_token_size: self.max_token_size,
-            challenge: Arc::new(self.challenge),
-            cache: VerifiedTokenCache::new(self.token_cache_capacity),
+            challenge: Arc::new(challenge),
+            cache: shared_cache
+                .unwrap_or_else(|| VerifiedTokenCache::new(self.token_cache_capacity)),
+            refresh: self.refresh,
+            clients: self.clients,
+            token_cache_capacity: self.token_cache_capacity,
         }))
+    }
+
+    fn shared_origin(&self) -> Option<&Validator> {
+        self.origin.as_ref().filter(|_| self.shares)
+    }
+
+    /// What guards must name: a scope and an organization belong to one issuer and one API.
+    fn guards_name(&self) -> GuardsName {
+        let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
+        let first = audiences.next();
+        GuardsName {
+            issuer: !self.all_alike && self.issuers.len() > 1,
+            audience: !self.all_alike && audiences.any(|other| Some(other) != first),
+        }
     }
 
     fn entry(&self, trusted: &TrustedIssuer) -> Result<IssuerEntry, ConfigError> {
         let of_issuer = |error: ConfigError| error.of_issuer(trusted.issuer.as_str());
         trusted.check().map_err(of_issuer)?;
-        let clock = Arc::clone(&self.clock);
-        let keys = KeyStore::new(trusted, self.refresh, &self.clients, clock);
+        let shared = self.shared_origin().and_then(|origin| origin.keys_of(trusted));
+        let keys = shared.map_or_else(
+            || {
+                let clock = Arc::clone(&self.clock);
+                KeyStore::new(trusted, self.refresh, &self.clients, clock).map(Arc::new)
+            },
+            Ok,
+        );
         Ok(IssuerEntry {
             rules: ClaimRules {
                 issuer: trusted.issuer.as_str().into(),
                 audiences: trusted.audiences.as_slice().into(),
                 organizations: trusted.organizations,
+                organization_tokens_only: trusted.organization_tokens_only,
                 algorithms: trusted.algorithms.as_slice().into(),
                 clock_tolerance: trusted.clock_tolerance,
             },
-            keys: Arc::new(keys.map_err(of_issuer)?),
+            keys: keys.map_err(of_issuer)?,
+            trusted: trusted.clone(),
         })
     }
 

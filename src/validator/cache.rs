@@ -13,7 +13,8 @@ use crate::access_token::AccessToken;
 /// Verified tokens by the SHA-256 of the whole compact serialization.
 ///
 /// With a digest as the key, the cache holds no bearer token, and no prefix of one can be found by
-/// timing. The same claims with another signature are another entry.
+/// timing. The same claims with another signature are another entry. A clone shares the tokens.
+#[derive(Clone)]
 pub(crate) struct VerifiedTokenCache(
     Option<Cache<TokenDigest, AccessToken, BuildHasherDefault<DigestHasher>>>,
 );

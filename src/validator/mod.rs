@@ -16,7 +16,9 @@ use crate::{
     bearer::{challenge::ChallengeSettings, credentials::is_b64token},
     clock::{Clock, Moment},
     error::{AuthError, AuthErrorKind, InvalidRequest, InvalidToken, KeysError},
-    jwks::{key_set::VerifyingKey, key_store::KeyStore},
+    http_client::HttpClients,
+    issuer::TrustedIssuer,
+    jwks::{key_set::VerifyingKey, key_store::KeyStore, refresh::RefreshPolicy},
     validator::{
         cache::{TokenDigest, VerifiedTokenCache},
         claims::{ClaimRules, Payload},
@@ -47,12 +49,17 @@ struct ValidatorInner {
     max_token_size: usize,
     challenge: Arc<ChallengeSettings>,
     cache: VerifiedTokenCache,
+    /// For validators that are derived from this one.
+    refresh: RefreshPolicy,
+    clients: HttpClients,
+    token_cache_capacity: usize,
 }
 
 /// A trusted issuer.
 struct IssuerEntry {
     rules: ClaimRules,
     keys: Arc<KeyStore>,
+    trusted: TrustedIssuer,
 }
 
 /// Why a check ended without an access token.
@@ -181,7 +188,7 @@ impl Validator {
         header.check()?;
         let json = jws.decode_payload()?;
         let payload = Payload::parse(&json)?;
-        let IssuerEntry { rules, keys } = self.issuer_of(&payload)?;
+        let IssuerEntry { rules, keys, .. } = self.issuer_of(&payload)?;
         let algorithm = header.algorithm(&rules.algorithms)?;
         let claims = claims::validate(&payload, rules, now.unix)?;
         let signature = jws.decode_signature()?;
@@ -204,12 +211,42 @@ impl Validator {
     /// A cached token, if its lifetime and its key still hold.
     fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<AccessToken> {
         let cached = self.0.cache.get(digest)?;
-        let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
+        let VerifiedToken { claims, key, keys, challenge } = cached.verified.as_ref();
+        if !Arc::ptr_eq(challenge, &self.0.challenge) {
+            return self.revalidate(&cached, *digest, now);
+        }
         if keys.holds(key, now) && claims.lifetime.check(now.unix).is_ok() {
             return Some(cached);
         }
         self.0.cache.remove(digest);
         None
+    }
+
+    /// Validates everything but the signature of a token that a validator with the same cache
+    /// verified. `None`: it must be checked in full, which also finds the reason of a refusal.
+    fn revalidate(
+        &self,
+        cached: &AccessToken,
+        digest: TokenDigest,
+        now: Moment,
+    ) -> Option<AccessToken> {
+        let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
+        let json = claims.json();
+        let payload = Payload::parse(json).ok()?;
+        let issuer = self.issuer_of(&payload).ok()?;
+        // The same keys imply the same issuer and the same algorithms.
+        if !Arc::ptr_eq(keys, &issuer.keys) || !keys.holds(key, now) {
+            return None;
+        }
+        let claims = claims::validate(&payload, &issuer.rules, now.unix).ok()?;
+        let claims = claims.to_token_claims(json);
+        Some(self.accept(claims, Arc::clone(key), Arc::clone(keys), Some(digest)))
+    }
+
+    /// The keys of an issuer with these settings, for a validator that is derived from this one.
+    fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
+        let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
+        Some(Arc::clone(&entry.keys))
     }
 
     /// Makes the access token, and caches it.

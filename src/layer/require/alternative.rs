@@ -4,6 +4,7 @@ use http::request::Parts;
 
 use crate::{
     access_token::AccessToken,
+    bearer::challenge::GuardsName,
     error::{AuthError, AuthErrorKind},
     layer::require::{
         condition::{Condition, never_passes},
@@ -60,13 +61,30 @@ impl Alternative {
         self.kind().is_none_or(|accepted| accepted == kind)
     }
 
-    /// Checks the token. If the model has an organization, returns the token with the organization
-    /// checked.
+    /// Refuses every token if the alternative must name the issuer or the audience, and does not.
+    pub(super) fn check_named(&self, token: &AccessToken) -> Result<(), AuthError> {
+        let (unnamed, named) = (token.unnamed(), self.named());
+        if unnamed.issuer && !named.issuer {
+            return Err(token.refuse(AuthErrorKind::UnnamedIssuer));
+        }
+        // The audience of an organization permission token is its organization.
+        let has_audience = self.kind() != Some(TokenKind::OrganizationPermissions);
+        if unnamed.audience && !named.audience && has_audience {
+            return Err(token.refuse(AuthErrorKind::UnnamedAudience));
+        }
+        Ok(())
+    }
+
+    /// Checks the token. Returns the token for the inner service, if it differs: with the
+    /// organization checked, or with the issuer and the audience named.
     pub(super) fn admit(
         &self,
         token: &AccessToken,
         parts: &mut Parts,
     ) -> Result<Option<AccessToken>, AuthError> {
+        let unnamed = token.unnamed();
+        let named = (unnamed.issuer || unnamed.audience).then(|| token.with_named(self.named()));
+        let token = named.as_ref().unwrap_or(token);
         let organization_checked = match &self.model {
             PermissionModel::Global | PermissionModel::Any => None,
             PermissionModel::Organization(organization) => Some(organization.check(token, parts)?),
@@ -76,7 +94,16 @@ impl Alternative {
             return Err(token.refuse(AuthErrorKind::WrongKind(token.kind())));
         }
         self.conditions.iter().try_for_each(|condition| condition.check(token))?;
-        Ok(organization_checked)
+        Ok(organization_checked.or(named))
+    }
+
+    /// What the conditions name.
+    fn named(&self) -> GuardsName {
+        let has = |wanted: fn(&Condition) -> bool| self.conditions.iter().any(wanted);
+        GuardsName {
+            issuer: has(|condition| matches!(condition, Condition::Issuer(_))),
+            audience: has(|condition| matches!(condition, Condition::Audience(_))),
+        }
     }
 
     /// The one kind that is accepted; `None` for every kind.

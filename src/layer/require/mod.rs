@@ -32,7 +32,8 @@ use crate::{
 
 /// Guards routes inside an [`AuthLayer`](crate::AuthLayer): 403 if the token does not pass.
 ///
-/// A constructor names the permission model, because the same scope has another meaning in each:
+/// A constructor names the permission model, because the same scope has another meaning in each.
+/// [How to split scopes](crate#how-to-split-scopes) says which scopes a guard may ask for.
 ///
 /// | constructor | accepted tokens |
 /// |---|---|
@@ -73,6 +74,27 @@ use crate::{
 /// # Refusals
 /// An anonymous request that [`AuthLayer::optional`](crate::AuthLayer::optional) let pass gets a
 /// 401. Without an `AuthLayer` outside the guard, every request gets a 500.
+///
+/// # Several issuers or audiences
+/// A scope of one API means nothing in another one, and two tenants can have organizations of the
+/// same id. If the validator trusts more than one issuer, each guard must name the one that it means,
+/// with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
+/// [`audience`](Self::audience), except after
+/// [`organization_permissions`](Self::organization_permissions).
+///
+/// A guard that names none answers every request with 500, and the log says which call is missing.
+/// The same holds for the scopes that extractors and handlers check: put a guard that names the
+/// issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
+/// [`AccessToken::require_audience`]. One validator per audience has no such rule: see
+/// [`Validator::derive`](crate::Validator::derive).
+///
+/// # What a guard does not cover
+/// - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. A method that is
+///   added after `route_layer` is not inside it. Call `.route_layer(guard)` last.
+/// - A guard outside `nest_service("/orgs/{org_id}", inner)` sees the parameters of the outer path
+///   only. If a route of `inner` repeats the name, its handler can get another value than the
+///   guard checked. Use `nest` instead: there, all values must name the organization. Or put the
+///   guard inside `inner`.
 ///
 /// # Panics
 /// A guard that no token can pass is a mistake in the program, so the method that completes it
@@ -142,6 +164,9 @@ impl Require {
     /// Accepts every kind of token, without a check of the organization.
     ///
     /// A user who has a scope in any one organization passes. Use it only where that is intended.
+    ///
+    /// If the validator has several audiences, this guard must name one, and then refuses
+    /// organization permission tokens.
     pub fn any_kind() -> Self {
         Self::new(PermissionModel::Any)
     }
@@ -226,7 +251,8 @@ impl Require {
         self.condition(&Condition::ClientIds(ids.collect()))
     }
 
-    /// Requires a token of this issuer, if the validator trusts several.
+    /// Requires a token of this issuer. If the validator trusts several, each guard must name the
+    /// issuer that it means.
     ///
     /// # Panics
     /// If another issuer is required already.
@@ -235,8 +261,8 @@ impl Require {
         self.condition(&Condition::Issuer(Arc::from([issuer.as_str().into()])))
     }
 
-    /// Requires a token for this API, if the issuer has several audiences. Called twice, it requires
-    /// a token for both.
+    /// Requires a token for this API. If the validator has several audiences, each guard must name
+    /// the one that it means. Called twice, it requires a token for both.
     ///
     /// # Panics
     /// If the audience is empty.
@@ -306,11 +332,11 @@ impl Require {
         std::iter::once(first).chain(others)
     }
 
-    /// Checks the token of a request, and inserts the token with the organization checked.
+    /// Checks the token of a request, and inserts the token that the guard leaves.
     fn admit(&self, parts: &mut Parts) -> Result<(), AuthError> {
         let token = AccessToken::from_extensions(&parts.extensions)?.clone();
-        if let Some(organization_checked) = self.0.admit(&token, parts)? {
-            parts.extensions.insert(organization_checked);
+        if let Some(checked) = self.0.admit(&token, parts)? {
+            parts.extensions.insert(checked);
         }
         Ok(())
     }
@@ -324,6 +350,7 @@ impl Alternatives {
     ) -> Result<Option<AccessToken>, AuthError> {
         let mut refusal = None;
         let all = std::iter::once(&self.first).chain(&self.others);
+        all.clone().try_for_each(|alternative| alternative.check_named(token))?;
         for alternative in all.filter(|alternative| alternative.accepts_kind(token.kind())) {
             match alternative.admit(token, parts) {
                 Ok(admitted) => return Ok(admitted),

@@ -35,17 +35,17 @@ impl Organization {
             Self::InHeader(name) => {
                 let mut values = parts.headers.get_all(name).iter();
                 match (values.next().map(|id| id.to_str()), values.next()) {
-                    (Some(Ok(id)), None) => token.require_organization(id),
+                    (Some(Ok(id)), None) => token.check_organization(id),
                     _ => Err(token.refuse(InvalidRequest::OrganizationHeader.into())),
                 }
             }
             Self::By(find) => {
                 let id = find.0(parts).ok_or_else(wrong_organization)?;
-                token.require_organization(&id)
+                token.check_organization(&id)
             }
             Self::OfToken => {
                 let id = token.organization_id().ok_or_else(wrong_organization)?;
-                token.require_organization(id)
+                token.check_organization(id)
             }
         }
     }
@@ -83,7 +83,7 @@ mod path {
         let named = params.iter().filter(|(name, _)| *name == parameter);
         let mut checked = None;
         for (_, id) in named {
-            checked = Some(token.require_organization(id)?);
+            checked = Some(token.check_organization(id)?);
         }
         checked.ok_or_else(unknown)
     }

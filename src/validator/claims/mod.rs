@@ -99,6 +99,7 @@ pub(crate) struct ClaimRules {
     pub(crate) issuer: Box<str>,
     pub(crate) audiences: Arc<[Box<str>]>,
     pub(crate) organizations: bool,
+    pub(crate) organization_tokens_only: bool,
     pub(crate) algorithms: Box<[Algorithm]>,
     pub(crate) clock_tolerance: Duration,
 }
@@ -171,6 +172,7 @@ fn permission_model<'a>(
                 Err(InvalidToken::AmbiguousAudience)
             }
             Some(_) => Ok((TokenKind::OrganizationResource, claim)),
+            None if rules.organization_tokens_only => Err(InvalidToken::NoOrganization),
             None => Ok((TokenKind::Global, None)),
         };
     }

@@ -15,6 +15,7 @@ fn rules(organizations: bool) -> ClaimRules {
         issuer: "https://t/oidc".into(),
         audiences: Arc::from(["https://shopping.api".into(), "https://other.api".into()]),
         organizations,
+        organization_tokens_only: false,
         algorithms: Algorithm::LOGTO.into(),
         clock_tolerance: Duration::from_secs(30),
     }
