@@ -220,7 +220,10 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty list
-    /// is refused as well.
+    /// is refused as well. If the validator has several issuers or audiences, and neither a guard
+    /// nor [`require_issuer`](Self::require_issuer) or
+    /// [`require_audience`](Self::require_audience) named the one that is meant, the error is
+    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
     pub fn require_scopes<'a>(
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
@@ -275,7 +278,8 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, for the token of another organization, and for a
-    /// global token.
+    /// global token. With several issuers or audiences, as
+    /// [`require_scopes`](Self::require_scopes).
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)

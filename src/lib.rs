@@ -22,11 +22,40 @@
 //! | organization-level API resource | `resource`, `organization_id` | [`Require::organization_in_path`] and the other organization constructors, and extractors inside them (or after [`AccessToken::require_organization`]) |
 //! | organization permissions | `organization_id` | a validator with [`TrustedIssuer::organizations`], and the same guards with [`Require::organization_permissions`] |
 //!
-//! **A user's token for a global API resource has more scopes than it seems.** Logto adds the API
-//! scopes of the user's roles in every organization, and the token does not show where a scope
-//! comes from. So a scope that any organization role grants must not guard a global route. Guard
-//! routes about an organization's data with one of the organization constructors.
-//! Machine-to-machine tokens are not affected.
+//! # How to split scopes
+//! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
+//! organization's data with an organization constructor of [`Require`], and global routes with
+//! scopes that only global roles grant. The reason is that Logto mixes the API scopes of a user's
+//! roles, and a token does not show where a scope comes from:
+//!
+//! | a user's token for | has the API scopes of |
+//! |---|---|
+//! | a global API resource | the user's global roles, **and of the roles in every organization** |
+//! | an organization-level API resource | the roles in that organization, **and of the user's global roles** |
+//!
+//! Two examples that go wrong:
+//! - The role "manager" of each organization grants `read:members`. A global route is guarded with
+//!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations. Alice
+//!   is a manager of her own organization only, and reads the members of all.
+//!   Guard the route with a scope of its own, such as `read:all-members`, that only a global role
+//!   grants.
+//! - The global role "support" grants `delete:members`, for one global route. So does the role
+//!   "owner" of each organization, for the route `/orgs/{org_id}/members`. Bob is in support, and a
+//!   plain member of Acme. His token for Acme has `delete:members`, and passes
+//!   `Require::organization_in_path("org_id").scopes(["delete:members"])`. Give the global role
+//!   another scope.
+//!
+//! Machine-to-machine tokens are not affected: they have either the global scopes of the
+//! application, or those of its roles in the one organization. Organization permission tokens have
+//! the scopes of the one organization only. For an API that is used per organization,
+//! [`TrustedIssuer::organization_tokens_only`] refuses global tokens altogether.
+//!
+//! # Several issuers or audiences
+//! Use one validator per audience: a scope of one API means nothing in another one.
+//! [`Validator::derive`] makes validators that share keys and verified tokens. If one validator
+//! trusts several issuers or audiences, each guard must name the one that it means
+//! ([`Require::issuer`], [`Require::audience`]). Otherwise every request gets a 500, unless
+//! [`ValidatorBuilder::trust_all_alike`] permits it.
 //!
 //! # What callers get
 //! | cause | status | challenge |
@@ -36,7 +65,7 @@
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
 //! | the issuer's signing keys are unavailable | 503 | none; `Retry-After` |
-//! | a guard without a layer around it, or with a path parameter that the route does not have | 500 | none; logged as an error |
+//! | a guard without a layer around it, with a path parameter that the route does not have, or without the issuer or audience that it must name | 500 | none; logged as an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
 //! Handlers and extractors respond with HTTP statuses; use [`AuthError::grpc_status`] to build a
@@ -72,6 +101,10 @@
 //! # Pitfalls
 //! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. An extractor in
 //!   the handler's signature answers 500 there instead of accepting the request.
+//! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard: call `route_layer`
+//!   after the last method.
+//! - A guard outside `nest_service` does not see the path parameters of the inner router. If a name
+//!   is repeated there, the handler gets another value than the guard. Use `nest`.
 //! - The last layer that is added runs first, so add [`AuthLayer`] after the guards.
 //! - Each token with a wrong signature costs one signature check. Limit the request rate in front
 //!   of the service.

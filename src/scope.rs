@@ -10,9 +10,14 @@ use std::{borrow::Cow, fmt};
 #[non_exhaustive]
 pub enum TokenKind {
     /// A global API resource: `aud` is the resource indicator, no `organization_id`.
+    ///
+    /// A user's token also has the API scopes of the user's roles in every organization.
     Global,
     /// An organization-level API resource: `aud` is the resource indicator, and the claim
-    /// `organization_id` names the organization whose roles granted the scopes.
+    /// `organization_id` names the organization.
+    ///
+    /// The scopes come from the roles in that organization. A user's token also has the API scopes
+    /// of the user's global roles.
     OrganizationResource,
     /// Organization (non-API) permissions: `aud` is `urn:logto:organization:<id>`.
     OrganizationPermissions,
@@ -207,7 +212,9 @@ pub trait Scope {
 ///   [`AccessToken::require_organization`](crate::AccessToken::require_organization) has checked
 ///   the organization.
 ///
-/// So a scope that the role of one organization grants does not open a route for everyone.
+/// [How to split scopes](crate#how-to-split-scopes) between global and organization roles says why
+/// a scope must not be granted by both.
+///
 /// `for` and a variant of [`TokenKind`] accepts that kind only. An organization's token must still
 /// be checked. `for any_kind` accepts every token, without a check of the organization: a user who
 /// has the scope in any organization passes.

@@ -59,17 +59,24 @@ impl Validator {
     /// ```
     ///
     /// # Issuers that come and go
-    /// An `ArcSwap` (crate `arc-swap`) holds the validator of the moment, and a middleware loads it
-    /// for each request. Issuers that stay keep their keys:
+    /// An `ArcSwap<Validator>` (crate `arc-swap`) holds the current validator, and a middleware loads
+    /// it for each request. Issuers that stay keep their keys:
     ///
     /// ```ignore
-    /// let current = Arc::new(ArcSwap::from_pointee(validator));
     /// // When a tenant comes or goes:
     /// let all = tenants.iter().map(|issuer| TrustedIssuer::new(issuer).audience(API));
     /// let builder = all.fold(current.load().derive(), ValidatorBuilder::trust);
     /// current.store(Arc::new(builder.build()?));
-    /// // In a middleware:
-    /// let token = current.load_full().validate(token).await?;
+    ///
+    /// // Instead of an AuthLayer: axum::middleware::from_fn_with_state(current, authenticate).
+    /// async fn authenticate(
+    ///     State(current): State<Arc<ArcSwap<Validator>>>,
+    ///     request: Request,
+    ///     next: Next,
+    /// ) -> Result<Response, Infallible> {
+    ///     let validator = Validator::clone(&current.load());
+    ///     AuthLayer::new(validator).layer(next).oneshot(request).await
+    /// }
     /// ```
     pub fn derive(&self) -> ValidatorBuilder {
         let inner = &self.0;

@@ -112,6 +112,10 @@ struct Alternatives {
 
 impl Require {
     /// Accepts tokens for a global API resource.
+    ///
+    /// A user's token also has the API scopes of the user's roles in every organization. So the
+    /// guard must not ask for a scope that an organization role grants: see
+    /// [how to split scopes](crate#how-to-split-scopes).
     pub fn global() -> Self {
         Self::new(PermissionModel::Global)
     }

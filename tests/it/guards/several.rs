@@ -1,6 +1,18 @@
 //! Validators with several issuers or audiences, and validators that are derived from another one.
 
-use axum::{Router, routing::get};
+use std::{
+    convert::Infallible,
+    sync::{Arc, RwLock},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::get,
+};
+use tower::{Layer as _, ServiceExt as _};
 use tower_logto::{
     AccessToken, AuthError, AuthLayer, Require, Scoped, TrustedIssuer, Validator,
     error::{AuthErrorKind, InvalidToken},
@@ -246,4 +258,34 @@ async fn a_global_token_is_refused_if_only_organization_tokens_are_accepted() {
     let error = validator.validate(&harness.token().build()).await.unwrap_err();
     assert_eq!(error.kind(), &AuthErrorKind::InvalidToken(InvalidToken::NoOrganization));
     assert!(error.to_string().contains("`organization_id`"), "{error}");
+}
+
+/// The recipe for `ArcSwap` in the docs of `Validator::derive`, with a lock of the standard library.
+async fn authenticate(
+    State(current): State<Arc<RwLock<Validator>>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Infallible> {
+    let validator = current.read().unwrap().clone();
+    AuthLayer::new(validator).layer(next).oneshot(request).await
+}
+
+#[tokio::test]
+async fn a_validator_can_be_replaced_while_the_service_runs() {
+    let tenants = TwoTenants::start().await;
+    let current = Arc::new(RwLock::new(tenants.ours.validator()));
+    let router = Router::new()
+        .route("/", get(async |_: AccessToken| "welcome"))
+        .route_layer(from_fn_with_state(Arc::clone(&current), authenticate));
+    let server = Server::start(router).await;
+    let (our, their) = (tenants.ours.token().build(), tenants.theirs.token().build());
+    assert_eq!(server.get("/", &our).await.status(), 200);
+    assert_eq!(server.get("/", &their).await.status(), 401);
+    let all = [&tenants.ours, &tenants.theirs].map(|one| one.logto.trusted(SHOPPING_API));
+    let derived = current.read().unwrap().derive();
+    let derived = all.into_iter().fold(derived, tower_logto::ValidatorBuilder::trust);
+    *current.write().unwrap() = derived.build().unwrap();
+    assert_eq!(server.get("/", &our).await.status(), 200);
+    assert_eq!(server.get("/", &their).await.status(), 200);
+    assert_eq!(tenants.ours.logto.jwks_requests(), 1);
 }
