@@ -34,7 +34,8 @@ impl Tokens {
     async fn issue() -> Self {
         let harness = Harness::start().await;
         let partner = TestIssuer::builder().clock(harness.clock.clone()).start().await.unwrap();
-        let validator = harness.builder().trust(partner.trusted(REPORTS)).trust_all_alike().build().unwrap();
+        let validator =
+            harness.builder().trust(partner.trusted(REPORTS)).trust_all_alike().build().unwrap();
         let user =
             || harness.logto.token().audience(SHOPPING_API).subject("alice").client_id("web");
         let permissions = |id| user().organization_permissions(id);
