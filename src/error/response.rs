@@ -207,6 +207,8 @@ mod tests {
             (AuthErrorKind::Forbidden("no".into()), 403, Some("insufficient_scope"), 7),
             (AuthErrorKind::KeysUnavailable(unavailable), 503, None, 14),
             (AuthErrorKind::MissingLayer, 500, None, 13),
+            (AuthErrorKind::UnnamedIssuer, 500, None, 13),
+            (AuthErrorKind::UnnamedAudience, 500, None, 13),
             (AuthErrorKind::UnknownPathParameter("org"), 500, None, 13),
         ] {
             let error = AuthError::new(kind, None);
