@@ -1,8 +1,8 @@
 //! Machine-to-machine: access tokens for services that call other services.
 //!
 //! # Getting a token
-//! A [`TokenClient`](crate::m2m::TokenClient) represents one machine-to-machine application of
-//! Logto. A [`TokenRequest`](crate::m2m::TokenRequest) names the API, the organization and the
+//! A [`TokenClient`] represents one machine-to-machine application of
+//! Logto. A [`TokenRequest`] names the API, the organization and the
 //! scopes that a token is for:
 //!
 //! ```no_run
@@ -23,8 +23,8 @@
 //! # }
 //! ```
 //!
-//! For tower HTTP clients (hyper-util, tonic), [`BearerLayer`](crate::m2m::BearerLayer) attaches a
-//! token to every request. [`ManagementApi`](crate::m2m::ManagementApi) calls Logto's Management
+//! For tower HTTP clients (hyper-util, tonic), [`BearerLayer`] attaches a
+//! token to every request. [`ManagementApi`] calls Logto's Management
 //! API with your own types.
 //!
 //! # Caching and cost
