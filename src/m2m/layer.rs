@@ -91,7 +91,8 @@ impl<B> BearerLayer<B> {
         Self(Arc::new(BearerConfig { tokens, request, copy }))
     }
 
-    /// Does not retry, so the body can have any type. The next request gets a new token.
+    /// Does not retry, so the body can have any type. It starts the request for a new token, which later
+    /// requests get.
     pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }

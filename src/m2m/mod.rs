@@ -54,7 +54,7 @@
 //! [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s by default, plus 1 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::m2m::TokenClient::invalidate) removes exactly that token from the cache,
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for its successor,
 //! not its successor. If the service refuses the successor too, a third token would not help. The
 //! client therefore keeps the successor for 10 s, doubling up to 10 min, regardless of further
 //! `401` responses. A service that refuses every token, for example because of a wrong audience,
