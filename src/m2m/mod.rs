@@ -56,8 +56,9 @@
 //! # When a service refuses a token
 //! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a
 //! new token and affects exactly the given one, not its successor. The caller that was refused waits
-//! in [`successor`](crate::m2m::TokenClient::successor); all others get the old token meanwhile. If the service refuses the successor too, a third token would not help. The
-//! client therefore keeps the successor for 10 s, doubling up to 10 min, regardless of further
+//! in [`successor`](crate::m2m::TokenClient::successor); all others get the old
+//! token meanwhile. If the service refuses the successor too, a third token would not help.
+//! The client therefore keeps the successor for 10 s, doubling up to 10 min, regardless of further
 //! `401` responses. A service that refuses every token, for example because of a wrong audience,
 //! costs about a dozen tokens in the first hour instead of one per request.
 //!
