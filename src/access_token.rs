@@ -219,9 +219,9 @@ impl AccessToken {
     /// [`require_scope`](Self::require_scope).
     ///
     /// # Errors
-    /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty list
-    /// is refused as well. If the validator has several issuers or audiences, and neither a guard
-    /// nor [`require_issuer`](Self::require_issuer) or
+    /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty
+    /// list is refused as well. If the validator has several issuers or audiences, and neither a
+    /// guard nor [`require_issuer`](Self::require_issuer) or
     /// [`require_audience`](Self::require_audience) named the one that is meant, the error is
     /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
     pub fn require_scopes<'a>(

@@ -71,8 +71,8 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
     }
 }
 
-/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares; 403 if
-/// it does not.
+/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares; 403
+/// if it does not.
 ///
 /// The guard is in the signature of the handler, so no route can be added without it:
 ///

@@ -39,8 +39,8 @@ impl HttpClients {
     }
 
     /// No redirects (a 307 would carry a secret to another host), a total timeout, no compression
-    /// (a small body could become a huge one), no proxy for loopback, and no bytes of the connection
-    /// in the log.
+    /// (a small body could become a huge one), no proxy for loopback, and no bytes of the
+    /// connection in the log.
     fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
         if url.scheme() == "http" && !is_loopback(url) {
             tracing::warn!(host = ?url.host_str(), "plain http is allowed to this host");

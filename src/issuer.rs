@@ -182,8 +182,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Sets how far the clocks of this machine and of the issuer may differ, for the checks of `exp`
-    /// and `nbf`.
+    /// Sets how far the clocks of this machine and of the issuer may differ, for the checks of
+    /// `exp` and `nbf`.
     ///
     /// The default is 30 s and the maximum 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
@@ -208,8 +208,8 @@ impl TrustedIssuer {
 
     /// Allows plain `http` for a key set at an address that is not loopback.
     ///
-    /// An attacker who can change this traffic can sign tokens. Use it only inside a network that you
-    /// trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
+    /// An attacker who can change this traffic can sign tokens. Use it only inside a network that
+    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self

@@ -77,8 +77,8 @@
 //! # Calling other services
 //! The module [`m2m`] requests tokens for a machine-to-machine application.
 //! [`TokenClient`](m2m::TokenClient) caches them. [`BearerLayer`](m2m::BearerLayer) attaches them
-//! to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's Management
-//! API.
+//! to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's
+//! Management API.
 //!
 //! # Browsers (CORS)
 //! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS

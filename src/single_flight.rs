@@ -10,8 +10,9 @@ use tokio::{
 
 /// The background task of one key. Its owner keeps it behind a lock.
 ///
-/// The owner sets its retry time before it starts a task, and overwrites it when the task completes.
-/// A task that panics, or whose runtime is dropped, then needs no one to record its failure.
+/// The owner sets its retry time before it starts a task, and overwrites it when the task
+/// completes. A task that panics, or whose runtime is dropped, then needs no one to record its
+/// failure.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: u64,

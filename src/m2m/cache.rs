@@ -39,6 +39,9 @@ struct CacheEntry {
 #[derive(Default)]
 struct EntryState {
     token: Option<IssuedToken>,
+    /// A service has refused the token. Until its successor arrives, other callers still get it,
+    /// because another service may accept it.
+    is_refused: bool,
     /// The time from which a caller may start a token request: to refresh the token, or to retry
     /// after a failure.
     next_request_at: Duration,
@@ -81,19 +84,34 @@ impl TokenCache {
             Some(entry) => entry,
             None => self.new_entry(request)?,
         };
-        match self.look_up(&entry) {
+        match self.look_up(&entry, None) {
             CacheLookup::Ready(result) => result,
             CacheLookup::Wait(in_flight) => self.wait(&entry, in_flight).await,
         }
     }
 
-    /// Removes this token, unless a newer token has replaced it or the previous token was removed
-    /// just before. If a service refuses two tokens in a row, a third would not help.
-    pub(crate) fn invalidate(&self, token: &IssuedToken) {
+    /// Invalidates this token and returns its successor, or waits for it. While the cache keeps a
+    /// token that was refused too soon after its predecessor, it returns that token.
+    pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
+        self.invalidate(refused);
+        let entry = match self.entries.get(refused.request()) {
+            Some(entry) => entry,
+            None => self.new_entry(refused.request())?,
+        };
+        match self.look_up(&entry, Some(refused)) {
+            CacheLookup::Ready(result) => result,
+            CacheLookup::Wait(in_flight) => self.wait(&entry, in_flight).await,
+        }
+    }
+
+    /// Starts the request for the successor of this token, unless a newer token has replaced it or
+    /// its predecessor was refused just before. If a service refuses two tokens in a row, a third
+    /// would not help.
+    pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
         let Some(entry) = self.entries.get(token.request()) else { return };
         let now = self.clock.monotonic();
         let mut state = entry.lock();
-        if !state.token.as_ref().is_some_and(|cached| cached.is_same(token)) {
+        if state.is_refused || !state.token.as_ref().is_some_and(|cached| cached.is_same(token)) {
             return;
         }
         if now < state.keep_until {
@@ -103,10 +121,14 @@ impl TokenCache {
         }
         let unused_for = now.saturating_sub(state.keep_until);
         let in_a_row = if unused_for > LAST_KEEP { 1 } else { state.invalidated_in_a_row + 1 };
-        state.token = None;
+        state.is_refused = true;
+        if state.failures_in_a_row == 0 {
+            state.next_request_at = now;
+        }
         state.invalidated_in_a_row = in_a_row;
         state.keep_until = now + backoff(FIRST_KEEP, LAST_KEEP, in_a_row);
         drop(state);
+        self.look_up(&entry, None);
         tracing::debug!(request = %entry.request, "access token invalidated");
     }
 
@@ -127,12 +149,21 @@ impl TokenCache {
         Ok(self.entries.get_with(request, || Arc::new(entry)))
     }
 
-    fn look_up(self: &Arc<Self>, entry: &Arc<CacheEntry>) -> CacheLookup {
+    /// What the entry has for a caller, who may have been refused with a token.
+    fn look_up(
+        self: &Arc<Self>,
+        entry: &Arc<CacheEntry>,
+        refused: Option<&IssuedToken>,
+    ) -> CacheLookup {
         let now = self.now();
         let mut state = entry.lock();
         let in_flight = state.requests.in_flight(now.monotonic);
         let delay = state.next_request_at.saturating_sub(now.monotonic);
-        if let Some(token) = state.token.clone().filter(|token| token.is_valid(now)) {
+        let is_refused = state.is_refused;
+        let is_usable = |token: &IssuedToken| {
+            token.is_valid(now) && !(is_refused && refused.is_some_and(|r| r.is_same(token)))
+        };
+        if let Some(token) = state.token.clone().filter(is_usable) {
             if delay.is_zero() && in_flight.is_none() {
                 // Outside a tokio runtime no refresh starts, and callers get the token until it
                 // expires.
@@ -228,6 +259,7 @@ impl TokenCache {
                 let margin = self.refresh_margin(lifetime);
                 state.next_request_at = (requested_at + lifetime).monotonic.saturating_sub(margin);
                 state.token = Some(token.clone());
+                state.is_refused = false;
                 state.failures_in_a_row = 0;
                 state.last_error = None;
                 drop(state);
@@ -250,6 +282,11 @@ impl TokenCache {
                 let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
                 state.next_request_at = now.monotonic + delay;
                 state.last_error = Some(error.clone());
+                // Logto no longer issues tokens to this application: a refused one is then useless.
+                if state.is_refused && ends_fallback(&error) {
+                    state.token = None;
+                    state.is_refused = false;
+                }
                 drop(state);
                 tracing::warn!(
                     %error,
@@ -288,6 +325,10 @@ impl CacheEntry {
     fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ends_fallback(error: &TokenRequestError) -> bool {
+    matches!(error.code(), Some("invalid_client" | "access_denied"))
 }
 
 fn interrupted(request: &TokenRequest) -> TokenRequestError {

@@ -102,14 +102,32 @@ impl TokenClient {
         self.0.token(request).await
     }
 
-    /// Removes a token that a service has refused from the cache, so that the next caller gets a
-    /// new one.
+    /// Reports a token that a service has refused. Inside a tokio runtime, this starts the request
+    /// for its successor.
+    ///
+    /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
+    /// services may accept it. The caller that was refused uses [`successor`](Self::successor). The
+    /// refused token is dropped when it expires, or when Logto responds with `invalid_client` or
+    /// `access_denied`.
     ///
     /// This affects only the given token, not its successor. If a service refuses the successor
     /// too, the client keeps it for 10 s, doubling up to 10 min. A service that answers every
     /// request with `401` therefore does not cost a token per request.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);
+    }
+
+    /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
+    /// successor.
+    ///
+    /// If the successor has been refused too, and the client keeps it, this returns that same
+    /// token: compare [`secret`](IssuedToken::secret) before you send the request again.
+    ///
+    /// # Errors
+    /// Returns the errors of [`token`](Self::token), whose notes on cancel safety and the runtime
+    /// apply as well.
+    pub async fn successor(&self, refused: &IssuedToken) -> Result<IssuedToken, TokenRequestError> {
+        self.0.token_other_than(refused).await
     }
 
     /// Sets the `Authorization` header of a reqwest request. It replaces an existing one.

@@ -17,6 +17,20 @@ pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Du
     Some(delay.min(MAX_RETRY_AFTER))
 }
 
+/// Whether a service refused the token with this response. A `401` whose challenges do not include
+/// Bearer comes from a proxy or is about other credentials.
+pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
+    if status != StatusCode::UNAUTHORIZED {
+        return false;
+    }
+    let mut challenges = headers.get_all(header::WWW_AUTHENTICATE).iter().peekable();
+    let is_bearer = |challenge: &str| {
+        challenge.split_ascii_whitespace().next().is_some_and(|s| s.eq_ignore_ascii_case("bearer"))
+    };
+    challenges.peek().is_none()
+        || challenges.any(|value| value.to_str().is_ok_and(|text| text.split(',').any(is_bearer)))
+}
+
 /// Returns the media type for an error message, where it often reveals a proxy's error page.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

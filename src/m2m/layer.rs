@@ -4,23 +4,26 @@ use std::{
     error::Error,
     fmt,
     future::{Future, poll_fn},
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{
+    Request, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::m2m::{client::TokenClient, request::TokenRequest};
+use crate::m2m::{client::TokenClient, headers::is_token_refusal, request::TokenRequest};
 
 /// Attaches an access token to every request of a tower HTTP client.
 ///
 /// If the service responds with `401`, or a gRPC service with `UNAUTHENTICATED` before any message,
 /// the layer [invalidates](TokenClient::invalidate) the token. It then sends the request once more
-/// with a new token, if it can copy the body:
+/// with the [successor](TokenClient::successor), if it can copy the body. A `401` with challenges
+/// but none for Bearer does not count:
 ///
 /// | constructor | copies the body |
 /// |---|---|
@@ -30,6 +33,9 @@ use crate::m2m::{client::TokenClient, request::TokenRequest};
 ///
 /// The layer sends the token with every request, whatever the request's host. Use it for the client
 /// of one API. Put a layer that follows redirects inside of it.
+///
+/// The layer is always ready. A call first waits for its token, and only then for the service to be
+/// ready: a call that waits for a token holds no permit of a concurrency limit.
 ///
 /// The error type of the service becomes a boxed error. If no token is available, that box contains
 /// a [`TokenRequestError`](crate::m2m::TokenRequestError).
@@ -85,7 +91,8 @@ impl<B> BearerLayer<B> {
         Self(Arc::new(BearerConfig { tokens, request, copy }))
     }
 
-    /// Does not retry, so the body can have any type. The next request gets a new token.
+    /// Does not retry, so the body can have any type. It starts the request for a new token, which
+    /// later requests get.
     pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }
@@ -111,15 +118,13 @@ where
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // A ready service may hold a permit, which must not wait for a token.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // Only this instance was polled ready: it serves the request, and a clone replaces it.
-        let clone = self.inner.clone();
-        let ready = mem::replace(&mut self.inner, clone);
-        Box::pin(send(Arc::clone(&self.config), ready, request))
+        Box::pin(send(Arc::clone(&self.config), self.inner.clone(), request))
     }
 }
 
@@ -137,14 +142,17 @@ where
     parts.headers.insert(AUTHORIZATION, token.authorization());
     let copy = (config.copy)(&body).map(|body| Request::from_parts(parts.clone(), body));
     let request = Request::from_parts(parts, body);
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     let response = service.call(request).await.map_err(Into::into)?;
     if !is_refusal(&response) {
         return Ok(response);
     }
-    config.tokens.invalidate(&token);
-    let Some(mut retry) = copy else { return Ok(response) };
+    let Some(mut retry) = copy else {
+        config.tokens.invalidate(&token);
+        return Ok(response);
+    };
     // Without another token, the caller gets the refusal.
-    let Ok(fresh) = config.tokens.token(&config.request).await else { return Ok(response) };
+    let Ok(fresh) = config.tokens.successor(&token).await else { return Ok(response) };
     if fresh.is_same(&token) {
         return Ok(response);
     }
@@ -156,9 +164,12 @@ where
 }
 
 fn is_refusal<R>(response: &Response<R>) -> bool {
-    let grpc_unauthenticated =
-        || response.headers().get("grpc-status").is_some_and(|status| status == "16");
-    response.status() == StatusCode::UNAUTHORIZED || grpc_unauthenticated()
+    let headers = response.headers();
+    let is_grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"));
+    let is_unauthenticated = headers.get("grpc-status").is_some_and(|status| status == "16");
+    is_token_refusal(response.status(), headers) || is_grpc && is_unauthenticated
 }
 
 impl<B> Clone for BearerLayer<B> {

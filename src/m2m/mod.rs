@@ -1,9 +1,8 @@
 //! Machine-to-machine: access tokens for services that call other services.
 //!
 //! # Getting a token
-//! A [`TokenClient`] represents one machine-to-machine application of
-//! Logto. A [`TokenRequest`] names the API, the organization and the
-//! scopes that a token is for:
+//! A [`TokenClient`] represents one machine-to-machine application of Logto. A [`TokenRequest`]
+//! names the API, the organization and the scopes that a token is for:
 //!
 //! ```no_run
 //! use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
@@ -54,11 +53,13 @@
 //! [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s by default, plus 1 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::m2m::TokenClient::invalidate) removes exactly that token from the cache,
-//! not its successor. If the service refuses the successor too, a third token would not help. The
-//! client therefore keeps the successor for 10 s, doubling up to 10 min, regardless of further
-//! `401` responses. A service that refuses every token, for example because of a wrong audience,
-//! costs about a dozen tokens in the first hour instead of one per request.
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a new token and
+//! affects exactly the given one, not its successor. The caller that was refused waits in
+//! [`successor`](crate::m2m::TokenClient::successor); all others get the old token meanwhile. If
+//! the service refuses the successor too, a third token would not help. The client therefore keeps
+//! the successor for 10 s, doubling up to 10 min, regardless of further `401` responses. A service
+//! that refuses every token, for example because of a wrong audience, costs about a dozen tokens in
+//! the first hour instead of one per request.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.

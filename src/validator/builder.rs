@@ -59,8 +59,8 @@ impl Validator {
     /// ```
     ///
     /// # Issuers that come and go
-    /// An `ArcSwap<Validator>` (crate `arc-swap`) holds the current validator, and a middleware loads
-    /// it for each request. Issuers that stay keep their keys:
+    /// An `ArcSwap<Validator>` (crate `arc-swap`) holds the current validator, and a middleware
+    /// loads it for each request. Issuers that stay keep their keys:
     ///
     /// ```ignore
     /// // When a tenant comes or goes:

@@ -21,7 +21,8 @@ use crate::{
 ///
 /// An entry that cannot be used is skipped and does not affect the others: unknown types, curves
 /// and algorithms, encryption keys, private keys, RSA keys outside of 2,048 to 8,192 bits or with a
-/// weak exponent, points that are not on the curve, and all keys that share a `kid` and an algorithm.
+/// weak exponent, points that are not on the curve, and all keys that share a `kid` and an
+/// algorithm.
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
@@ -141,8 +142,8 @@ impl KeySet {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// The same set, with the previous set's keys where they have not changed. The identity of a key
-    /// then tells whether it is still published.
+    /// The same set, with the previous set's keys where they have not changed. The identity of a
+    /// key then tells whether it is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
@@ -176,8 +177,8 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// The members of a JWK that decide whether it may verify (RFC 7517 §4). `jsonwebtoken`'s types read
-/// the parameters of the key.
+/// The members of a JWK that decide whether it may verify (RFC 7517 §4). `jsonwebtoken`'s types
+/// read the parameters of the key.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,

@@ -219,8 +219,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits for the refresh in flight, briefly. If there is no place to wait, or no fresh keys come
-    /// in time, the keys held serve.
+    /// Waits for the refresh in flight, briefly. If there is no place to wait, or no fresh keys
+    /// come in time, the keys held serve.
     async fn wait_for_fresh_keys(&self) {
         let now = self.clock.monotonic();
         let Some(refresh) = self.lock().refresh.in_flight(now) else { return };

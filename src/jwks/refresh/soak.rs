@@ -1,5 +1,5 @@
-//! Simulates days of outages, rotations, clock jumps and tokens. Every step is compared with a model
-//! that does not use the code under test.
+//! Simulates days of outages, rotations, clock jumps and tokens. Every step is compared with a
+//! model that does not use the code under test.
 //!
 //! `TOWER_LOGTO_SOAK_HOURS=1000` makes the run longer, `TOWER_LOGTO_SOAK_SEED` repeats one run.
 

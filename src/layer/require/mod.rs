@@ -77,8 +77,8 @@ use crate::{
 ///
 /// # Several issuers or audiences
 /// A scope of one API means nothing in another one, and two tenants can have organizations of the
-/// same id. If the validator trusts more than one issuer, each guard must name the one that it means,
-/// with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
+/// same id. If the validator trusts more than one issuer, each guard must name the one that it
+/// means, with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
 /// [`audience`](Self::audience), except after
 /// [`organization_permissions`](Self::organization_permissions).
 ///

@@ -2,18 +2,19 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{Method, StatusCode, header};
 use reqwest::{Client, Url};
+use tokio::runtime::{Handle, Id};
 
 use crate::{
     http_client::{self, BodyError},
     m2m::{
         client::TokenClient,
-        headers::retry_after,
+        headers::{is_token_refusal, retry_after},
         management::{
             error::{ManagementError, ManagementErrorKind},
             response::ManagementResponse,
@@ -28,7 +29,9 @@ pub(crate) struct ManagementClient {
     pub(crate) endpoint: Url,
     pub(crate) tokens: TokenClient,
     pub(crate) request: TokenRequest,
-    http_client: OnceLock<Client>,
+    /// One client per runtime, the newest last. A pooled connection works only while the runtime
+    /// that opened it runs.
+    http_clients: Mutex<Vec<(Id, Client)>>,
     pause: Mutex<Option<Pause>>,
 }
 
@@ -40,8 +43,8 @@ struct Pause {
 
 impl ManagementClient {
     pub(crate) fn new(endpoint: Url, tokens: TokenClient, request: TokenRequest) -> Self {
-        let (http_client, pause) = (OnceLock::new(), Mutex::default());
-        Self { endpoint, tokens, request, http_client, pause }
+        let (http_clients, pause) = (Mutex::default(), Mutex::default());
+        Self { endpoint, tokens, request, http_clients, pause }
     }
 
     /// Makes a call. If Logto refuses the token, makes it once more with a new one.
@@ -55,9 +58,8 @@ impl ManagementClient {
         self.check_pause()?;
         let token = self.tokens.token(&self.request).await?;
         let mut response = self.attempt(&method, &url, body.as_deref(), &token).await?;
-        if response.status == StatusCode::UNAUTHORIZED {
-            self.tokens.invalidate(&token);
-            let fresh = self.tokens.token(&self.request).await?;
+        if is_token_refusal(response.status, &response.headers) {
+            let fresh = self.tokens.successor(&token).await?;
             if !fresh.is_same(&token) {
                 response = self.attempt(&method, &url, body.as_deref(), &fresh).await?;
             }
@@ -82,8 +84,8 @@ impl ManagementClient {
         body: Option<&[u8]>,
         token: &IssuedToken,
     ) -> Result<ManagementResponse, ManagementError> {
-        let build = || self.tokens.build_pooling_http_client(&self.endpoint);
-        let client = http_client::get_or_build(&self.http_client, build)
+        let client = self
+            .http_client()
             .map_err(|error| ManagementError::connection(http_client::NO_CLIENT, error))?;
         let mut request = client
             .request(method.clone(), url.clone())
@@ -111,6 +113,23 @@ impl ManagementClient {
             }
         })?;
         Ok(ManagementResponse { call, status, headers, body })
+    }
+
+    /// The HTTP client of the current runtime.
+    fn http_client(&self) -> Result<Client, reqwest::Error> {
+        let runtime = Handle::current().id();
+        let clients = || self.http_clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients().iter().find(|(id, _)| *id == runtime) {
+            return Ok(client.clone());
+        }
+        // Not under the lock: it reads certificates, and may log.
+        let client = self.tokens.build_pooling_http_client(&self.endpoint)?;
+        let mut clients = clients();
+        if clients.len() == MAX_HTTP_CLIENTS {
+            clients.remove(0);
+        }
+        clients.push((runtime, client.clone()));
+        Ok(client)
     }
 
     /// Returns the URL of a path, which must stay below `/api/` of the endpoint.
@@ -160,6 +179,8 @@ impl fmt::Debug for ManagementClient {
     }
 }
 
+/// Programs have few runtimes, but tests make one each. Their connections must not pile up.
+const MAX_HTTP_CLIENTS: usize = 8;
 /// A page of 100 users with their identities and custom data may have several megabytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 

@@ -253,7 +253,8 @@ async fn a_global_token_is_refused_if_only_organization_tokens_are_accepted() {
     assert!(error.to_string().contains("`organization_id`"), "{error}");
 }
 
-/// The recipe for `ArcSwap` in the docs of `Validator::derive`, with a lock of the standard library.
+/// The recipe for `ArcSwap` in the docs of `Validator::derive`, with a lock of the standard
+/// library.
 async fn authenticate(
     State(current): State<Arc<RwLock<Validator>>>,
     request: Request,

@@ -89,8 +89,8 @@ impl MaliciousEndpoint {
         assert!(accepts(&known), "{name}: after the rotation");
     }
 
-    /// A validator without keys responds with 503 and recovers. Its JWKS endpoint is a new server, so
-    /// that a late request of an earlier validator is not counted.
+    /// A validator without keys responds with 503 and recovers. Its JWKS endpoint is a new server,
+    /// so that a late request of an earlier validator is not counted.
     async fn assert_cold_start_recovers(
         &self,
         name: &str,

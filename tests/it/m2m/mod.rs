@@ -8,4 +8,5 @@ mod management;
 mod outage;
 mod requests;
 mod responses;
+mod steady;
 mod support;
