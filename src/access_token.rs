@@ -181,7 +181,7 @@ impl AccessToken {
 
     /// Returns `act.sub`: who acts for the subject, after a token exchange (RFC 8693 §4.1).
     ///
-    /// Parses the whole payload in every call. `None` if the claim is absent, or if `act.sub` is
+    /// Parses the whole payload on every call. `None` if the claim is absent, or if `act.sub` is
     /// not a string.
     pub fn actor(&self) -> Option<String> {
         #[derive(Deserialize)]
@@ -372,7 +372,7 @@ impl AccessToken {
         })
     }
 
-    /// The bytes that the token holds on the heap, for the bound of the cache.
+    /// Returns the heap size of the token in bytes. The cache weighs its entries by it.
     pub(crate) fn heap_size(&self) -> usize {
         let TokenClaims { text, audiences, .. } = &self.verified.claims;
         let spans = match audiences {

@@ -57,6 +57,18 @@ impl Moment {
     }
 }
 
+#[cfg(feature = "client")]
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self {
+            unix: self.unix.saturating_add(time),
+            monotonic: self.monotonic.saturating_add(time),
+        }
+    }
+}
+
 /// The clocks of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SystemClock;

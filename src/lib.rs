@@ -82,7 +82,8 @@
 //!
 //! # Browsers (CORS)
 //! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
-//! layer after `AuthLayer`: the last layer runs first, and answers preflights itself.
+//! layer after `AuthLayer`. The layer added last runs first, so the CORS layer answers preflights
+//! before `AuthLayer` sees them.
 //!
 //! ```
 //! use axum::{Router, routing::get};
@@ -105,7 +106,7 @@
 //!   after the last method.
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If a name
 //!   is repeated there, the handler gets another value than the guard. Use `nest`.
-//! - The last layer that is added runs first, so add [`AuthLayer`] after the guards.
+//! - The layer added last runs first, so add [`AuthLayer`] after the guards.
 //! - Each token with a wrong signature costs one signature check. Limit the request rate in front
 //!   of the service.
 //! - While a request waits for keys, it holds a permit of a `ConcurrencyLimit` inside the layer. A

@@ -1,4 +1,5 @@
-//! A shop behind Logto: run `cargo run --example shopping_api` and paste the commands it prints.
+//! A shop API protected by Logto. Run `cargo run --example shopping_api` and paste the commands it
+//! prints.
 //!
 //! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process. With it, it uses that
 //! tenant. See `config.rs` for the other settings.

@@ -80,7 +80,9 @@ impl AuthError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1); `None` for a 503 or a 500.
+    /// Returns the value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1), or `None` for 429, 500
+    /// and
+    /// 503.
     pub fn challenge(&self) -> Option<HeaderValue> {
         if self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS {
             return None;

@@ -96,7 +96,9 @@ impl JwksEndpoint {
         let hint = match status.as_u16() {
             304 => ", but the request was not conditional: is there a cache in between?",
             300..=399 => ": redirects are not followed; set jwks_uri to the final URL",
-            404 => ": is this a Logto endpoint? Its keys are at {endpoint}/oidc/jwks",
+            404 => {
+                ": check the issuer's endpoint or jwks_uri; Logto serves its keys at <endpoint>/oidc/jwks"
+            }
             _ => "",
         };
         KeysError::new(format!("{} answered {status}{hint}", self.url))

@@ -9,12 +9,12 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::sync::Semaphore;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     m2m::{
-        endpoint::TokenEndpoint,
         error::{TokenRequestError, TokenRequestErrorKind},
-        request::TokenRequest,
-        token::{IssuedToken, Moment, TokenResponse},
+        token::{IssuedToken, TokenResponse},
+        token_endpoint::TokenEndpoint,
+        token_request::TokenRequest,
     },
     scope::ScopeSet,
     single_flight::{InFlight, SingleFlight, WaitError, backoff},
@@ -316,7 +316,7 @@ impl TokenCache {
     }
 
     fn now(&self) -> Moment {
-        Moment { unix: self.clock.unix_time(), monotonic: self.clock.monotonic() }
+        Moment::now(&*self.clock)
     }
 }
 

@@ -17,10 +17,10 @@ use crate::{
     m2m::{
         cache::TokenCache,
         credentials::{ClientAuthentication, ClientCredentials, ClientSecret},
-        endpoint::TokenEndpoint,
         error::TokenRequestError,
-        request::TokenRequest,
         token::IssuedToken,
+        token_endpoint::TokenEndpoint,
+        token_request::TokenRequest,
     },
     url::Transport,
 };
@@ -270,9 +270,9 @@ impl TokenClientBuilder {
     ///
     /// The crate calls the function when it builds an HTTP client: for the first token request, and
     /// for the first call of each [`ManagementApi`](crate::m2m::ManagementApi). If the client
-    /// cannot be built, the next request tries again. Afterwards the crate sets redirects, the
-    /// timeout, compression and connection pooling itself. It never uses a proxy for loopback
-    /// addresses.
+    /// cannot be built, the next request tries again. The crate then overrides the builder's
+    /// settings for redirects, timeout, compression and connection pooling. It never uses a proxy
+    /// for loopback addresses.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,

@@ -10,7 +10,7 @@ use crate::{
     m2m::{
         error_inner::{ErrorInner, ServerError},
         headers::is_temporary,
-        request::TokenRequest,
+        token_request::TokenRequest,
     },
 };
 

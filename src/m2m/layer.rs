@@ -16,7 +16,7 @@ use http::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::m2m::{client::TokenClient, headers::is_token_refusal, request::TokenRequest};
+use crate::m2m::{client::TokenClient, headers::is_token_refusal, token_request::TokenRequest};
 
 /// Attaches an access token to every request of a tower HTTP client.
 ///

@@ -88,19 +88,19 @@
 mod cache;
 mod client;
 mod credentials;
-mod endpoint;
 mod error;
 mod error_inner;
 mod headers;
 mod layer;
 mod management;
-mod request;
 mod token;
+mod token_endpoint;
+mod token_request;
 
 pub use client::{TokenClient, TokenClientBuilder};
 pub use credentials::{ClientAuthentication, ClientSecret};
 pub use error::{TokenRequestError, TokenRequestErrorKind};
 pub use layer::{BearerLayer, BearerService};
 pub use management::{ManagementApi, ManagementError, ManagementErrorKind, Pages};
-pub use request::TokenRequest;
 pub use token::IssuedToken;
+pub use token_request::TokenRequest;

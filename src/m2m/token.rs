@@ -2,14 +2,13 @@
 
 use std::{
     fmt,
-    ops::Add,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use http::HeaderValue;
 
-use crate::{m2m::request::TokenRequest, scope::ScopeSet};
+use crate::{clock::Moment, m2m::token_request::TokenRequest, scope::ScopeSet};
 
 /// An access token for calls to another service. Cheap to clone; `Debug` never shows the token.
 ///
@@ -38,25 +37,6 @@ pub(crate) struct TokenResponse {
     /// `None` if `expires_in` is missing, zero or invalid.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) scope: Box<str>,
-}
-
-/// A point in time on both clocks. The monotonic clock stops while a machine sleeps, and the wall
-/// clock may be set back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) unix: Duration,
-    pub(crate) monotonic: Duration,
-}
-
-impl Add<Duration> for Moment {
-    type Output = Self;
-
-    fn add(self, time: Duration) -> Self {
-        Self {
-            unix: self.unix.saturating_add(time),
-            monotonic: self.monotonic.saturating_add(time),
-        }
-    }
 }
 
 impl IssuedToken {

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::testing::{TestIssuer, TokenBuilder};
 
-    /// Validates this number of different tokens, and returns how many of them are still cached.
+    /// Validates `tokens` distinct tokens, and returns how many are still cached.
     async fn cached_of(
         tokens: usize,
         capacity: usize,

@@ -152,7 +152,7 @@ impl Validator {
         let finished = async {
             let PendingToken { signed, signature, kid, algorithm, claims, keys, digest } = pending;
             let key = keys.wait_for(kid.as_deref(), algorithm).await?;
-            // Time has passed since the claims were validated.
+            // The token may have expired while the request waited for the key.
             claims.lifetime.check(self.0.clock.unix_time())?;
             key.verify(signed.as_bytes(), &signature)?;
             Ok(self.accept(claims, key, keys, digest))

@@ -50,7 +50,7 @@ impl KeySet {
         }
 
         let JwkSet { keys: entries } = json::object(json).map_err(|_| {
-            KeysError::new("not a JWK Set (RFC 7517 §5): is the URL Logto's {endpoint}/oidc/jwks?")
+            KeysError::new("not a JWK Set (RFC 7517 §5): check jwks_uri; Logto serves its keys at <endpoint>/oidc/jwks")
         })?;
         if entries.len() > MAX_KEYS {
             return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
@@ -80,7 +80,7 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// The number of JWKs that have a verifying key.
+    /// The number of JWKs that yielded a verifying key.
     pub(crate) const fn jwk_count(&self) -> usize {
         self.jwk_count
     }

@@ -10,8 +10,8 @@ pub(super) struct Model {
     /// The key ids of the last successful fetch, and its time.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The permits for unknown key ids, as one cooldown each: a lower and an upper bound, since the
-    /// jitter of freshness hides which fetches took a permit.
+    /// The permits left for unknown key ids, measured in time: one permit is one `COOLDOWN`. A
+    /// range, because the jitter of freshness hides which fetches took a permit.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
 }
@@ -20,7 +20,7 @@ pub(super) struct Model {
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     count: u32,
-    /// The time of the last one, by the monotonic clock.
+    /// The monotonic time of the last failure.
     at: Duration,
     /// How long the keys held were usable then.
     usable_for: Option<Duration>,
@@ -69,7 +69,7 @@ impl Model {
         }
     }
 
-    /// The number of fetches that may happen now: without a permit, and with one.
+    /// Returns how many fetches may start now: without permits, and with the remaining permits.
     pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
         let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);

@@ -19,8 +19,8 @@ use crate::{
             error::{ManagementError, ManagementErrorKind},
             response::ManagementResponse,
         },
-        request::TokenRequest,
         token::IssuedToken,
+        token_request::TokenRequest,
     },
 };
 

@@ -18,7 +18,7 @@ use crate::{
     issuer::Issuer,
     m2m::{
         client::TokenClient, credentials::ClientSecret, management::client::ManagementClient,
-        request::TokenRequest,
+        token_request::TokenRequest,
     },
 };
 

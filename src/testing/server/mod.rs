@@ -24,7 +24,7 @@ use tokio::{net::TcpSocket, runtime, sync::oneshot};
 /// The server has its own thread and runtime, for three reasons:
 /// - It continues after the runtime of the test that started it ends, so that all tests of a binary
 ///   can share it.
-/// - The paused time of a test does not affect it.
+/// - A test that pauses tokio's clock does not affect it.
 /// - Dropping the runtime closes every connection.
 pub(crate) struct Server {
     address: SocketAddr,

@@ -17,8 +17,8 @@ use crate::{
         error::{TokenRequestError, TokenRequestErrorKind},
         error_inner::ServerError,
         headers::{media_type, retry_after},
-        request::TokenRequest,
         token::{SCHEME, TokenResponse},
+        token_request::TokenRequest,
     },
     url::Transport,
 };
