@@ -36,7 +36,7 @@
 //! Two examples that go wrong:
 //! - The role "manager" of each organization grants `read:members`. A global route is guarded with
 //!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations. Alice
-//!   is a manager of her own organization only, and reads the members of all.
+//!   is a manager of her own organization only, yet she can read the members of every organization.
 //!   Guard the route with a scope of its own, such as `read:all-members`, that only a global role
 //!   grants.
 //! - The global role "support" grants `delete:members`, for one global route. So does the role

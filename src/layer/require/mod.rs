@@ -89,8 +89,8 @@ use crate::{
 /// [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
-/// - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. A method that is
-///   added after `route_layer` is not inside it. Call `.route_layer(guard)` last.
+/// - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Methods
+///   added after `route_layer` are not guarded. Call `.route_layer(guard)` last.
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` sees the parameters of the outer path
 ///   only. If a route of `inner` repeats the name, its handler can get another value than the
 ///   guard checked. Use `nest` instead: there, all values must name the organization. Or put the
