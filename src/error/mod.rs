@@ -80,6 +80,13 @@ pub enum AuthErrorKind {
         /// The time until the next refresh may start.
         retry_after: Duration,
     },
+    /// Too many requests wait for a signature check, or this one waited too long, during a flood
+    /// of tokens with bad signatures: 503 with `Retry-After`. See
+    /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
+    TooManySignatureChecks {
+        /// The time after which the queue has been worked off.
+        retry_after: Duration,
+    },
     /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
     MissingLayer,
     /// The validator trusts several issuers, and a guard names none: 500. See
@@ -191,6 +198,10 @@ impl fmt::Display for AuthError {
             AuthErrorKind::TooManyUnknownKeys { .. } => f.write_str(
                 "too many requests with unknown key ids are waiting for a JWKS refresh: see \
                  ValidatorBuilder::max_waiting_unknown",
+            ),
+            AuthErrorKind::TooManySignatureChecks { .. } => f.write_str(
+                "too many tokens with bad signatures arrive, and the queue of signature checks is \
+                 full or too slow: see ValidatorBuilder::max_queued_checks and max_queue_time",
             ),
             AuthErrorKind::MissingLayer => f.write_str(
                 "there is no AuthLayer around this route: call \

@@ -26,7 +26,9 @@ impl AuthError {
             | AuthErrorKind::WrongKind(_)
             | AuthErrorKind::FailedCondition(_)
             | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
-            AuthErrorKind::KeysUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            AuthErrorKind::KeysUnavailable(_) | AuthErrorKind::TooManySignatureChecks { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
             AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
@@ -73,6 +75,7 @@ impl AuthError {
             AuthErrorKind::MissingToken
             | AuthErrorKind::KeysUnavailable(_)
             | AuthErrorKind::TooManyUnknownKeys { .. }
+            | AuthErrorKind::TooManySignatureChecks { .. }
             | AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
             | AuthErrorKind::UnnamedAudience
@@ -103,7 +106,8 @@ impl AuthError {
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
             AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
-            | AuthErrorKind::TooManyUnknownKeys { retry_after } => {
+            | AuthErrorKind::TooManyUnknownKeys { retry_after }
+            | AuthErrorKind::TooManySignatureChecks { retry_after } => {
                 let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
                 Some(Duration::from_secs_f64(seconds))
             }
@@ -198,6 +202,7 @@ mod tests {
                 7,
             ),
             (AuthErrorKind::TooManyUnknownKeys { retry_after: Duration::ZERO }, 429, None, 14),
+            (AuthErrorKind::TooManySignatureChecks { retry_after: Duration::ZERO }, 503, None, 14),
             (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
             (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
             (

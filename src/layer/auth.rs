@@ -131,21 +131,21 @@ where
             Err(Stop::Refused(kind)) => {
                 return ResponseFuture::refused(validator.error(kind), &request);
             }
-            Err(Stop::KeysNeeded(pending)) => {
+            Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
                 // The service that was polled ready serves this request. Its clone was not, and is
                 // polled before the next one.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
-                return call_with_keys(ready, request, validator, pending);
+                return call_when_finished(ready, request, validator, pending);
             }
         }
         ResponseFuture::inner(self.inner.call(request))
     }
 }
 
-/// The rare path: waits for keys, in a boxed future.
-fn call_with_keys<S, ReqBody, ResBody>(
+/// The rare path: waits for keys or for a signature check, in a boxed future.
+fn call_when_finished<S, ReqBody, ResBody>(
     mut ready: S,
     mut request: Request<ReqBody>,
     validator: Validator,

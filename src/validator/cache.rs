@@ -1,4 +1,4 @@
-//! The cache of verified tokens, so that a signature is checked once.
+//! The cache of validated tokens: each signature is checked once.
 
 use std::{
     fmt,
@@ -10,28 +10,38 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::access_token::AccessToken;
 
-/// Verified tokens by the SHA-256 of the whole compact serialization.
+/// Validated tokens by the end of their signature.
 ///
-/// With a digest as the key, the cache holds no bearer token, and no prefix of one can be found by
-/// timing. The same claims with another signature are another entry. A clone shares the tokens.
+/// An entry has the SHA-256 of the whole compact serialization, and a token is a hit only if its
+/// digest is the same. The cache therefore contains no bearer token. A token that is not cached is
+/// refused without computing its digest, because the end of its signature is not in the cache.
+/// A clone shares the tokens.
 #[derive(Clone)]
-pub(crate) struct VerifiedTokenCache(
-    Option<Cache<TokenDigest, AccessToken, BuildHasherDefault<DigestHasher>>>,
-);
+pub(crate) struct TokenCache(Option<Entries>);
 
-/// The SHA-256 of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TokenDigest([u8; 32]);
+type Entries = Cache<SignatureEnd, Entry, BuildHasherDefault<SignatureEndHasher>>;
 
-impl VerifiedTokenCache {
+/// The last 16 characters of a token, 96 bits of its signature.
+///
+/// Only validated tokens are inserted, so a caller cannot choose the keys of the cache.
+type SignatureEnd = [u8; 16];
+
+#[derive(Clone)]
+struct Entry {
+    /// The SHA-256 of the token.
+    digest: [u8; 32],
+    token: AccessToken,
+}
+
+impl TokenCache {
     /// A cache for this number of tokens of the usual size. A larger token takes the place of
     /// several. With a capacity of 0 nothing is cached.
     pub(crate) fn new(capacity: usize) -> Self {
         if capacity == 0 {
             return Self(None);
         }
-        let weigh = |_: &TokenDigest, token: &AccessToken| {
-            u32::try_from(token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
+        let weigh = |_: &SignatureEnd, entry: &Entry| {
+            u32::try_from(entry.token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
         };
         // LRU: the default policy keeps new tokens out of a full cache until they are frequent.
         // No expiry: every hit checks `exp`, and timers would cost memory and bursts of work.
@@ -43,24 +53,21 @@ impl VerifiedTokenCache {
         Self(Some(cache))
     }
 
-    /// The key of a token. `None`: the token is never cached.
-    pub(crate) fn digest(&self, token: &str) -> Option<TokenDigest> {
-        (self.0.is_some() && token.len() >= MIN_JWT_LENGTH).then(|| TokenDigest::of(token))
+    pub(crate) fn get(&self, token: &str) -> Option<AccessToken> {
+        let entry = self.0.as_ref()?.get(signature_end(token)?)?;
+        (entry.digest == sha256(token)).then_some(entry.token)
     }
 
-    pub(crate) fn get(&self, digest: &TokenDigest) -> Option<AccessToken> {
-        self.0.as_ref()?.get(digest)
-    }
-
-    pub(crate) fn insert(&self, digest: TokenDigest, token: AccessToken) {
-        if let Some(cache) = &self.0 {
-            cache.insert(digest, token);
+    pub(crate) fn insert(&self, token: &str, accepted: AccessToken) {
+        if let (Some(cache), Some(end)) = (&self.0, signature_end(token)) {
+            cache.insert(*end, Entry { digest: sha256(token), token: accepted });
         }
     }
 
-    pub(crate) fn remove(&self, digest: &TokenDigest) {
-        if let Some(cache) = &self.0 {
-            cache.invalidate(digest);
+    /// Removes a token that [`get`](Self::get) returned.
+    pub(crate) fn remove(&self, token: &str) {
+        if let (Some(cache), Some(end)) = (&self.0, signature_end(token)) {
+            cache.invalidate(end);
         }
     }
 
@@ -74,29 +81,34 @@ impl VerifiedTokenCache {
     }
 }
 
-impl fmt::Debug for VerifiedTokenCache {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.as_ref().map_or(0, Cache::entry_count);
-        write!(f, "VerifiedTokenCache({count})")
+        write!(f, "TokenCache({count})")
     }
 }
 
-impl TokenDigest {
-    fn of(token: &str) -> Self {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        Self(bytes)
-    }
+/// `None`: the token is too short to be a signed JWT, and is never cached.
+fn signature_end(token: &str) -> Option<&SignatureEnd> {
+    token.as_bytes().last_chunk().filter(|_| token.len() >= MIN_JWT_LENGTH)
 }
 
-/// A digest is a hash already, so its first bytes serve as the hash.
+fn sha256(token: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    bytes
+}
+
+/// Signatures are random, so mixing their bits is enough. The multiplication spreads the six random
+/// bits of each base64url character over the whole hash.
 #[derive(Debug, Default)]
-pub(crate) struct DigestHasher(u64);
+pub(crate) struct SignatureEndHasher(u64);
 
-impl Hasher for DigestHasher {
+impl Hasher for SignatureEndHasher {
     fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*first);
+        for half in bytes.as_chunks().0 {
+            let mixed = (self.0 ^ u64::from_le_bytes(*half)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = mixed ^ (mixed >> 32);
         }
     }
 
@@ -148,13 +160,28 @@ mod tests {
         assert_eq!(cached_of(50, 100, many).await, 16);
     }
 
+    #[tokio::test]
+    async fn token_with_the_end_of_a_cached_one_is_no_hit_and_removes_nothing() {
+        let logto = TestIssuer::start().await.unwrap();
+        let trusted = logto.trusted("https://shopping.api");
+        let validator = crate::Validator::builder().trust(trusted).build().unwrap();
+        let token = logto.token().build();
+        validator.validate(&token).await.unwrap();
+        let (header, rest) = token.split_once('.').unwrap();
+        for other in [format!("{header}x.{rest}"), token.replacen("ey", "eY", 1)] {
+            assert!(validator.cache().get(&other).is_none(), "{other}");
+            validator.validate(&other).await.unwrap_err();
+        }
+        assert!(validator.cache().get(&token).is_some());
+    }
+
     #[test]
-    fn the_digest_depends_on_every_byte() {
+    fn digest_depends_on_every_byte() {
         let token = "header.payload.signature";
         for other in ["header.payload.signaturf", "header.payload.signature=", "header.payload", ""]
         {
-            assert_ne!(TokenDigest::of(token), TokenDigest::of(other));
+            assert_ne!(sha256(token), sha256(other));
         }
-        assert_eq!(TokenDigest::of(token), TokenDigest::of("header.payload.signature"));
+        assert_eq!(sha256(token), sha256("header.payload.signature"));
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 pub(crate) mod claims;
 pub(crate) mod jws;
 pub(crate) mod lifetime;
+mod signature_checks;
 
 use std::{fmt, sync::Arc};
 
@@ -20,9 +21,10 @@ use crate::{
     issuer::TrustedIssuer,
     jwks::{key_set::VerifyingKey, key_store::KeyStore, refresh::RefreshPolicy},
     validator::{
-        cache::{TokenDigest, VerifiedTokenCache},
+        cache::TokenCache,
         claims::{ClaimRules, Payload},
         jws::{Header, Jws},
+        signature_checks::{QueueLimits, SignatureChecks, Signed, SignedToken},
     },
 };
 
@@ -48,11 +50,13 @@ struct ValidatorInner {
     clock: Arc<dyn Clock>,
     max_token_size: usize,
     challenge: Arc<ChallengeSettings>,
-    cache: VerifiedTokenCache,
+    cache: TokenCache,
+    signatures: SignatureChecks,
     /// For validators that are derived from this one.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
+    queue: QueueLimits,
 }
 
 /// A trusted issuer.
@@ -65,20 +69,23 @@ struct IssuerEntry {
 /// Why a check ended without an access token.
 pub(crate) enum Stop {
     Refused(AuthErrorKind),
-    /// Keys must be fetched first, see [`Validator::finish`].
-    KeysNeeded(Box<PendingToken>),
+    /// The check must wait, see [`Validator::finish`].
+    Pending(Box<PendingToken>),
 }
 
-/// A token of which everything is valid but the signature, which needs a key that is not held.
+/// A token of which everything is valid except the signature.
 pub(crate) struct PendingToken {
-    /// Header and payload as they were received: the signed bytes.
-    signed: Box<str>,
-    signature: Vec<u8>,
-    kid: Option<Box<str>>,
-    algorithm: Algorithm,
+    token: Arc<SignedToken>,
     claims: TokenClaims,
     keys: Arc<KeyStore>,
-    digest: Option<TokenDigest>,
+    key: PendingKey,
+}
+
+enum PendingKey {
+    /// The signature check must wait for those of other tokens.
+    Found(Arc<VerifyingKey>),
+    /// The key must be fetched first.
+    Missing { kid: Option<Box<str>>, algorithm: Algorithm },
 }
 
 impl Validator {
@@ -96,15 +103,20 @@ impl Validator {
         match self.check(token) {
             Ok(token) => Some(Ok(token)),
             Err(Stop::Refused(kind)) => Some(Err(self.error(kind))),
-            Err(Stop::KeysNeeded(_)) => None,
+            Err(Stop::Pending(pending)) => self.finish_now(*pending),
         }
     }
 
     /// Validates a token. If keys must be fetched first, waits for them: for up to 6 s, and
     /// for up to 5 s more if the key id is unknown and no refresh is permitted yet.
     ///
+    /// During a flood of tokens with bad signatures, a token that is not cached also waits until
+    /// its signature is checked, see
+    /// [`max_queue_time`](ValidatorBuilder::max_queue_time).
+    ///
     /// # Errors
-    /// If the token is refused, or with [`AuthErrorKind::KeysUnavailable`].
+    /// If the token is refused, or with [`AuthErrorKind::KeysUnavailable`] or
+    /// [`AuthErrorKind::TooManySignatureChecks`].
     ///
     /// # Cancel safety
     /// Dropping the future cancels nothing that others wait for.
@@ -115,7 +127,7 @@ impl Validator {
         match self.check(token) {
             Ok(token) => Ok(token),
             Err(Stop::Refused(kind)) => Err(self.error(kind)),
-            Err(Stop::KeysNeeded(pending)) => self.finish(*pending).await,
+            Err(Stop::Pending(pending)) => self.finish(*pending).await,
         }
     }
 
@@ -147,17 +159,31 @@ impl Validator {
         })
     }
 
-    /// Checks a pending token once its key is there.
+    /// Checks a pending token: waits for its key, and during a flood for its turn.
     pub(crate) async fn finish(&self, pending: PendingToken) -> Result<AccessToken, AuthError> {
         let finished = async {
-            let PendingToken { signed, signature, kid, algorithm, claims, keys, digest } = pending;
-            let key = keys.wait_for(kid.as_deref(), algorithm).await?;
-            // The token may have expired while the request waited for the key.
+            let PendingToken { token, claims, keys, key } = pending;
+            let key = match key {
+                PendingKey::Found(key) => key,
+                PendingKey::Missing { kid, algorithm } => {
+                    keys.wait_for(kid.as_deref(), algorithm).await?
+                }
+            };
+            self.0.signatures.check(&token, &key).await?;
+            // The token may have expired while the request waited.
             claims.lifetime.check(self.0.clock.unix_time())?;
-            key.verify(signed.as_bytes(), &signature)?;
-            Ok(self.accept(claims, key, keys, digest))
+            Ok(self.accept(&token.token, claims, key, keys))
         };
         finished.await.map_err(|kind| self.error(kind))
+    }
+
+    /// Checks a pending token without waiting. `None` if its key must be fetched first.
+    fn finish_now(&self, pending: PendingToken) -> Option<Result<AccessToken, AuthError>> {
+        let PendingToken { token, claims, keys, key } = pending;
+        let PendingKey::Found(key) = key else { return None };
+        let checked = self.0.signatures.check_now(token.signed(), &key);
+        let accepted = checked.map(|()| self.accept(&token.token, claims, key, keys));
+        Some(accepted.map_err(|reason| self.error(reason.into())))
     }
 
     pub(crate) fn error(&self, kind: AuthErrorKind) -> AuthError {
@@ -178,8 +204,7 @@ impl Validator {
             return Err(InvalidToken::Oversized.into());
         }
         let now = Moment::now(&*self.0.clock);
-        let digest = self.0.cache.digest(token);
-        if let Some(cached) = digest.as_ref().and_then(|digest| self.cached(digest, now)) {
+        if let Some(cached) = self.cached(token, now) {
             return Ok(cached);
         }
         let jws = Jws::parse(token)?;
@@ -192,44 +217,45 @@ impl Validator {
         let algorithm = header.algorithm(&rules.algorithms)?;
         let claims = claims::validate(&payload, rules, now.unix)?;
         let signature = jws.decode_signature()?;
-        let keys = Arc::clone(keys);
-        let Some(key) = keys.find(header.kid.as_deref(), algorithm, now)? else {
-            return Err(Stop::KeysNeeded(Box::new(PendingToken {
-                signed: jws.signed.into(),
-                signature,
-                kid: header.kid.as_deref().map(Into::into),
-                algorithm,
+        let subject = self.0.signatures.subject(&rules.issuer, claims.subject());
+        let pending = |signature, key| {
+            let (token, message_length) = (token.into(), jws.signed.len());
+            Stop::Pending(Box::new(PendingToken {
+                token: Arc::new(SignedToken { token, message_length, signature, subject }),
                 claims: claims.to_token_claims(&json),
-                keys,
-                digest,
-            })));
+                keys: Arc::clone(keys),
+                key,
+            }))
         };
-        key.verify(jws.signed.as_bytes(), &signature)?;
-        Ok(self.accept(claims.to_token_claims(&json), key, keys, digest))
+        let Some(key) = keys.find(header.kid.as_deref(), algorithm, now)? else {
+            let kid = header.kid.as_deref().map(Into::into);
+            return Err(pending(signature, PendingKey::Missing { kid, algorithm }));
+        };
+        if self.0.signatures.are_queued(now) {
+            return Err(pending(signature, PendingKey::Found(key)));
+        }
+        let signed = Signed { message: jws.signed.as_bytes(), signature: &signature, subject };
+        self.0.signatures.check_now(signed, &key)?;
+        Ok(self.accept(token, claims.to_token_claims(&json), key, Arc::clone(keys)))
     }
 
     /// A cached token, if its lifetime and its key still hold.
-    fn cached(&self, digest: &TokenDigest, now: Moment) -> Option<AccessToken> {
-        let cached = self.0.cache.get(digest)?;
+    fn cached(&self, token: &str, now: Moment) -> Option<AccessToken> {
+        let cached = self.0.cache.get(token)?;
         let VerifiedToken { claims, key, keys, challenge } = cached.verified.as_ref();
         if !Arc::ptr_eq(challenge, &self.0.challenge) {
-            return self.revalidate(&cached, *digest, now);
+            return self.revalidate(&cached, token, now);
         }
         if keys.holds(key, now) && claims.lifetime.check(now.unix).is_ok() {
             return Some(cached);
         }
-        self.0.cache.remove(digest);
+        self.0.cache.remove(token);
         None
     }
 
     /// Validates everything but the signature of a token that a validator with the same cache
-    /// verified. `None`: it must be checked in full, which also finds the reason of a refusal.
-    fn revalidate(
-        &self,
-        cached: &AccessToken,
-        digest: TokenDigest,
-        now: Moment,
-    ) -> Option<AccessToken> {
+    /// accepted. `None`: it must be checked in full, which also finds the reason of a refusal.
+    fn revalidate(&self, cached: &AccessToken, token: &str, now: Moment) -> Option<AccessToken> {
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
         let json = claims.json();
         let payload = Payload::parse(json).ok()?;
@@ -240,7 +266,7 @@ impl Validator {
         }
         let claims = claims::validate(&payload, &issuer.rules, now.unix).ok()?;
         let claims = claims.to_token_claims(json);
-        Some(self.accept(claims, Arc::clone(key), Arc::clone(keys), Some(digest)))
+        Some(self.accept(token, claims, Arc::clone(key), Arc::clone(keys)))
     }
 
     /// The keys of an issuer with these settings, for a validator that is derived from this one.
@@ -252,17 +278,15 @@ impl Validator {
     /// Makes the access token, and caches it.
     fn accept(
         &self,
+        token: &str,
         claims: TokenClaims,
         key: Arc<VerifyingKey>,
         keys: Arc<KeyStore>,
-        digest: Option<TokenDigest>,
     ) -> AccessToken {
         let challenge = Arc::clone(&self.0.challenge);
-        let token = AccessToken::new(VerifiedToken { claims, challenge, key, keys });
-        if let Some(digest) = digest {
-            self.0.cache.insert(digest, token.clone());
-        }
-        token
+        let accepted = AccessToken::new(VerifiedToken { claims, challenge, key, keys });
+        self.0.cache.insert(token, accepted.clone());
+        accepted
     }
 
     /// The trusted issuer that the unverified `iss` names. It selects, and proves nothing.
@@ -286,7 +310,7 @@ impl Validator {
 
     #[cfg(test)]
     #[cfg(feature = "testing")]
-    pub(crate) fn cache(&self) -> &VerifiedTokenCache {
+    pub(crate) fn cache(&self) -> &TokenCache {
         &self.0.cache
     }
 }

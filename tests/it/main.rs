@@ -17,6 +17,7 @@ mod captured_tokens;
 mod cors;
 mod example;
 mod extract;
+mod flood;
 mod guards;
 mod jwks;
 mod logging;

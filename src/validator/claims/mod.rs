@@ -212,6 +212,10 @@ fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> 
 }
 
 impl ValidatedClaims<'_> {
+    pub(crate) const fn subject(&self) -> &str {
+        self.subject
+    }
+
     /// Copies the payload, and finds the span of each claim in it.
     pub(crate) fn to_token_claims(&self, json: &str) -> TokenClaims {
         let mut spans = SpanFinder { json, unescaped: String::new() };
