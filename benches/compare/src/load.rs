@@ -2,10 +2,14 @@
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load`
 //!
+//! `-- flood [NAME]` measures floods of forged tokens instead, see `flood.rs`.
+//!
 //! Requires `wrk` and `taskset`. The server runs on core 0, the load on core 1. Each scenario takes
 //! a few seconds, and the server stops by itself. The CPU time is that of the server, and most of it
 //! is the work of the kernel for loopback. `vs_no_layer` is the median of paired runs.
 
+mod flood;
+mod flood_client;
 #[allow(dead_code, reason = "shared with the comparison")]
 mod subjects;
 #[allow(dead_code, reason = "shared with the comparison")]
@@ -27,8 +31,11 @@ fn main() {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", scenario, file] => serve(&Scenario::parse(scenario), Path::new(file)),
+        ["serve-flood", settings, jwks] => flood::serve(settings, Path::new(jwks)),
+        ["flood"] => flood::drive(""),
+        ["flood", filter] => flood::drive(filter),
         [] => drive(),
-        _ => eprintln!("load: takes no arguments"),
+        _ => eprintln!("usage: load [flood [NAME]]"),
     }
 }
 
@@ -170,7 +177,7 @@ impl Drop for Server {
 /// Prints the address, and serves on one thread for at most one minute.
 fn serve(scenario: &Scenario, script: &Path) {
     let signer = Signer::new();
-    let jwks = format!(r#"{{"keys":[{}]}}"#, signer.jwk(Kind::Es384));
+    let jwks = signer.jwks_es384();
     let name = |number: usize| match number {
         0 => ISSUER.to_owned(),
         _ => format!("http://localhost:{}/oidc", 3001 + number),

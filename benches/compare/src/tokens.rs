@@ -45,6 +45,7 @@ pub struct Signer {
 pub struct Content<'a> {
     pub number: usize,
     pub issuer: &'a str,
+    pub subject: &'a str,
     pub audience: &'a str,
     pub kid: Option<&'a str>,
     /// Seconds from now.
@@ -53,7 +54,14 @@ pub struct Content<'a> {
 
 impl Default for Content<'_> {
     fn default() -> Self {
-        Self { number: 0, issuer: ISSUER, audience: AUDIENCE, kid: None, expires_in: 3600 }
+        Self {
+            number: 0,
+            issuer: ISSUER,
+            subject: "qwq400v2qajyvqwo0uuq9",
+            audience: AUDIENCE,
+            kid: None,
+            expires_in: 3600,
+        }
     }
 }
 
@@ -73,6 +81,11 @@ impl Signer {
 
     pub fn jwks(&self) -> String {
         format!(r#"{{"keys":[{},{}]}}"#, self.jwk(Kind::Es384), self.jwk(Kind::Rs256))
+    }
+
+    /// Without the RSA key, which takes seconds to generate.
+    pub fn jwks_es384(&self) -> String {
+        format!(r#"{{"keys":[{}]}}"#, self.jwk(Kind::Es384))
     }
 
     /// As Logto publishes it: an RSA key has no `alg`.
@@ -103,7 +116,7 @@ impl Signer {
     }
 
     pub fn token(&self, kind: Kind, content: Content<'_>) -> String {
-        let Content { number, issuer, audience, kid: other_kid, expires_in } = content;
+        let Content { number, issuer, subject, audience, kid: other_kid, expires_in } = content;
         let (alg, kid) = match kind {
             Kind::Es384 => ("ES384", other_kid.unwrap_or(kid(kind))),
             Kind::Rs256 => ("RS256", other_kid.unwrap_or(kid(kind))),
@@ -112,7 +125,7 @@ impl Signer {
         let (issued, expires) = (now + expires_in - 3600, now + expires_in);
         let header = format!(r#"{{"alg":"{alg}","typ":"at+jwt","kid":"{kid}"}}"#);
         let payload = format!(
-            r#"{{"jti":"{number:021}","sub":"qwq400v2qajyvqwo0uuq9","iat":{issued},"exp":{expires},"scope":"{SCOPE} write:products","client_id":"qwq400v2qajyvqwo0uuq9","iss":"{issuer}","aud":"{audience}"}}"#
+            r#"{{"jti":"{number:021}","sub":"{subject}","iat":{issued},"exp":{expires},"scope":"{SCOPE} write:products","client_id":"qwq400v2qajyvqwo0uuq9","iss":"{issuer}","aud":"{audience}"}}"#
         );
         let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
         let random = SystemRandom::new();

@@ -1,0 +1,210 @@
+//! The client's side of a flood: many connections, and probes that measure latency.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    runtime,
+};
+
+/// The shape of a flood.
+#[derive(Clone, Copy)]
+pub struct Flood {
+    pub connections: usize,
+    /// Requests that a connection sends before it reads the responses.
+    pub pipelined: usize,
+    /// Time between two requests of a connection. `None`: the next follows the response.
+    pub interval: Option<Duration>,
+}
+
+/// A kind of request whose latency is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// A cached token.
+    Known,
+    /// A new token of a subject that had a valid token before.
+    SeenSubject,
+    /// The first token of a subject.
+    NewSubject,
+    /// A route without a layer.
+    Public,
+}
+
+impl Probe {
+    pub const ALL: [Self; 4] = [Self::Known, Self::SeenSubject, Self::NewSubject, Self::Public];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::SeenSubject => "seen subject",
+            Self::NewSubject => "new subject",
+            Self::Public => "/public",
+        }
+    }
+}
+
+/// What the probes and the flood got.
+pub struct Reply {
+    /// Sorted, in the order of [`Probe::ALL`].
+    latencies: Vec<Vec<Duration>>,
+    flood_responses: u64,
+    pub unavailable: u64,
+}
+
+impl Reply {
+    pub fn quantiles(&self, probe: Probe) -> String {
+        let position = Probe::ALL.iter().position(|other| *other == probe).unwrap();
+        let sorted = &self.latencies[position];
+        let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize];
+        let ms = |latency: Duration| latency.as_secs_f64() * 1e3;
+        format!("{:.2} / {:.1}", ms(at(0.5)), ms(at(0.99)))
+    }
+
+    pub fn flood_rate(&self) -> f64 {
+        self.flood_responses as f64 / (WARM_UP + MEASURED).as_secs_f64()
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    stop: AtomicBool,
+    responses: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// Sends the flood to all addresses, and the probes to the first one. An empty flood token means
+/// the public route.
+pub fn run(
+    flood: &Flood,
+    addresses: &[SocketAddr],
+    flood_tokens: &[String],
+    probe_token: impl Fn(Probe, usize) -> String,
+) -> Reply {
+    let counters = Arc::new(Counters::default());
+    let batches: Vec<Arc<[u8]>> = flood_tokens
+        .iter()
+        .map(|token| request(token).repeat(flood.pipelined).into_bytes().into())
+        .collect();
+    let generator = thread::spawn({
+        let (flood, addresses, counters) = (*flood, addresses.to_vec(), Arc::clone(&counters));
+        move || current_thread().block_on(send_flood(flood, &addresses, &batches, &counters))
+    });
+    let requests = Probe::ALL.map(|probe| {
+        let token = |number| match probe {
+            Probe::Public => String::new(),
+            _ => probe_token(probe, number),
+        };
+        (0..PROBES).map(|number| request(&token(number))).collect::<Vec<_>>()
+    });
+    thread::sleep(WARM_UP);
+    let latencies = current_thread().block_on(async {
+        let tasks = requests.map(|requests| tokio::spawn(send_probes(addresses[0], requests)));
+        let mut latencies = Vec::new();
+        for task in tasks {
+            latencies.push(task.await.unwrap());
+        }
+        latencies
+    });
+    counters.stop.store(true, Ordering::Relaxed);
+    generator.join().unwrap();
+    let (mut latencies, mut refused) = (latencies, 0);
+    for (sorted, unavailable) in &mut latencies {
+        sorted.sort();
+        refused += *unavailable;
+    }
+    Reply {
+        latencies: latencies.into_iter().map(|(sorted, _)| sorted).collect(),
+        flood_responses: counters.responses.load(Ordering::Relaxed),
+        unavailable: refused + counters.unavailable.load(Ordering::Relaxed),
+    }
+}
+
+async fn send_flood(
+    flood: Flood,
+    addresses: &[SocketAddr],
+    batches: &[Arc<[u8]>],
+    counters: &Arc<Counters>,
+) {
+    let tasks: Vec<_> = (0..flood.connections)
+        .map(|number| {
+            let address = addresses[number % addresses.len()];
+            let (batch, counters) =
+                (Arc::clone(&batches[number % batches.len()]), counters.clone());
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await?;
+                while !counters.stop.load(Ordering::Relaxed) {
+                    let next = tokio::time::sleep(flood.interval.unwrap_or_default());
+                    stream.write_all(&batch).await?;
+                    let unavailable = responses(&mut stream, flood.pipelined).await?;
+                    counters.responses.fetch_add(flood.pipelined as u64, Ordering::Relaxed);
+                    counters.unavailable.fetch_add(unavailable, Ordering::Relaxed);
+                    if flood.interval.is_some() {
+                        next.await;
+                    }
+                }
+                std::io::Result::Ok(())
+            })
+        })
+        .collect();
+    while !counters.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tasks.iter().for_each(|task| task.abort());
+}
+
+/// The latencies of successful requests, and the number of others.
+async fn send_probes(address: SocketAddr, requests: Vec<String>) -> (Vec<Duration>, u64) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let (mut latencies, mut unavailable) = (Vec::new(), 0);
+    let end = Instant::now() + MEASURED;
+    for request in requests {
+        if Instant::now() > end {
+            break;
+        }
+        let started_at = Instant::now();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        unavailable += responses(&mut stream, 1).await.unwrap();
+        latencies.push(started_at.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (latencies, unavailable)
+}
+
+/// Reads responses of at most a few bytes of body, and returns how many of them are 503.
+async fn responses(stream: &mut TcpStream, expected: usize) -> std::io::Result<u64> {
+    let mut received = Vec::with_capacity(512);
+    loop {
+        if stream.read_buf(&mut received).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let text = String::from_utf8_lossy(&received);
+        if text.matches("\r\n\r\n").count() == expected {
+            return Ok(text.matches("HTTP/1.1 503").count() as u64);
+        }
+    }
+}
+
+fn request(token: &str) -> String {
+    match token {
+        "" => "GET /public HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+        _ => format!("GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"),
+    }
+}
+
+fn current_thread() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+const WARM_UP: Duration = Duration::from_secs(1);
+const MEASURED: Duration = Duration::from_secs(5);
+/// More than a probe sends in the measured time.
+const PROBES: usize = 1_000;
