@@ -217,9 +217,9 @@ impl Validator {
         let algorithm = header.algorithm(&rules.algorithms)?;
         let claims = claims::validate(&payload, rules, now.unix)?;
         let signature = jws.decode_signature()?;
-        let subject = self.0.signatures.subject(&rules.issuer, claims.subject());
+        let subject = || self.0.signatures.subject(&rules.issuer, claims.subject());
         let pending = |signature, key| {
-            let (token, message_length) = (token.into(), jws.signed.len());
+            let (token, message_length, subject) = (token.into(), jws.signed.len(), subject());
             Stop::Pending(Box::new(PendingToken {
                 token: Arc::new(SignedToken { token, message_length, signature, subject }),
                 claims: claims.to_token_claims(&json),
@@ -234,7 +234,8 @@ impl Validator {
         if self.0.signatures.are_queued(now) {
             return Err(pending(signature, PendingKey::Found(key)));
         }
-        let signed = Signed { message: jws.signed.as_bytes(), signature: &signature, subject };
+        let message = jws.signed.as_bytes();
+        let signed = Signed { message, signature: &signature, subject: subject() };
         self.0.signatures.check_now(signed, &key)?;
         Ok(self.accept(token, claims.to_token_claims(&json), key, Arc::clone(keys)))
     }
