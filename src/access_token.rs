@@ -37,11 +37,11 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// What a guard named.
+    /// What a guard or a `require_…` method has named.
     named: GuardsName,
 }
 
-/// What validation found, and what is checked again on every cache hit.
+/// The result of a validation, and the parts that every cache hit checks again.
 #[derive(Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) claims: TokenClaims,
@@ -51,7 +51,7 @@ pub(crate) struct VerifiedToken {
     pub(crate) keys: Arc<KeyStore>,
 }
 
-/// The claims of a verified token: the payload once, and spans in it.
+/// The claims of a verified token: one copy of the payload, and spans that point into it.
 #[derive(Debug)]
 pub(crate) struct TokenClaims {
     /// The payload's JSON, followed by the claims that had to be unescaped.
@@ -70,7 +70,7 @@ pub(crate) struct TokenClaims {
     pub(crate) lifetime: Lifetime,
 }
 
-/// `aud`: one string in every token of Logto, but RFC 7519 §4.1.3 allows several.
+/// The audiences in `aud`. Logto always sets one string, but RFC 7519 §4.1.3 allows several.
 #[derive(Debug)]
 pub(crate) enum Audiences {
     One(Span),
@@ -85,7 +85,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Tokens are far shorter than 4 GiB. In a longer one the span would be empty.
+    /// Creates a span. Tokens are far shorter than 4 GiB. A larger offset is clamped.
     pub(crate) fn new(range: Range<usize>) -> Self {
         let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
         Self { start: offset(range.start), end: offset(range.end) }
@@ -97,7 +97,7 @@ impl Span {
 }
 
 impl TokenClaims {
-    /// The payload as it was received.
+    /// Returns the payload as received.
     pub(crate) fn json(&self) -> &str {
         self.get(self.payload)
     }
@@ -130,8 +130,8 @@ impl AccessToken {
         self.verified.claims.client_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Returns the organization of the token: the claim `organization_id`, or the one that `aud`
-    /// names.
+    /// Returns the id of the token's organization: the claim `organization_id`, or the organization
+    /// that `aud` names.
     pub fn organization_id(&self) -> Option<&str> {
         self.verified.claims.organization_id.map(|span| self.verified.claims.get(span))
     }
@@ -150,7 +150,7 @@ impl AccessToken {
         spans.iter().map(|span| self.verified.claims.get(*span))
     }
 
-    /// Returns `scope`, the granted scopes; empty if the claim is absent.
+    /// Returns `scope`, the granted scopes. The set is empty if the claim is absent.
     pub fn scopes(&self) -> ScopeSet<'_> {
         self.verified
             .claims
@@ -174,15 +174,17 @@ impl AccessToken {
         self.verified.claims.jwt_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Whether the token belongs to a machine-to-machine application: `sub` equals `client_id`.
+    /// Returns whether the token belongs to a machine-to-machine application: `sub` equals
+    /// `client_id`.
     pub fn is_machine(&self) -> bool {
         self.client_id() == Some(self.subject())
     }
 
-    /// Returns `act.sub`: who acts for the subject, after a token exchange (RFC 8693 §4.1).
+    /// Returns `act.sub`: the party that acts for the subject after a token exchange (RFC 8693
+    /// §4.1).
     ///
-    /// Parses the whole payload on every call. `None` if the claim is absent, or if `act.sub` is
-    /// not a string.
+    /// Parses the whole payload on every call. Returns `None` if the claim is absent, or if
+    /// `act.sub` is not a string.
     pub fn actor(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Delegation {
@@ -195,13 +197,14 @@ impl AccessToken {
         self.claims::<Delegation>().ok().map(|delegation| delegation.act.sub)
     }
 
-    /// Deserializes all claims, custom ones included, into a type of yours.
+    /// Deserializes all claims, including custom ones, into `T`.
     ///
-    /// Parses the whole payload in every call. Make a claim that some tokens lack an `Option`: a
-    /// caller answers a 401 with a new token, which lacks the claim too.
+    /// Parses the whole payload on every call. If some tokens lack a claim, declare its field as an
+    /// `Option`. Otherwise the caller gets a 401 and requests a new token, which also lacks the
+    /// claim.
     ///
     /// # Errors
-    /// [`InvalidToken::CustomClaims`], 401, if the payload does not have that shape.
+    /// [`InvalidToken::CustomClaims`], 401, if the payload does not deserialize into `T`.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         serde_json::from_str(self.verified.claims.get(self.verified.claims.payload)).map_err(
             |error| {
@@ -220,10 +223,12 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty
-    /// list is refused as well. If the validator has several issuers or audiences, and neither a
-    /// guard nor [`require_issuer`](Self::require_issuer) or
-    /// [`require_audience`](Self::require_audience) named the one that is meant, the error is
-    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
+    /// list of scopes is an error too.
+    ///
+    /// If the validator has several issuers or audiences, a guard,
+    /// [`require_issuer`](Self::require_issuer) or [`require_audience`](Self::require_audience)
+    /// must name the required one. Otherwise the error is [`AuthErrorKind::UnnamedIssuer`] or
+    /// [`AuthErrorKind::UnnamedAudience`], 500.
     pub fn require_scopes<'a>(
         &self,
         scopes: impl IntoIterator<Item = &'a str>,
@@ -231,7 +236,7 @@ impl AccessToken {
         self.require_policy(&ScopePolicy::all(scopes.into_iter().map(str::to_owned)))
     }
 
-    /// Requires one of these scopes, from the same kinds of token as
+    /// Requires at least one of these scopes. Accepts the same kinds of token as
     /// [`require_scopes`](Self::require_scopes).
     ///
     /// # Errors
@@ -243,8 +248,8 @@ impl AccessToken {
         self.require_policy(&ScopePolicy::any(scopes.into_iter().map(str::to_owned)))
     }
 
-    /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares, from the kinds of
-    /// token that it names.
+    /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares. Accepts the kinds of
+    /// token that the declaration names.
     ///
     /// # Errors
     /// As [`require_scopes`](Self::require_scopes).
@@ -265,8 +270,8 @@ impl AccessToken {
 
     /// Requires a token for this organization, and returns it with the organization checked.
     ///
-    /// [`require_scopes`](Self::require_scopes) accepts the organization's scopes from the returned
-    /// token only.
+    /// Call [`require_scopes`](Self::require_scopes) on the returned token. On the original token,
+    /// it refuses the organization's scopes.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -277,8 +282,8 @@ impl AccessToken {
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::WrongOrganization`], 403, for the token of another organization, and for a
-    /// global token. With several issuers or audiences, as
+    /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization, or if
+    /// it is a global token. With several issuers or audiences, the errors are those of
     /// [`require_scopes`](Self::require_scopes).
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
@@ -287,12 +292,11 @@ impl AccessToken {
 
     /// Requires a token of this issuer, and returns it with the issuer named.
     ///
-    /// If the validator trusts several issuers, checks of scopes and of the organization accept
-    /// the returned token only. [`Require::issuer`](crate::Require::issuer) does the same on a
-    /// route.
+    /// If the validator trusts several issuers, check scopes and the organization on the returned
+    /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
     ///
     /// # Errors
-    /// [`AuthErrorKind::FailedCondition`], 403.
+    /// [`AuthErrorKind::FailedCondition`], 403, if another issuer issued the token.
     pub fn require_issuer(&self, issuer: &Issuer) -> Result<Self, AuthError> {
         if self.issuer() != issuer.as_str() {
             let expected = Arc::from([issuer.as_str().into()]);
@@ -304,12 +308,11 @@ impl AccessToken {
 
     /// Requires a token for this API, and returns it with the audience named.
     ///
-    /// If the validator has several audiences, checks of scopes and of the organization accept the
-    /// returned token only. [`Require::audience`](crate::Require::audience) does the same on a
-    /// route.
+    /// If the validator has several audiences, check scopes and the organization on the returned
+    /// token. [`Require::audience`](crate::Require::audience) does the same on a route.
     ///
     /// # Errors
-    /// [`AuthErrorKind::FailedCondition`], 403.
+    /// [`AuthErrorKind::FailedCondition`], 403, if the token is for another API.
     pub fn require_audience(&self, audience: &str) -> Result<Self, AuthError> {
         if !self.audiences().any(|one| one == audience) {
             let expected = Arc::from([audience.into()]);
@@ -320,7 +323,7 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: false, audience: true }))
     }
 
-    /// Checks the organization alone.
+    /// Checks the organization, without requiring a named issuer or audience.
     pub(crate) fn check_organization(&self, id: &str) -> Result<Self, AuthError> {
         if id.is_empty() || self.organization_id() != Some(id) {
             return Err(self.refuse(AuthErrorKind::WrongOrganization));
@@ -328,7 +331,7 @@ impl AccessToken {
         Ok(Self { organization_checked: true, ..self.clone() })
     }
 
-    /// What a guard must still name, because the validator trusts more than one of it.
+    /// Returns what a guard must still name because the validator trusts more than one.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {
@@ -337,7 +340,7 @@ impl AccessToken {
         }
     }
 
-    /// The token of a guard that named the issuer, the audience or both.
+    /// Returns the token with the issuer, the audience or both marked as named.
     pub(crate) fn with_named(&self, named: GuardsName) -> Self {
         let named = GuardsName {
             issuer: self.named.issuer || named.issuer,
@@ -346,7 +349,8 @@ impl AccessToken {
         Self { named, ..self.clone() }
     }
 
-    /// Refuses to check a scope or an organization if it is unclear whose it is.
+    /// Fails if a guard must still name the issuer or the audience. A scope or an organization id
+    /// has a different meaning for each of them.
     fn check_named(&self) -> Result<(), AuthError> {
         let unnamed = self.unnamed();
         if unnamed.issuer {
@@ -360,7 +364,7 @@ impl AccessToken {
     }
 
     /// Returns the token that an [`AuthLayer`](crate::AuthLayer) inserted into the extensions of a
-    /// request, for guards and extractors of your own.
+    /// request. Use it in custom guards and extractors.
     ///
     /// # Errors
     /// [`AuthErrorKind::MissingToken`] if the request has no credentials, and
@@ -372,7 +376,7 @@ impl AccessToken {
         })
     }
 
-    /// Returns the heap size of the token in bytes. The cache weighs its entries by it.
+    /// Returns the heap size of the token in bytes. The cache uses it as the weight of an entry.
     pub(crate) fn heap_size(&self) -> usize {
         let TokenClaims { text, audiences, .. } = &self.verified.claims;
         let spans = match audiences {
@@ -386,7 +390,7 @@ impl AccessToken {
         AuthError::new(kind, Some(Arc::clone(&self.verified.challenge)))
     }
 
-    /// Gives a refusal of the user's the challenge settings of the validator.
+    /// Adds the validator's challenge settings to an error that the user's code returned.
     pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
         refusal.or_challenge(&self.verified.challenge)
     }
@@ -406,7 +410,7 @@ impl fmt::Debug for AccessToken {
 }
 
 /// Marks a request without credentials that [`AuthLayer::optional`](crate::AuthLayer::optional)
-/// let pass; in the request's extensions.
+/// accepted. The layer inserts it into the request's extensions.
 #[derive(Debug, Clone)]
 pub struct Anonymous {
     pub(crate) challenge: Arc<ChallengeSettings>,

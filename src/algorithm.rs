@@ -1,11 +1,11 @@
-//! Signature algorithms of access tokens (RFC 7518 §3.1). HMAC, `none` and EdDSA are left out.
+//! Signature algorithms of access tokens (RFC 7518 §3.1). The list omits HMAC, `none` and EdDSA.
 
 use std::fmt;
 
 /// A signature algorithm for access tokens (RFC 7518 §3.1).
 ///
-/// The algorithms that Logto can sign with, and the longer RSA variants for other issuers. HMAC,
-/// `none` and EdDSA are not in this list, so no setting can enable them.
+/// The enum has the algorithms that Logto can sign with, and the longer RSA variants for other
+/// issuers. It omits HMAC, `none` and EdDSA, so no setting can enable them.
 ///
 /// ```
 /// use tower_logto::Algorithm;
@@ -17,21 +17,21 @@ use std::fmt;
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256.
     ES256,
-    /// ECDSA on P-384 with SHA-384: the default of a new Logto tenant.
+    /// ECDSA on P-384 with SHA-384. It is the default of a new Logto tenant.
     ES384,
     /// ECDSA on P-521 with SHA-512.
     ES512,
-    /// RSASSA-PKCS1-v1_5 with SHA-256: used by Logto after a rotation to RSA.
+    /// RSASSA-PKCS1-v1_5 with SHA-256. Logto uses it after a rotation to an RSA key.
     RS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384; not in the default list.
+    /// RSASSA-PKCS1-v1_5 with SHA-384. It is not in the default list.
     RS384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512; not in the default list.
+    /// RSASSA-PKCS1-v1_5 with SHA-512. It is not in the default list.
     RS512,
     /// RSASSA-PSS with SHA-256.
     PS256,
-    /// RSASSA-PSS with SHA-384; not in the default list.
+    /// RSASSA-PSS with SHA-384. It is not in the default list.
     PS384,
-    /// RSASSA-PSS with SHA-512; not in the default list.
+    /// RSASSA-PSS with SHA-512. It is not in the default list.
     PS512,
 }
 
@@ -52,7 +52,7 @@ impl Algorithm {
         Self::PS512,
     ];
 
-    /// The `alg` value of a JOSE header (RFC 7515 §4.1.1).
+    /// Returns the `alg` value of a JOSE header (RFC 7515 §4.1.1).
     pub const fn name(self) -> &'static str {
         match self {
             Self::ES256 => "ES256",
@@ -67,7 +67,7 @@ impl Algorithm {
         }
     }
 
-    /// Finds the algorithm with this `alg` value, compared byte for byte.
+    /// Returns the algorithm with exactly this `alg` value.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }

@@ -9,7 +9,8 @@ use std::{
 /// A source of time. Wall-clock time is for `exp` and `nbf`, monotonic time for the age of keys and
 /// for retries.
 ///
-/// The default is the system's clocks. A test can pass a `testing::ManualClock`, or its own clock:
+/// The default reads the system's clocks. A test can pass a `testing::ManualClock`, or its own
+/// clock:
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,16 +29,16 @@ use std::{
 /// }
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
+    /// Returns the time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
     fn unix_time(&self) -> Duration;
 
-    /// The time since any fixed point. It never decreases, even if the wall clock is changed.
+    /// Returns the time since any fixed point. It never decreases, even if the wall clock is set.
     fn monotonic(&self) -> Duration;
 }
 
-/// A time by both clocks.
+/// A point in time on both clocks.
 ///
-/// The monotonic clock may stop while a machine sleeps, and the wall clock may be set.
+/// The monotonic clock may stop while a machine sleeps. The wall clock may be set to another time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) unix: Duration,
@@ -49,8 +50,8 @@ impl Moment {
         Self { unix: clock.unix_time(), monotonic: clock.monotonic() }
     }
 
-    /// The time since an earlier moment: the larger one of both clocks. If the wall clock was set
-    /// back, the monotonic one counts.
+    /// Returns the time since an earlier moment: the longer of the two times. If the wall clock was
+    /// set back, this is the time on the monotonic clock.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.unix.saturating_sub(earlier.unix);
         wall.max(self.monotonic.saturating_sub(earlier.monotonic))

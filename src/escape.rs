@@ -1,4 +1,4 @@
-//! Untrusted text, escaped for logs and errors.
+//! Escapes untrusted text for logs and errors.
 
 use std::{
     borrow::Cow,
@@ -7,7 +7,7 @@ use std::{
     ops::BitAnd,
 };
 
-/// Untrusted text, escaped and cut; printed in quotes.
+/// Untrusted text, escaped and cut. `Display` and `Debug` write it in quotes.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]
 pub struct Escaped(Box<str>);
@@ -17,8 +17,8 @@ impl Escaped {
         Self(escaped(text))
     }
 
-    /// The innermost source of an error, cut after 200 characters: the refused connection, the
-    /// certificate that is wrong.
+    /// Returns the message of an error's innermost source, escaped and cut after 200 characters. An
+    /// example is a refused connection, or an invalid certificate.
     pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> Self {
         let mut innermost = error;
         while let Some(source) = innermost.source() {
@@ -40,12 +40,13 @@ impl fmt::Debug for Escaped {
     }
 }
 
-/// The text, escaped, and cut after 80 characters.
+/// Returns the text, escaped and cut after 80 characters.
 pub(crate) fn escaped(text: &str) -> Box<str> {
     escape(text, 80)
 }
 
-/// Writes a text of the user's code. It is not cut, but cannot forge a line of a log.
+/// Writes text from the user's code. It escapes control characters, which could forge a log line,
+/// and does not cut the text.
 pub(crate) fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     text.chars().try_for_each(|c| match c {
         '"' | '\'' | '\\' => f.write_char(c),
@@ -72,19 +73,21 @@ fn escape(text: &str, length: usize) -> Box<str> {
     escaped.into()
 }
 
-/// Whether every parameter of a challenge allows the character between its quotes
-/// (RFC 6750 §3: printable ASCII, neither `"` nor `\`).
+/// Returns whether every parameter of a challenge allows the character between its quotes (RFC 6750
+/// §3: printable ASCII, neither `"` nor `\`).
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
 
-/// Without an early exit, so that it compiles to a few vector instructions.
+/// Returns whether all characters are quotable.
+///
+/// The loop has no early exit. It therefore compiles to a few vector instructions.
 pub(crate) fn all_quotable(text: &str) -> bool {
     let quotable = |byte| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
     text.bytes().map(quotable).fold(true, BitAnd::bitand)
 }
 
-/// A URL for `Debug`, without the user name and the password that it may contain by mistake.
+/// Returns a URL for `Debug`, without a user name and a password.
 pub(crate) fn without_user_info(text: &str) -> Cow<'_, str> {
     let start = text.find("//").map_or(0, |slashes| slashes + 2);
     let authority = text.get(start..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! axum extractors: the guard in the signature of a handler.
+//! axum extractors for the token, its scopes and its claims.
 
 use std::{marker::PhantomData, ops::Deref};
 
@@ -15,8 +15,10 @@ use crate::{
     scope::Scope,
 };
 
-/// Extracts the token of the request; 401 without one. `Option<AccessToken>` is `None` if
-/// [`AuthLayer::optional`](crate::AuthLayer::optional) let an anonymous request pass.
+/// Extracts the token of the request. Without a token, the response is a 401.
+///
+/// `Option<AccessToken>` is `None` if [`AuthLayer::optional`](crate::AuthLayer::optional) accepted
+/// a request without credentials.
 impl<S: Sync> FromRequestParts<S> for AccessToken {
     type Rejection = AuthError;
 
@@ -33,8 +35,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for AccessToken {
     }
 }
 
-/// Extracts the claims of the token, custom ones included, as a type of yours; 401 if they do not
-/// have its shape.
+/// Extracts the claims of the token, including custom ones, as `T`. If they do not deserialize into
+/// `T`, the response is a 401.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -71,10 +73,10 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
     }
 }
 
-/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares; 403
-/// if it does not.
+/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares.
+/// Otherwise the response is a 403.
 ///
-/// The guard is in the signature of the handler, so no route can be added without it:
+/// The signature of the handler names the scopes, so every route to the handler checks them:
 ///
 /// ```
 /// use tower_logto::{scopes, Scoped};
@@ -96,7 +98,7 @@ pub struct Scoped<S: Scope> {
 }
 
 impl<S: Scope> Scoped<S> {
-    /// Returns the token alone.
+    /// Returns the token.
     pub fn into_token(self) -> AccessToken {
         self.token
     }
@@ -131,7 +133,7 @@ impl<State: Sync, S: Scope> OptionalFromRequestParts<State> for Scoped<S> {
     }
 }
 
-/// An absent token is `None`. A bad token or a missing layer stays a refusal.
+/// Turns an absent token into `None`. An invalid token or a missing layer is still an error.
 fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthError> {
     match extracted {
         Err(error) if matches!(error.kind(), AuthErrorKind::MissingToken) => Ok(None),
@@ -139,7 +141,8 @@ fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthE
     }
 }
 
-/// Logs the refusal and writes [`AuthError::into_http_response`], for the body of a handler.
+/// Logs the refusal and returns [`AuthError::into_http_response`], for errors that a handler
+/// returns.
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         self.log();

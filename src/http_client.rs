@@ -13,7 +13,8 @@ use url::Url;
 
 use crate::url::is_loopback;
 
-/// Builds HTTP clients. The user's `ClientBuilder` comes first, what the crate requires last.
+/// Builds HTTP clients from the user's `ClientBuilder`. The settings that the crate requires
+/// override the user's.
 #[derive(Clone, Default)]
 pub(crate) struct HttpClients(Option<Arc<dyn Fn() -> ClientBuilder + Send + Sync>>);
 
@@ -22,8 +23,8 @@ impl HttpClients {
         Self(Some(Arc::new(make)))
     }
 
-    /// Builds a client without idle connections. Keys and tokens are fetched so rarely that Logto,
-    /// which closes idle connections after 5 s, would have closed every one.
+    /// Builds a client that keeps no idle connections. Logto closes them after 5 s, and the crate
+    /// rarely fetches keys or tokens twice within that time.
     pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
         self.builder(url, timeout).pool_max_idle_per_host(0).build()
     }
@@ -38,9 +39,12 @@ impl HttpClients {
         self.builder(url, timeout).pool_idle_timeout(BEFORE_LOGTO_CLOSES).build()
     }
 
-    /// No redirects (a 307 would carry a secret to another host), a total timeout, no compression
-    /// (a small body could become a huge one), no proxy for loopback, and no bytes of the
-    /// connection in the log.
+    /// Returns a builder with the settings that the crate requires:
+    /// - no redirects, because a 307 would send a secret to another host;
+    /// - a total timeout;
+    /// - no compression, because a small body could become a large one;
+    /// - no proxy for loopback addresses;
+    /// - no bytes of the connection in the log.
     fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
         if url.scheme() == "http" && !is_loopback(url) {
             tracing::warn!(host = ?url.host_str(), "plain http is allowed to this host");
@@ -65,8 +69,8 @@ impl fmt::Debug for HttpClients {
     }
 }
 
-/// Returns the client, and builds it at the first call. A failure is not kept: the next call may
-/// succeed, for example when files can be opened again.
+/// Returns the client, and builds it at the first call. After a failure, the next call builds it
+/// again. It may succeed, for example if the process can open files again.
 pub(crate) fn get_or_build(
     cell: &OnceLock<Client>,
     build: impl FnOnce() -> Result<Client, reqwest::Error>,
@@ -78,8 +82,8 @@ pub(crate) fn get_or_build(
     Ok(cell.get_or_init(|| client))
 }
 
-/// Sends the request, and once more if the connection breaks before a response. Unless connecting
-/// failed, only a `repeatable` request is sent again.
+/// Sends the request. If connecting fails, sends it once more. If the connection breaks later,
+/// sends only a `repeatable` request once more.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,
@@ -96,14 +100,14 @@ pub(crate) async fn send(
     }
 }
 
-/// Why a body was not read.
+/// The reason why a body was not read.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     TooLarge,
     Broken(reqwest::Error),
 }
 
-/// Reads a body of at most `limit` bytes. Counts them as they arrive, whatever the headers say.
+/// Reads a body of at most `limit` bytes. Counts the received bytes, regardless of the headers.
 pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
@@ -115,10 +119,10 @@ pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Ve
     Ok(body)
 }
 
-/// The usual reason why a client cannot be built.
+/// The message for a client that cannot be built, with the usual reason.
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
-/// Logto closes a connection that is idle for 5 s. The rest is for network latency.
+/// Logto closes a connection that is idle for 5 s. The remaining second allows for network latency.
 #[cfg(feature = "client")]
 const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);
 

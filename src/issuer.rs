@@ -1,4 +1,4 @@
-//! Issuers of tokens: the exact identifier, and what to accept from a trusted issuer.
+//! Issuers of tokens: the exact identifier, and the settings of a trusted issuer.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -41,9 +41,10 @@ impl Issuer {
         Ok(Self(format!("{endpoint}/oidc").into()))
     }
 
-    /// Returns an issuer with exactly this identifier, which may be another server than Logto.
+    /// Returns an issuer with exactly this identifier. It may be a server other than Logto.
     ///
-    /// The validator compares it with `iss` byte for byte. No trailing slash is added or removed.
+    /// The validator compares it with `iss` byte for byte. It neither adds nor removes a trailing
+    /// slash.
     ///
     /// # Errors
     /// If `issuer` is not an `http` or `https` URL, or has a query, a fragment or a user name.
@@ -52,17 +53,17 @@ impl Issuer {
         Ok(Self(issuer.into()))
     }
 
-    /// The identifier, exactly as it was given.
+    /// Returns the identifier, exactly as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The address of Logto's key set: `{issuer}/jwks`.
+    /// Returns the address of Logto's key set: `{issuer}/jwks`.
     pub(crate) fn jwks_uri(&self) -> String {
         format!("{}/jwks", self.0.trim_end_matches('/'))
     }
 
-    /// The address of Logto's token endpoint: `{issuer}/token`.
+    /// Returns the address of Logto's token endpoint: `{issuer}/token`.
     #[cfg(feature = "client")]
     pub(crate) fn token_endpoint(&self) -> String {
         format!("{}/token", self.0.trim_end_matches('/'))
@@ -88,7 +89,7 @@ impl fmt::Debug for Issuer {
 /// ```
 /// use tower_logto::{Issuer, TrustedIssuer, Validator};
 ///
-/// // Inside a cluster, keys have an internal address. The issuer is the one in the tokens.
+/// // Inside a cluster, the keys have an internal address. The issuer is still that of the tokens.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let trusted = TrustedIssuer::new(&issuer)
 ///     .audience("https://shopping.api")
@@ -129,7 +130,7 @@ impl fmt::Debug for JwksSource {
 }
 
 impl TrustedIssuer {
-    /// Trusts an issuer. It needs at least one [`audience`](Self::audience), or
+    /// Trusts an issuer. Set at least one [`audience`](Self::audience), or call
     /// [`organizations`](Self::organizations).
     pub fn new(issuer: &Issuer) -> Self {
         Self {
@@ -146,7 +147,7 @@ impl TrustedIssuer {
 
     /// Also accepts tokens for this API: its resource indicator (RFC 8707), compared byte for byte.
     ///
-    /// If a validator has several audiences, its guards must name the one they mean, with
+    /// If a validator has several audiences, each guard must name the required one with
     /// [`Require::audience`](crate::Require::audience). One validator per audience is simpler: see
     /// [`Validator::derive`](crate::Validator::derive).
     pub fn audience(mut self, resource: impl Into<String>) -> Self {
@@ -156,36 +157,36 @@ impl TrustedIssuer {
 
     /// Also accepts organization permission tokens, whose `aud` is `urn:logto:organization:<id>`.
     ///
-    /// Only guards that name this kind of token accept them:
+    /// Only guards that name this kind of token accept it:
     /// [`Require::organization_permissions`](crate::Require::organization_permissions).
     pub const fn organizations(mut self) -> Self {
         self.organizations = true;
         self
     }
 
-    /// Accepts tokens of organizations only: a token that names no organization is refused.
+    /// Refuses tokens that name no organization.
     ///
-    /// Use it for an API that is used per organization. Otherwise, a user's token for a global API
-    /// resource could open a route without an organization's guard. Such a token has the API scopes
-    /// of the user's roles in every organization.
+    /// Use it if every route of the API belongs to an organization. Otherwise, a route without an
+    /// organization's guard could accept a user's token for a global API resource. Such a token has
+    /// the API scopes of the user's roles in every organization.
     ///
-    /// Guards must still check which organization it is. This switch does not add the organization
-    /// permission tokens that [`organizations`](Self::organizations) accepts.
+    /// Guards must still check the organization. Organization permission tokens also need
+    /// [`organizations`](Self::organizations).
     pub const fn organization_tokens_only(mut self) -> Self {
         self.organization_tokens_only = true;
         self
     }
 
-    /// Sets the signature algorithms that are accepted. The default is [`Algorithm::LOGTO`].
+    /// Sets the accepted signature algorithms. The default is [`Algorithm::LOGTO`].
     pub fn algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
         self.algorithms = algorithms.into_iter().collect();
         self
     }
 
-    /// Sets how far the clocks of this machine and of the issuer may differ, for the checks of
-    /// `exp` and `nbf`.
+    /// Sets by how much the clocks of this machine and of the issuer may differ when `exp` and
+    /// `nbf` are checked.
     ///
-    /// The default is 30 s and the maximum 5 min. Fractions of a second are ignored.
+    /// The default is 30 s, and the maximum is 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
         self.clock_tolerance = tolerance;
         self
@@ -193,7 +194,7 @@ impl TrustedIssuer {
 
     /// Fetches the key set from this address. The default is `{issuer}/jwks`.
     ///
-    /// In Docker or Kubernetes, this may be an internal address. The issuer stays the one in the
+    /// In Docker or Kubernetes, this may be an internal address. The issuer is still that of the
     /// tokens.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks = JwksSource::Uri(uri.into());
@@ -215,7 +216,7 @@ impl TrustedIssuer {
         self
     }
 
-    /// Whether both have the same keys, so that validators may share them.
+    /// Returns whether validators may share the keys of the two issuers.
     pub(crate) fn has_same_keys(&self, other: &Self) -> bool {
         self.issuer == other.issuer
             && self.jwks == other.jwks
@@ -238,7 +239,7 @@ impl TrustedIssuer {
         if self.algorithms.is_empty() {
             return Err(ConfigError::new(
                 "algorithms",
-                "the list is empty; leave it out for the default, Algorithm::LOGTO",
+                "the list is empty; remove the call to use the default, Algorithm::LOGTO",
             ));
         }
         if self.clock_tolerance > MAX_CLOCK_TOLERANCE {
@@ -271,7 +272,7 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
     Err(ConfigError::new("audience", advice))
 }
 
-/// The prefix of `aud` in an organization permission token; the organization's id follows.
+/// The prefix of `aud` in an organization permission token. The organization's id follows.
 pub(crate) const ORGANIZATION_AUDIENCE: &str = "urn:logto:organization:";
 /// The prefix of Logto's own audiences. One of them is a reserved resource: every application can
 /// get a token for it with all organization scopes.

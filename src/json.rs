@@ -1,4 +1,4 @@
-//! JSON from untrusted sources: objects only, no duplicate members, borrowed strings.
+//! Reads JSON from untrusted sources: objects without duplicate members, with borrowed strings.
 
 use std::{borrow::Cow, fmt};
 
@@ -17,8 +17,8 @@ pub(crate) trait MemberVisitor<'de> {
 
 /// Reads exactly one JSON object without duplicate members.
 ///
-/// serde's derive is not enough: it accepts an array in place of an object, and it notices
-/// duplicates of known members only.
+/// serde's derive is not enough. It accepts an array in place of an object, and ignores duplicates
+/// of unknown members.
 pub(crate) fn read_unique_members<'de>(
     json: &'de str,
     members: &mut impl MemberVisitor<'de>,
@@ -59,7 +59,7 @@ pub(crate) fn read_unique_members<'de>(
     }
 }
 
-/// The member names of one object: a bounded set that allocates only for names with escapes.
+/// The member names of one object. The set is bounded, and allocates only for names with escapes.
 struct MemberNames<'de> {
     borrowed: [&'de str; MAX_MEMBERS],
     borrowed_count: usize,
@@ -71,7 +71,7 @@ impl<'de> MemberNames<'de> {
         Self { borrowed: [""; MAX_MEMBERS], borrowed_count: 0, escaped: Vec::new() }
     }
 
-    /// Returns false if the name is a duplicate or the set is full.
+    /// Inserts a name. Returns `false` if the name is a duplicate or the set is full.
     fn insert(&mut self, Text(name): &Text<'de>) -> bool {
         let (borrowed, free) = self.borrowed.split_at_mut(self.borrowed_count);
         // The first byte decides most comparisons without a call.
@@ -94,7 +94,7 @@ impl<'de> MemberNames<'de> {
     }
 }
 
-/// A JSON string, borrowed unless it holds escapes.
+/// A JSON string, borrowed unless it contains escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
@@ -156,7 +156,7 @@ pub(crate) fn object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::R
     serde_json::from_slice(json)
 }
 
-/// Describes an error without the values that serde quotes: they may be secrets.
+/// Describes an error without the values that serde quotes, because they may be secrets.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the JSON is truncated".to_owned(),

@@ -2,17 +2,17 @@
 //!
 //! # How a request is handled
 //! [`AuthLayer`] reads the `Authorization` header of a request and passes the token to a
-//! [`Validator`]. The validator trusts one or more issuers. A [`TrustedIssuer`] names the audiences
-//! and algorithms that are accepted, and the address of the keys. A valid token becomes an
-//! [`AccessToken`] in the request's extensions. For any other token the layer responds with an
-//! [`AuthError`], which has one status and one challenge.
+//! [`Validator`]. The validator trusts one or more issuers. A [`TrustedIssuer`] sets the accepted
+//! audiences and algorithms, and the address of the keys. A valid token becomes an [`AccessToken`]
+//! in the request's extensions. If the token is invalid, the layer responds with an [`AuthError`].
+//! The error determines the status and the challenge of the response.
 //!
 //! Scopes and organizations can be checked in three places:
 //! - on the route, with the guard [`Require`];
 //! - in the handler's signature, with the extractors [`Scoped`] and [`Claims`];
 //! - in the handler's body, with [`AccessToken::require_scopes`].
 //!
-//! # Which token opens which route
+//! # Which tokens a route accepts
 //! The same scope name has a different meaning in each of Logto's permission models. Each token
 //! therefore has a [`TokenKind`], and a guard accepts only the kinds that it names:
 //!
@@ -25,8 +25,8 @@
 //! # How to split scopes
 //! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
 //! organization's data with an organization constructor of [`Require`], and global routes with
-//! scopes that only global roles grant. The reason is that Logto mixes the API scopes of a user's
-//! roles, and a token does not show where a scope comes from:
+//! scopes that only global roles grant. The reason is that Logto combines the API scopes of all the
+//! roles of a user. A token does not show which role grants a scope:
 //!
 //! | a user's token for | has the API scopes of |
 //! |---|---|
@@ -35,25 +35,26 @@
 //!
 //! Two examples that go wrong:
 //! - The role "manager" of each organization grants `read:members`. A global route is guarded with
-//!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations. Alice
-//!   is a manager of her own organization only, yet she can read the members of every organization.
-//!   Guard the route with a scope of its own, such as `read:all-members`, that only a global role
+//!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations.
+//!   Alice is a manager in one organization, but she can read the members of every organization.
+//!   Guard the route with another scope, such as `read:all-members`, that only a global role
 //!   grants.
-//! - The global role "support" grants `delete:members`, for one global route. So does the role
-//!   "owner" of each organization, for the route `/orgs/{org_id}/members`. Bob is in support, and a
-//!   plain member of Acme. His token for Acme has `delete:members`, and passes
-//!   `Require::organization_in_path("org_id").scopes(["delete:members"])`. Give the global role
-//!   another scope.
+//! - The global role "support" grants `delete:members`, which one global route requires. The
+//!   organization role "owner" grants the same scope, for the route `/orgs/{org_id}/members`. Bob
+//!   has the role "support". In the organization Acme he is a member without a role. His token for
+//!   Acme still has `delete:members`, and the guard
+//!   `Require::organization_in_path("org_id").scopes(["delete:members"])` accepts it. Use another
+//!   scope for the global role.
 //!
 //! Machine-to-machine tokens are not affected: they have either the global scopes of the
-//! application, or those of its roles in the one organization. Organization permission tokens have
-//! the scopes of the one organization only. For an API that is used per organization,
-//! [`TrustedIssuer::organization_tokens_only`] refuses global tokens altogether.
+//! application, or those of its roles in one organization. An organization permission token has the
+//! scopes of one organization. If every route of an API belongs to an organization,
+//! [`TrustedIssuer::organization_tokens_only`] refuses all global tokens.
 //!
 //! # Several issuers or audiences
 //! Use one validator per audience: a scope of one API means nothing in another one.
-//! [`Validator::derive`] makes validators that share keys and verified tokens. If one validator
-//! trusts several issuers or audiences, each guard must name the one that it means
+//! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
+//! trusts several issuers or audiences, each guard must name the one that it requires
 //! ([`Require::issuer`], [`Require::audience`]). Otherwise every request gets a 500, unless
 //! [`ValidatorBuilder::trust_all_alike`] permits it.
 //!
@@ -64,15 +65,16 @@
 //! | two `Authorization` headers, malformed credentials, not exactly one organization header | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
+//! | too many requests with unknown key ids are waiting for a refresh | 429 | none; `Retry-After` |
 //! | the issuer's signing keys are unavailable | 503 | none; `Retry-After` |
-//! | a guard without a layer around it, with a path parameter that the route does not have, or without the issuer or audience that it must name | 500 | none; logged as an error |
+//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none; logged as an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
-//! Handlers and extractors respond with HTTP statuses; use [`AuthError::grpc_status`] to build a
+//! Handlers and extractors respond with HTTP statuses. Use [`AuthError::grpc_status`] to build a
 //! `tonic::Status` there.
 //!
-//! The log has the reason of each refusal, and what to do about it, at level debug
-//! (`RUST_LOG=tower_logto=debug`). The caller does not see it.
+//! The crate logs the reason for each refusal, and the fix, at level debug
+//! (`RUST_LOG=tower_logto=debug`). The response does not contain them.
 //!
 //! # Calling other services
 //! The module [`m2m`] requests tokens for a machine-to-machine application.
@@ -104,23 +106,24 @@
 //!   the handler's signature answers 500 there instead of accepting the request.
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard: call `route_layer`
 //!   after the last method.
-//! - A guard outside `nest_service` does not see the path parameters of the inner router. If a name
-//!   is repeated there, the handler gets another value than the guard. Use `nest`.
+//! - A guard outside `nest_service` does not see the path parameters of the inner router. If the
+//!   inner router repeats a parameter's name, the guard and the handler can get different values.
+//!   Use `nest`.
 //! - The layer added last runs first, so add [`AuthLayer`] after the guards.
 //! - Each token with a wrong signature costs one signature check. Limit the request rate in front
 //!   of the service.
-//! - While a request waits for keys, it holds a permit of a `ConcurrencyLimit` inside the layer. A
-//!   service that refused a request keeps its permit until it is called again or dropped. axum and
-//!   hyper-util drop it after each request.
+//! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds one of its
+//!   permits. After a refusal, the service keeps the permit until it is called again or dropped.
+//!   axum and hyper-util drop the service after each request.
 //! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`].
-//! - A custom-claims script of the tenant can set `organization_id`. The tenant is trusted.
+//! - A custom-claims script of the tenant can set `organization_id`. The crate trusts it.
 //! - Tokens in the query or the body of a request are ignored.
 //!
 //! # Not supported
-//! - Opaque tokens and introspection. Request a token with a `resource`; Logto then issues a JWT.
+//! - Opaque tokens and introspection. If the token request has a `resource`, Logto issues a JWT.
 //! - ID tokens, and tokens bound by DPoP or mTLS. The validator refuses them.
 //! - HMAC, EdDSA and encrypted tokens.
-//! - Discovery. The addresses follow from the issuer, or are set.
+//! - Discovery. The crate derives each address from the issuer, unless you set it.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -70,14 +70,14 @@ impl ProtectedResourceMetadata {
         self
     }
 
-    /// The document as JSON.
+    /// Returns the document as JSON.
     pub fn to_json(&self) -> String {
         // Serialization of strings and lists of strings does not fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The path of the document (RFC 9728 §3.1): the well-known path, followed by the path of the
-    /// resource indicator if it has one.
+    /// Returns the path of the document (RFC 9728 §3.1): the well-known path, followed by the path
+    /// of the resource indicator if it has one.
     pub fn path(&self) -> String {
         let url = Url::parse(&self.resource).ok().filter(|url| url.has_host());
         let path = url.as_ref().map_or("", |url| url.path().trim_end_matches('/'));
@@ -86,7 +86,7 @@ impl ProtectedResourceMetadata {
 
     /// Returns a router that serves the document for GET and HEAD. CORS allows every origin.
     ///
-    /// Merge the router outside of [`AuthLayer`](crate::AuthLayer), because clients request the
+    /// Merge the router outside [`AuthLayer`](crate::AuthLayer), because clients request the
     /// document without a token.
     ///
     /// # Panics

@@ -1,15 +1,15 @@
-//! Scopes: the grammar, the scopes of a token, and the scopes that a guard asks for.
+//! Scopes: the grammar, the scopes of a token, and the scopes that a guard requires.
 
 use std::{borrow::Cow, fmt};
 
-/// Logto's permission model that an access token belongs to.
+/// The permission model in Logto that an access token belongs to.
 ///
-/// The same scope name has another meaning in each model. So every guard names the model first:
-/// see the constructors of [`Require`](crate::Require).
+/// The same scope name has a different meaning in each model. Every guard therefore names the model
+/// first: see the constructors of [`Require`](crate::Require).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenKind {
-    /// A global API resource: `aud` is the resource indicator, no `organization_id`.
+    /// A global API resource: `aud` is the resource indicator, and there is no `organization_id`.
     ///
     /// A user's token also has the API scopes of the user's roles in every organization.
     Global,
@@ -47,34 +47,35 @@ impl fmt::Display for TokenKind {
 pub struct ScopeSet<'a>(&'a str);
 
 impl<'a> ScopeSet<'a> {
-    /// Splits a `scope` value. A single space is the only separator, and the order has no meaning.
+    /// Creates a set from a `scope` value. The only separator is a single space, and the order has
+    /// no meaning.
     pub const fn new(scope: &'a str) -> Self {
         Self(scope)
     }
 
-    /// Whether the set has exactly this scope. There are no prefixes and no wildcards, and the case
-    /// matters.
+    /// Returns whether the set has exactly this scope. The comparison is case-sensitive, without
+    /// prefixes and wildcards.
     pub fn contains(self, scope: &str) -> bool {
         self.iter().any(|have| have == scope)
     }
 
-    /// The scopes, in the order of the claim.
+    /// Returns the scopes, in the order of the claim.
     pub fn iter(self) -> impl Iterator<Item = &'a str> {
         self.0.split(' ').filter(|scope| !scope.is_empty())
     }
 
-    /// Whether the set has no scope.
+    /// Returns whether the set has no scope.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// The claim as it was received.
+    /// Returns the claim as received.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
 }
 
-/// The order of the scopes does not matter.
+/// Compares the scopes regardless of their order.
 impl PartialEq for ScopeSet<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().all(|scope| other.contains(scope))
@@ -90,11 +91,11 @@ impl fmt::Debug for ScopeSet<'_> {
     }
 }
 
-/// The scopes that a guard asks for, and the kinds of token that it accepts them from.
+/// The scopes that a guard requires, and the kinds of token that may have them.
 ///
-/// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) holds it,
-/// so that a body of yours can name the missing scopes. [`Display`](fmt::Display) writes them
-/// separated by single spaces, as the `scope` parameter of a challenge does (RFC 6750 §3).
+/// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) contains
+/// it. A custom response body can then name the required scopes. [`Display`](fmt::Display) writes
+/// them separated by single spaces, as in the `scope` parameter of a challenge (RFC 6750 §3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopePolicy {
     scopes: Cow<'static, [Cow<'static, str>]>,
@@ -110,7 +111,7 @@ enum Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kinds {
-    /// Global, or organization-level API once the organization was checked.
+    /// Global API resources, and organization-level ones after a check of the organization.
     Default,
     Only(TokenKind),
     Any,
@@ -130,26 +131,27 @@ impl ScopePolicy {
         Self { scopes: Cow::Owned(scopes), rule, kinds: Kinds::Default }
     }
 
-    /// The scopes: all of them are required, or one of them.
+    /// Returns the scopes. The policy requires all of them, or at least one of them: see
+    /// [`is_any`](Self::is_any).
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(AsRef::as_ref)
     }
 
-    /// Whether one of the scopes is enough.
+    /// Returns whether one of the scopes is enough.
     pub fn is_any(&self) -> bool {
         self.rule == Rule::Any
     }
 
-    /// Whether these scopes are enough. The kind of token is not considered.
+    /// Returns whether these scopes are enough, without a check of the kind of token.
     pub(crate) fn is_satisfied_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
-            // An empty list is a mistake, so it fails closed.
+            // An empty list is a mistake in the program. The check fails closed.
             Rule::All => !self.scopes.is_empty() && self.iter().all(|one| granted.contains(one)),
             Rule::Any => self.iter().any(|scope| granted.contains(scope)),
         }
     }
 
-    /// Whether a token of this kind may bring the scopes.
+    /// Returns whether the policy accepts the scopes of a token of this kind.
     pub(crate) fn accepts(&self, kind: TokenKind, organization_checked: bool) -> bool {
         let belongs = organization_checked || kind == TokenKind::Global;
         match self.kinds {
@@ -159,7 +161,7 @@ impl ScopePolicy {
         }
     }
 
-    /// The kind that [`scopes!`](crate::scopes) declared with `for KIND`.
+    /// Returns the kind that [`scopes!`](crate::scopes) declared with `for KIND`.
     pub(crate) const fn declared_kind(&self) -> Option<TokenKind> {
         match self.kinds {
             Kinds::Only(kind) => Some(kind),
@@ -167,7 +169,7 @@ impl ScopePolicy {
         }
     }
 
-    /// The first scope that no token can have; `Some("")` if there is no scope.
+    /// Returns the first scope that no token can have, or `Some("")` if the list is empty.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         if self.scopes.is_empty() {
             return Some("");
@@ -186,26 +188,27 @@ impl fmt::Display for ScopePolicy {
     }
 }
 
-/// A type that stands for scopes; declared with [`scopes!`](crate::scopes).
+/// A type that stands for scopes. Declare one with [`scopes!`](crate::scopes).
 ///
-/// A handler names it in its signature as [`Scoped<S>`](crate::Scoped), a route in
-/// [`Require::scope`](crate::Require::scope), and a handler's body in
-/// [`AccessToken::require_scope`](crate::AccessToken::require_scope).
+/// Name the type in one of these places:
+/// - the signature of a handler, as [`Scoped<S>`](crate::Scoped);
+/// - the guard of a route, in [`Require::scope`](crate::Require::scope);
+/// - the body of a handler, in [`AccessToken::require_scope`](crate::AccessToken::require_scope).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name a scope",
     label = "not declared with `tower_logto::scopes!`",
     note = "declare it: `tower_logto::scopes! {{ pub {Self} = \"read:products\"; }}`"
 )]
 pub trait Scope {
-    /// The scopes, and the kinds of token that may bring them.
+    /// The scopes, and the kinds of token that may have them.
     #[doc(hidden)]
     const POLICY: ScopePolicy;
 }
 
-/// Declares types for scopes, so that the signature of a handler can require them.
+/// Declares types for scopes, which the signature of a handler can require.
 ///
-/// A type names one scope, `all[…]` of several, or `any[…]` of several. By default, these tokens
-/// are accepted:
+/// A type stands for one scope, for `all[…]` of several, or for `any[…]` of several. By default, it
+/// accepts these tokens:
 /// - tokens for a global API resource;
 /// - tokens for an organization-level API resource, after a
 ///   [`Require::organization_…`](crate::Require) guard or
@@ -215,9 +218,9 @@ pub trait Scope {
 /// [How to split scopes](crate#how-to-split-scopes) between global and organization roles says why
 /// a scope must not be granted by both.
 ///
-/// `for` and a variant of [`TokenKind`] accepts that kind only. An organization's token must still
-/// be checked. `for any_kind` accepts every token, without a check of the organization: a user who
-/// has the scope in any organization passes.
+/// With `for` and a variant of [`TokenKind`], the type accepts only that kind. The organization
+/// must still be checked. With `for any_kind`, it accepts every token without a check of the
+/// organization: a user may have the scope in any organization.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError, scopes};
@@ -238,7 +241,7 @@ pub trait Scope {
 /// }
 /// ```
 ///
-/// A scope that RFC 6749 §3.3 does not allow does not compile:
+/// If RFC 6749 §3.3 does not allow a scope, the declaration does not compile:
 ///
 /// ```compile_fail
 /// tower_logto::scopes! {
@@ -280,7 +283,7 @@ macro_rules! scopes {
     (@kind ($policy:expr) $kind:ident) => { $crate::__private::for_kind($policy, $crate::TokenKind::$kind) };
 }
 
-/// The functions that [`scopes!`](crate::scopes) expands to; exported as `__private`.
+/// The functions that [`scopes!`](crate::scopes) expands to, exported as `__private`.
 pub mod macro_support {
     use std::borrow::Cow;
 
@@ -288,17 +291,17 @@ pub mod macro_support {
 
     pub use super::is_scope_token;
 
-    /// All of these scopes.
+    /// Requires all of these scopes.
     pub const fn all_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
         ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::All, kinds: Kinds::Default }
     }
 
-    /// One of these scopes.
+    /// Requires at least one of these scopes.
     pub const fn any_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
         ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::Any, kinds: Kinds::Default }
     }
 
-    /// Accepts tokens of this kind only.
+    /// Accepts only tokens of this kind.
     pub const fn for_kind(mut policy: ScopePolicy, kind: TokenKind) -> ScopePolicy {
         policy.kinds = Kinds::Only(kind);
         policy
@@ -311,7 +314,8 @@ pub mod macro_support {
     }
 }
 
-/// Whether this is one scope-token: printable ASCII without space, `"` and `\` (RFC 6749 §3.3).
+/// Returns whether the text is one scope-token: printable ASCII without space, `"` and `\` (RFC
+/// 6749 §3.3).
 pub const fn is_scope_token(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut rest = bytes;

@@ -1,5 +1,5 @@
-//! Single flight: one background task per key, shared by all callers; also the waiter limit and the
-//! retry backoff.
+//! Single flight: one background task per key, shared by all waiters. This module also has the
+//! waiter limit and the retry backoff.
 
 use std::time::Duration;
 
@@ -10,9 +10,8 @@ use tokio::{
 
 /// The background task of one key. Its owner keeps it behind a lock.
 ///
-/// The owner sets its retry time before it starts a task, and overwrites it when the task
-/// completes. A task that panics, or whose runtime is dropped, then needs no one to record its
-/// failure.
+/// The owner sets the retry time before it starts a task. The task overwrites it on completion. If
+/// the task panics, or if its runtime is dropped, the first retry time remains valid.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: u64,
@@ -22,17 +21,18 @@ pub(crate) struct SingleFlight<T> {
 /// A task that was started and has not completed.
 #[derive(Debug, Clone)]
 pub(crate) struct InFlight<T> {
-    /// The task's number, from 1.
+    /// The number of the task. The first task has the number 1.
     pub(crate) number: u64,
-    /// The time of the monotonic clock after which a new task may start and this one's result is
-    /// ignored. A blocked runtime neither runs nor drops its tasks.
+    /// The time of the monotonic clock from which a new task may start. The new task replaces this
+    /// one, whose result is then ignored. A blocked runtime neither runs nor drops its tasks.
     deadline: Duration,
     outcome: watch::Receiver<Option<T>>,
 }
 
-/// Why a caller did not receive an outcome.
+/// The reason why a waiter did not receive an outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WaitError {
+    /// The semaphore has no permit left.
     TooManyWaiters,
     /// The task panicked, or its runtime was shut down.
     TaskLost,
@@ -45,17 +45,17 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// The number of tasks started so far, and the number of the latest one.
+    /// Returns how many tasks were started. It equals the number of the latest task.
     pub(crate) const fn started(&self) -> u64 {
         self.started
     }
 
-    /// The task that callers may wait for.
+    /// Returns the task in flight, unless its deadline has passed.
     pub(crate) fn in_flight(&self, now: Duration) -> Option<InFlight<T>> {
         self.current.as_ref().filter(|task| now < task.deadline && task.is_running()).cloned()
     }
 
-    /// Spawns a task, which no caller can cancel. `None` outside a tokio runtime.
+    /// Spawns a task, which waiters cannot cancel. Returns `None` outside a tokio runtime.
     pub(crate) fn start<F>(
         &mut self,
         deadline: Duration,
@@ -72,7 +72,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         let task = task(self.started);
         runtime.spawn(async move {
             // A blocked runtime may reach this line long after the deadline. If a newer task has
-            // replaced this one and no caller waits for it, its request is not worth sending.
+            // replaced this one and nothing waits for it, the request is unnecessary.
             if !sender.is_closed() {
                 let outcome = task.await;
                 sender.send_replace(Some(outcome));
@@ -81,15 +81,15 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         Some(in_flight)
     }
 
-    /// Ends a task, from within it. Returns false if a newer task has replaced it: its result must
-    /// be ignored.
+    /// Marks a task as completed. The task calls it. Returns `false` if a newer task has replaced
+    /// it. The result must then be ignored.
     pub(crate) fn finish(&mut self, number: u64) -> bool {
         self.current.take_if(|task| task.number == number).is_some()
     }
 }
 
 impl<T: Clone> InFlight<T> {
-    /// Waits for the outcome, as one of the waiters that the semaphore has permits for.
+    /// Waits for the outcome with a permit of the semaphore.
     pub(crate) async fn outcome(mut self, waiters: &Semaphore) -> Result<T, WaitError> {
         let _permit = waiters.try_acquire().map_err(|_| WaitError::TooManyWaiters)?;
         let outcome = self.outcome.wait_for(Option::is_some).await;
@@ -98,13 +98,14 @@ impl<T: Clone> InFlight<T> {
 }
 
 impl<T> InFlight<T> {
-    /// Whether the task can still send an outcome.
+    /// Returns whether the task can still send an outcome.
     fn is_running(&self) -> bool {
         self.outcome.has_changed().is_ok()
     }
 }
 
-/// The wait after a number of failures in a row: `first`, doubled each time, up to `last`.
+/// Returns the wait after a number of failures in a row. It starts at `first`, and doubles up to
+/// `last`.
 pub(crate) fn backoff(first: Duration, last: Duration, failures_in_a_row: u32) -> Duration {
     first.saturating_mul(1 << failures_in_a_row.saturating_sub(1).min(16)).min(last)
 }
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_callers_share_one_task_and_its_outcome() {
+    async fn all_waiters_share_one_task_and_its_outcome() {
         let mut flight = SingleFlight::default();
         let release = Arc::new(Notify::new());
         let released = Arc::clone(&release);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cancelled_caller_does_not_cancel_the_task() {
+    async fn a_cancelled_waiter_does_not_cancel_the_task() {
         let mut flight = SingleFlight::default();
         let (done, completed) = oneshot::channel();
         let caller = flight.start(DEADLINE, |_| async move { done.send(()).unwrap() });
@@ -213,19 +214,19 @@ mod tests {
         assert_eq!(outcome, Ok(0));
         blocked.block_on(tokio::task::yield_now());
         assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task did nothing");
-        assert!(!flight.finish(1), "and its result would be ignored");
+        assert!(!flight.finish(1), "its result must be ignored");
         assert!(flight.finish(2));
     }
 
     #[tokio::test]
-    async fn one_caller_more_than_there_are_permits_is_refused() {
+    async fn a_waiter_without_a_permit_is_refused() {
         let mut flight = SingleFlight::<u32>::default();
         let task = flight.start(DEADLINE, |_| std::future::pending()).unwrap();
         let waiters = Semaphore::new(1);
         let mut first = Box::pin(task.clone().outcome(&waiters));
         assert!(poll_once(&mut first).is_none());
         assert_eq!(task.clone().outcome(&waiters).await, Err(WaitError::TooManyWaiters));
-        // A caller that goes away returns its permit.
+        // A dropped waiter returns its permit.
         drop(first);
         assert!(poll_once(&mut Box::pin(task.outcome(&waiters))).is_none());
     }
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_reaches_a_caller_on_another_runtime() {
+    fn an_outcome_reaches_a_waiter_on_another_runtime() {
         let mut flight = SingleFlight::default();
         let (sender, receiver) = oneshot::channel::<u32>();
         let owner = runtime();

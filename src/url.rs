@@ -4,14 +4,15 @@ use url::Url;
 
 use crate::error::ConfigError;
 
-/// Whether plain `http` is allowed to addresses that are not loopback.
+/// The rule for plain `http` to hosts that are not loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     HttpsOrLoopback,
     AllowHttp,
 }
 
-/// Parses an `http` or `https` URL without query, fragment and user. Errors name the setting.
+/// Parses an `http` or `https` URL. Refuses a query, a fragment and user information. Errors name
+/// the setting.
 pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
     let refuse = |advice: &'static str| Err(ConfigError::new(setting, advice));
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -32,8 +33,8 @@ pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, Config
     Ok(url)
 }
 
-/// Parses a URL as [`parse_url`] does, and refuses plain `http` unless the address is loopback or
-/// the setting allows it.
+/// Parses a URL as [`parse_url`] does. Refuses plain `http`, unless the host is loopback or a
+/// setting allows it.
 pub(crate) fn check_url(
     setting: &'static str,
     text: &str,

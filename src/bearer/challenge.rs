@@ -6,12 +6,12 @@ use http::HeaderValue;
 
 use crate::escape::{is_quotable, without_user_info};
 
-/// The parameters that all challenges of a resource server have (RFC 6750 §3, RFC 9728 §5.1).
+/// The parameters that all challenges of a validator share (RFC 6750 §3, RFC 9728 §5.1).
 #[derive(Default)]
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
-    /// What guards must name. It is here because every token of the validator has these settings.
+    /// What guards must name. Every token of the validator shares these settings.
     pub(crate) guards_name: GuardsName,
     /// Cache of rendered challenges, keyed by error and description.
     rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
@@ -27,7 +27,7 @@ impl fmt::Debug for ChallengeSettings {
     }
 }
 
-/// What a guard must name, because the validator trusts more than one of it.
+/// What a guard must name because the validator trusts more than one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,
@@ -45,11 +45,11 @@ pub(crate) struct ChallengeError<'a> {
 }
 
 impl ChallengeSettings {
-    /// The value of `WWW-Authenticate`.
+    /// Returns the value of `WWW-Authenticate`.
     pub(crate) fn header(&self, error: ChallengeError<'_>) -> HeaderValue {
         let key = (error.error, error.description);
         let slots = if error.scope.is_none() { self.rendered.as_slice() } else { &[] };
-        // The first free slot takes the challenge if no slot before has it.
+        // The search fills the first free slot, unless an earlier slot has the same key.
         let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, self.render(error))));
         let rendered = slots.find(|(rendered_key, _)| *rendered_key == key);
         rendered.map_or_else(|| self.render(error), |(_, header)| header.clone())
@@ -80,7 +80,7 @@ impl ChallengeSettings {
     }
 }
 
-/// Upper bound on the number of distinct descriptions: each kind of refusal has one.
+/// Bounds the cache. It exceeds the number of descriptions: each kind of refusal has one.
 const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-/// What the `Authorization` headers of a request hold (RFC 6750 §2.1).
+/// The content of a request's `Authorization` headers (RFC 6750 §2.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
-    /// No credentials, or those of another scheme.
+    /// No credentials, or credentials of another scheme.
     None,
     /// The text after `Bearer `, unchecked.
     Bearer(&'a str),
@@ -15,7 +15,7 @@ pub(crate) enum Credentials<'a> {
     Several,
 }
 
-/// Reads the credentials. Marks every `Authorization` value as sensitive, so that no log prints it.
+/// Reads the credentials. Marks every `Authorization` value as sensitive, which hides it in logs.
 pub(crate) fn read(headers: &mut HeaderMap) -> Credentials<'_> {
     if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         if let http::header::Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
@@ -52,7 +52,7 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     }
 }
 
-/// Whether the text is a `b64token` (RFC 6750 §2.1).
+/// Returns whether the text is a `b64token` (RFC 6750 §2.1).
 pub(crate) fn is_b64token(token: &str) -> bool {
     let body = token.trim_end_matches('=');
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);

@@ -1,8 +1,8 @@
-//! Why a setting cannot work.
+//! The error for an invalid setting.
 
 use std::{borrow::Cow, error::Error, fmt};
 
-/// A setting that cannot work; returned before anything is served.
+/// An invalid setting. Constructors and `build()` return it before the service starts.
 ///
 /// ```
 /// use tower_logto::Issuer;
@@ -22,12 +22,12 @@ impl ConfigError {
         Self { setting, issuer: None, advice: advice.into() }
     }
 
-    /// Says in the message which of several issuers has the setting.
+    /// Adds the issuer that has the setting to the message.
     pub(crate) fn of_issuer(self, issuer: &str) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// The name of the setting.
+    /// Returns the name of the setting.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

@@ -1,24 +1,26 @@
-//! Which condition of a guard a token fails.
+//! The condition of a guard that a valid token does not satisfy.
 
 use std::{error::Error, fmt};
 
 use crate::error::mismatch::Mismatch;
 
-/// The condition of [`Require`](crate::Require) that a valid token fails.
+/// The condition of [`Require`](crate::Require) that a valid token does not satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailedCondition {
-    /// [`Require::machine`](crate::Require::machine): the token belongs to a user.
+    /// The token does not belong to a machine-to-machine application, and the guard has
+    /// [`Require::machine`](crate::Require::machine).
     Machine,
-    /// [`Require::user`](crate::Require::user): the token belongs to an application.
+    /// The token does not belong to a user, and the guard has
+    /// [`Require::user`](crate::Require::user).
     User,
-    /// [`Require::client_ids`](crate::Require::client_ids): another application asked for the
-    /// token.
+    /// [`Require::client_ids`](crate::Require::client_ids) does not list the application that
+    /// requested the token.
     ClientId(Mismatch),
-    /// [`Require::issuer`](crate::Require::issuer): another trusted issuer issued the token.
+    /// The token is not from the issuer that [`Require::issuer`](crate::Require::issuer) names.
     Issuer(Mismatch),
-    /// [`Require::audience`](crate::Require::audience): the token is for another API. The found
-    /// value is the first audience of the token.
+    /// The token is not for the API that [`Require::audience`](crate::Require::audience) names. The
+    /// found value is the first audience of the token.
     Audience(Mismatch),
 }
 

@@ -8,14 +8,14 @@ use std::{error::Error, fmt};
 pub enum InvalidRequest {
     /// The request has more than one `Authorization` header.
     SeveralAuthorizationHeaders,
-    /// `Bearer` comes without a token, or with characters that RFC 6750 §2.1 does not allow.
+    /// The `Bearer` credentials have no token, or characters that RFC 6750 §2.1 does not allow.
     MalformedCredentials,
     /// The header that names the organization does not have exactly one value.
     OrganizationHeader,
 }
 
 impl InvalidRequest {
-    /// The description for the caller.
+    /// Returns the description for the caller.
     pub(crate) const fn public_description(self) -> &'static str {
         match self {
             Self::SeveralAuthorizationHeaders => "more than one Authorization header",

@@ -7,30 +7,30 @@ use crate::{algorithm::Algorithm, error::mismatch::Mismatch, escape::escaped};
 /// Why an access token is not valid.
 ///
 /// [`Display`](fmt::Display) tells the operator what was found, what was expected and how to fix
-/// it. Text of the token is untrusted: in the fields and in the message it is escaped, and cut
-/// after 80 characters.
+/// it. Text from the token is untrusted. The fields and the message have it escaped, and cut after
+/// 80 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidToken {
     /// The token is larger than
     /// [`max_token_size`](crate::ValidatorBuilder::max_token_size).
     Oversized,
-    /// The token does not have three segments; most likely it is opaque.
+    /// The token does not have three segments. Most likely it is opaque.
     NotAJwt,
     /// The named part violates RFC 7515 or RFC 7519.
     Malformed(&'static str),
     /// The header or the payload has a duplicate member, or more than 64 members. Nested objects
     /// are not checked.
     DuplicateMember,
-    /// `alg` is not in the issuer's allow-list. Escaped, at most 80 characters.
+    /// This `alg` is not in the issuer's allow-list.
     AlgorithmNotAllowed(Box<str>),
-    /// `typ` is not `at+jwt` (RFC 9068 §4). Escaped, at most 80 characters.
+    /// `typ` is missing, or has this value instead of `at+jwt` (RFC 9068 §4).
     WrongType(Option<Box<str>>),
     /// The token has a `crit` header (RFC 7515 §4.1.11), and no extension is supported.
     CriticalHeader,
     /// `iss` is not a trusted issuer.
     UntrustedIssuer(Mismatch),
-    /// `aud` has none of the issuer's audiences. The found value is the first of several.
+    /// `aud` has none of the issuer's audiences. The found value is the first one in the token.
     WrongAudience(Mismatch),
     /// `aud` names several kinds of audience, or an organization that `organization_id`
     /// contradicts.
@@ -42,7 +42,7 @@ pub enum InvalidToken {
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` has passed, and the clock tolerance too.
+    /// `exp` has passed, even with the clock tolerance.
     Expired {
         /// The time since `exp`, without the clock tolerance.
         ago: Duration,
@@ -52,18 +52,19 @@ pub enum InvalidToken {
         /// The time until `nbf`, without the clock tolerance.
         wait: Duration,
     },
-    /// The token has a `cnf` claim: it is bound to a key and not a plain bearer token.
+    /// The token has a `cnf` claim. It is bound to a key, and therefore not a bearer token.
     SenderConstrained,
-    /// No key of the issuer has this `kid`. Escaped, at most 80 characters.
+    /// No key of the issuer has this `kid`.
     UnknownKey(Option<Box<str>>),
-    /// The token names no key, and several keys fit.
+    /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,
     /// The key with this `kid` is not for the algorithm of the token.
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
-    /// The claims do not have the shape of the handler's `Claims<T>`. The text says which part is
-    /// missing, without any value.
+    /// The claims do not deserialize into the `T` of `Claims<T>` or
+    /// [`AccessToken::claims`](crate::AccessToken::claims). The text describes the problem without
+    /// any value of the token.
     CustomClaims(Box<str>),
 }
 
@@ -80,7 +81,7 @@ impl InvalidToken {
         Self::WrongAudience(Mismatch::new(found, expected))
     }
 
-    /// The description for the caller. It contains nothing of the token or the settings.
+    /// Returns the description for the caller. It contains no value of the token or the settings.
     pub(crate) const fn public_description(&self) -> &'static str {
         match self {
             Self::Oversized => "the access token is too large",
@@ -149,7 +150,7 @@ impl fmt::Display for InvalidToken {
                 if mismatch.differs_in_the_host_only() {
                     f.write_str(
                         "; only the host differs: another tenant issued the token, or Logto's \
-                         setting ENDPOINT has another name of this server (localhost and \
+                         setting ENDPOINT has another name for this server (localhost and \
                          127.0.0.1 are different issuers)",
                     )?;
                 }
@@ -203,7 +204,7 @@ impl fmt::Display for InvalidToken {
             ),
             Self::CustomClaims(missing) => write!(
                 f,
-                "the claims do not have the shape that the handler asks for: {missing}"
+                "the claims do not have the shape that the handler requires: {missing}"
             ),
         }
     }

@@ -6,14 +6,14 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
-    /// The time until the next attempt. As a `Retry-After` header it is at least 1 s.
+    /// The time until the next attempt. The `Retry-After` header is at least 1 s.
     pub retry_after: Duration,
     /// Why the last attempt failed.
     pub cause: KeysError,
 }
 
 impl KeysUnavailable {
-    /// Unavailable, but the next attempt may be made immediately.
+    /// Creates the error for keys that the next request may fetch immediately.
     pub(crate) const fn retry_now(cause: KeysError) -> Self {
         Self { retry_after: Duration::ZERO, cause }
     }
@@ -21,8 +21,8 @@ impl KeysUnavailable {
 
 /// Why an issuer's keys could not be fetched.
 ///
-/// [`Display`](fmt::Display) names the cause, [`source`](Error::source) is the HTTP client's error.
-/// Two errors are equal if their messages are.
+/// [`Display`](fmt::Display) names the cause. [`source`](Error::source) is the HTTP client's error.
+/// Two errors are equal if their messages and [`is_timeout`](Self::is_timeout) are equal.
 #[derive(Debug, Clone)]
 pub struct KeysError {
     message: Cow<'static, str>,
@@ -46,7 +46,7 @@ impl KeysError {
         Self { source: Some(source), ..Self::new(message) }
     }
 
-    /// Whether the JWKS endpoint did not answer in time.
+    /// Returns whether the JWKS endpoint did not answer in time.
     pub const fn is_timeout(&self) -> bool {
         self.is_timeout
     }

@@ -1,4 +1,4 @@
-//! What a claim says, and what was expected of it.
+//! The value of a claim, and the expected values.
 
 use std::{fmt, sync::Arc};
 
@@ -18,24 +18,24 @@ impl Mismatch {
         Self { found: escaped(found), expected: Arc::clone(expected) }
     }
 
-    /// The value in the token: untrusted text, escaped, and cut after 80 characters.
+    /// Returns the value in the token: untrusted text, escaped and cut after 80 characters.
     pub fn found(&self) -> &str {
         &self.found
     }
 
-    /// The values that the settings allow.
+    /// Returns the values that the settings allow.
     pub fn expected(&self) -> impl Iterator<Item = &str> {
         self.expected.iter().map(AsRef::as_ref)
     }
 
-    /// Whether the found value differs from an expected one by a trailing slash only.
+    /// Returns whether trailing slashes are the only difference from an expected value.
     pub(crate) fn differs_by_a_slash(&self) -> bool {
         let bare = self.found.trim_end_matches('/');
         let mut others = self.expected().filter(|one| *one != self.found());
         others.any(|one| one.trim_end_matches('/') == bare)
     }
 
-    /// Whether the found URL differs from an expected one by its host only.
+    /// Returns whether the host is the only difference from the URL of an expected value.
     pub(crate) fn differs_in_the_host_only(&self) -> bool {
         let Ok(found) = Url::parse(self.found()) else { return false };
         self.expected().filter_map(|one| Url::parse(one).ok()).any(|expected| {
@@ -45,7 +45,7 @@ impl Mismatch {
         })
     }
 
-    /// The expected values in quotes.
+    /// Writes the expected values in quotes.
     pub(crate) fn write_expected(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.expected().enumerate().try_for_each(|(position, one)| {
             let separator = if position == 0 { "" } else { ", " };
@@ -54,7 +54,8 @@ impl Mismatch {
     }
 }
 
-/// `"found", expected "one", "other"`, and a hint if only a trailing slash differs.
+/// Writes `"found", expected "one", "other"`, and a hint about a trailing slash if it is the only
+/// difference.
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\", expected ", self.found)?;

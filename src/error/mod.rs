@@ -1,4 +1,5 @@
-//! Why a request is refused, in the words of the operator. The response is in `response`.
+//! The reasons for refusing a request, with messages for the operator. `response.rs` maps them to
+//! responses.
 
 mod config;
 mod failed_condition;
@@ -26,14 +27,14 @@ use crate::{bearer::challenge::ChallengeSettings, escape::write_printable, scope
 /// [`Display`](fmt::Display) says what is wrong and how to fix it. The caller gets only
 /// [`status`](Self::status) and [`challenge`](Self::challenge).
 ///
-/// # A refusal of your own
-/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) make one, for
-/// [`Require::check`](crate::Require::check) and for the body of a handler. It gets the status, the
-/// challenge and the log line of every other refusal.
+/// # Custom refusals
+/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error for
+/// [`Require::check`](crate::Require::check), or for the body of a handler. A custom refusal has a
+/// status, a challenge and a log line like every other refusal.
 ///
-/// # A body
-/// Every refusal of this crate carries its `AuthError` in the extensions of the response. So a
-/// `map_response` outside the layer can write a body:
+/// # Response bodies
+/// The response to a refused request has the `AuthError` in its extensions. A `map_response`
+/// outside the layer can therefore write a body:
 ///
 /// ```
 /// use http::Response;
@@ -69,13 +70,13 @@ pub enum AuthErrorKind {
     WrongKind(TokenKind),
     /// The token fails another condition of a guard: 403 `insufficient_scope`.
     FailedCondition(FailedCondition),
-    /// A refusal of your own, with its reason for the log: 403 `insufficient_scope`. See
+    /// A custom refusal, with its reason for the log: 403 `insufficient_scope`. See
     /// [`AuthError::forbidden`].
     Forbidden(Cow<'static, str>),
     /// The issuer's signing keys are unavailable: 503 with `Retry-After`.
     KeysUnavailable(KeysUnavailable),
-    /// Too many requests with unknown key ids are waiting for a refresh: 429 with `Retry-After` and
-    /// no challenge, so that clients keep their tokens.
+    /// Too many requests with unknown key ids are waiting for a refresh: 429 with `Retry-After`.
+    /// The response has no challenge, because clients should keep their tokens.
     TooManyUnknownKeys {
         /// The time until the next refresh may start.
         retry_after: Duration,
@@ -119,12 +120,12 @@ impl From<InvalidRequest> for AuthErrorKind {
 }
 
 impl AuthError {
-    /// Refuses a valid token for a reason of your own: 403 `insufficient_scope`.
+    /// Refuses a valid token for a custom reason: 403 `insufficient_scope`.
     ///
     /// The reason is for the log. The caller gets a general description.
     ///
-    /// From [`Require::check`](crate::Require::check), the challenge has the realm and the metadata
-    /// URL of the validator. From the body of a handler, it has neither.
+    /// If [`Require::check`](crate::Require::check) returns the error, the challenge has the realm
+    /// and the metadata URL of the validator. If a handler returns it, the challenge has neither.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -141,10 +142,10 @@ impl AuthError {
         Self::new(AuthErrorKind::Forbidden(reason.into()), None)
     }
 
-    /// Asks for a token: 401 without an error code.
+    /// Refuses a request without a token: 401 without an error code.
     ///
-    /// For a route behind [`AuthLayer::optional`](crate::AuthLayer::optional) that needs a token
-    /// after all. The challenge has a realm and a metadata URL under the same conditions as that of
+    /// Use it behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests that need a
+    /// token. The challenge has a realm and a metadata URL under the same conditions as that of
     /// [`forbidden`](Self::forbidden).
     pub const fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, None)
@@ -157,19 +158,19 @@ impl AuthError {
         Self { kind, challenge }
     }
 
-    /// Gives the challenge these settings, unless it has some.
+    /// Sets the settings of the challenge, unless the error already has some.
     pub(crate) fn or_challenge(mut self, settings: &Arc<ChallengeSettings>) -> Self {
         self.challenge.get_or_insert_with(|| Arc::clone(settings));
         self
     }
 
-    /// The reason, for your code.
+    /// Returns the reason as a value.
     pub const fn kind(&self) -> &AuthErrorKind {
         &self.kind
     }
 }
 
-/// The reason and how to fix it, for the operator.
+/// Writes the reason and the fix, for the operator.
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
@@ -250,7 +251,8 @@ impl fmt::Debug for AuthError {
     }
 }
 
-/// The message contains that of the reason, so the source is the reason's source.
+/// The message already contains the message of the reason. The source is therefore the reason's
+/// source.
 impl Error for AuthError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {

@@ -1,5 +1,5 @@
-//! The response of a refusal, in HTTP or in gRPC: the one mapping of the reasons to status and
-//! challenge.
+//! The HTTP or gRPC response to a refused request. This is the only file that maps reasons to
+//! statuses and challenges.
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{
 };
 
 impl AuthError {
-    /// The status of the response (RFC 6750 §3.1); 503 and 500 if the caller is not at fault.
+    /// Returns the status of the response (RFC 6750 §3.1). If the caller is not at fault, it is 503
+    /// or 500.
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             AuthErrorKind::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -37,7 +38,7 @@ impl AuthError {
         }
     }
 
-    /// The gRPC status code, for a handler that makes a `tonic::Status`: INVALID_ARGUMENT,
+    /// Returns the gRPC status code, for a handler that builds a `tonic::Status`: INVALID_ARGUMENT,
     /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
     pub const fn grpc_status(&self) -> u16 {
         match self.status() {
@@ -49,7 +50,8 @@ impl AuthError {
         }
     }
 
-    /// The `error` code of RFC 6750 §3.1; `None` if the caller sent no token or is not at fault.
+    /// Returns the `error` code of RFC 6750 §3.1, or `None` if the caller sent no token or is not
+    /// at fault.
     pub const fn code(&self) -> Option<&'static str> {
         match self.status() {
             StatusCode::BAD_REQUEST => Some("invalid_request"),
@@ -59,7 +61,8 @@ impl AuthError {
         }
     }
 
-    /// A short description for the caller. It contains nothing of the token or the settings.
+    /// Returns a short description for the caller. It contains no value of the token or the
+    /// settings.
     pub const fn description(&self) -> Option<&'static str> {
         match &self.kind {
             AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
@@ -84,8 +87,7 @@ impl AuthError {
     }
 
     /// Returns the value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1), or `None` for 429, 500
-    /// and
-    /// 503.
+    /// and 503.
     pub fn challenge(&self) -> Option<HeaderValue> {
         if self.status().is_server_error() || self.status() == StatusCode::TOO_MANY_REQUESTS {
             return None;
@@ -101,8 +103,8 @@ impl AuthError {
         })
     }
 
-    /// How long the caller should wait, in whole seconds and at least one. `None` unless the status
-    /// is 503 or 429.
+    /// Returns the time until the caller may retry, in whole seconds and at least 1 s. Returns
+    /// `None` unless the status is 503 or 429.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
             AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
@@ -115,10 +117,10 @@ impl AuthError {
         }
     }
 
-    /// Writes the response: status, challenge, `Retry-After`, and an empty body.
+    /// Builds the response: status, challenge, `Retry-After`, and an empty body.
     ///
-    /// It carries the `AuthError` in its extensions. Nothing is logged: the layers and axum's
-    /// `IntoResponse` log each refusal once.
+    /// The response has the `AuthError` in its extensions. This method logs nothing. The layers and
+    /// axum's `IntoResponse` log each refusal once.
     pub fn into_http_response<B: Default>(self) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = self.status();
@@ -133,8 +135,8 @@ impl AuthError {
         response
     }
 
-    /// Writes a trailers-only response, so that gRPC clients see UNAUTHENTICATED,
-    /// PERMISSION_DENIED and so on.
+    /// Builds a trailers-only response. gRPC clients then see UNAUTHENTICATED, PERMISSION_DENIED
+    /// and so on.
     fn into_grpc_response<B: Default>(self) -> Response<B> {
         let status = self.grpc_status();
         let message = self.description();
@@ -149,10 +151,10 @@ impl AuthError {
         response
     }
 
-    /// Logs the refusal: at debug, or at error if the service is wired wrongly.
+    /// Logs the refusal at debug, or at error if the service is misconfigured.
     pub(crate) fn log(&self) {
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(reason = %self, "request refused: the service is wired wrongly");
+            tracing::error!(reason = %self, "request refused: the service is misconfigured");
         } else {
             tracing::debug!(status = self.status().as_u16(), reason = %self, "request refused");
         }
@@ -165,10 +167,10 @@ pub(crate) fn refuse<B: Default>(error: AuthError, grpc: bool) -> Response<B> {
     if grpc { error.into_grpc_response() } else { error.into_http_response() }
 }
 
-/// Whether the caller speaks gRPC, and so expects a 200 with a `grpc-status`.
+/// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
-/// The check is strict, because the caller chooses these headers. nginx, Traefik and Caddy ask a
-/// service with GET whether to forward a request, and take a 200 for a yes.
+/// The check is strict, because the caller chooses these headers. nginx, Traefik and Caddy send a
+/// GET request to an authentication service, and forward the caller's request if the status is 200.
 pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {

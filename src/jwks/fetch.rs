@@ -1,4 +1,4 @@
-//! Fetches a JWKS over HTTP: one conditional request, bounded in time and size.
+//! Fetches a JWKS over HTTP with one conditional request, which is bounded in time and size.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,7 +17,7 @@ use crate::{
     jwks::key_set::KeySet,
 };
 
-/// An issuer's JWKS endpoint. The HTTP client is built at the first fetch.
+/// An issuer's JWKS endpoint. The first fetch builds the HTTP client.
 #[derive(Debug)]
 pub(super) struct JwksEndpoint {
     url: Url,
@@ -25,7 +25,7 @@ pub(super) struct JwksEndpoint {
     client: OnceLock<Client>,
 }
 
-/// A key set and the `ETag` it was published with.
+/// A key set, and the `ETag` of its response.
 #[derive(Debug, Clone)]
 pub(super) struct FetchedKeys {
     pub(super) keys: KeySet,
@@ -37,8 +37,7 @@ impl JwksEndpoint {
         Self { url, clients, client: OnceLock::new() }
     }
 
-    /// Fetches the key set. If it has not changed since the last fetch, or for keys that have not
-    /// changed, the result has the keys held.
+    /// Fetches the key set. The result reuses the current keys that have not changed.
     pub(super) async fn fetch(
         &self,
         held: Option<&FetchedKeys>,
@@ -94,7 +93,7 @@ impl JwksEndpoint {
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
         let hint = match status.as_u16() {
-            304 => ", but the request was not conditional: is there a cache in between?",
+            304 => ", but the request was not conditional: check for a cache in between",
             300..=399 => ": redirects are not followed; set jwks_uri to the final URL",
             404 => {
                 ": check the issuer's endpoint or jwks_uri; Logto serves its keys at <endpoint>/oidc/jwks"
@@ -109,7 +108,7 @@ fn etag(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG).cloned()
 }
 
-/// A fetch may take this long in total.
+/// The total timeout of a fetch.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Logto publishes one to three keys in about 3 KB.
 const MAX_BODY: usize = 256 * 1024;

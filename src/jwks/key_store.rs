@@ -1,4 +1,4 @@
-//! The keys of one issuer: a static key set, or one that is fetched and refreshed.
+//! The keys of one issuer: a static key set, or a key set that is fetched and refreshed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     url::check_url,
 };
 
-/// The keys of one issuer. Only [`wait_for`](Self::wait_for) and [`load`](Self::load) wait.
+/// The keys of one issuer. Only [`wait_for`](Self::wait_for) and [`load`](Self::load) can wait.
 #[derive(Debug)]
 pub(crate) enum KeyStore {
     Static(KeySet),
@@ -45,8 +45,8 @@ impl KeyStore {
         }
     }
 
-    /// Finds a token's key among the keys held. `None`: a refresh may bring it, see
-    /// [`wait_for`](Self::wait_for).
+    /// Finds a token's key among the current keys. Returns `None` if a refreshed key set may
+    /// contain it: see [`wait_for`](Self::wait_for).
     pub(crate) fn find(
         &self,
         kid: Option<&str>,
@@ -59,7 +59,8 @@ impl KeyStore {
         }
     }
 
-    /// Finds a token's key, and waits for refreshes that may bring it. All waiters share them.
+    /// Finds a token's key. Waits for a refresh if the refreshed key set may contain it. All
+    /// waiters share the refresh.
     pub(crate) async fn wait_for(
         &self,
         kid: Option<&str>,
@@ -71,7 +72,7 @@ impl KeyStore {
         }
     }
 
-    /// Whether this very key may still be used, without waiting.
+    /// Returns whether this key may still be used. Does not wait.
     pub(crate) fn holds(&self, key: &Arc<VerifyingKey>, now: Moment) -> bool {
         match self {
             Self::Static(keys) => keys.holds(key),
@@ -79,7 +80,7 @@ impl KeyStore {
         }
     }
 
-    /// Fetches the keys, unless usable keys are held.
+    /// Fetches the keys, unless the current keys are usable.
     pub(crate) async fn load(&self) -> Result<(), KeysError> {
         match self {
             Self::Static(_) => Ok(()),

@@ -1,12 +1,14 @@
-//! Remembers key ids that no refresh has brought.
+//! Remembers the key ids that are missing from the refreshed key set.
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
-/// Key ids that were asked for and not published at the time: a bounded set of seeded hashes, so
-/// that a caller can neither fill the memory nor find colliding ids.
+/// The key ids that were missing from a refreshed key set.
+///
+/// The set is bounded, so callers cannot fill the memory. The hashes are seeded, so callers cannot
+/// find colliding ids.
 #[derive(Debug, Default)]
 pub(super) struct MissingKeys {
     hasher: RandomState,
@@ -14,7 +16,8 @@ pub(super) struct MissingKeys {
 }
 
 impl MissingKeys {
-    /// Adds a key id that a refresh did not bring. A full set starts anew.
+    /// Adds a key id that is missing from the refreshed key set. Clears the set first if it is
+    /// full.
     pub(super) fn insert(&mut self, kid: Option<&str>) {
         if self.hashes.len() >= MAX_MISSING_KEYS {
             self.hashes.clear();
@@ -26,7 +29,7 @@ impl MissingKeys {
         self.hashes.contains(&self.hasher.hash_one(kid))
     }
 
-    /// Removes the key ids that a refresh has brought.
+    /// Removes the key ids that the refreshed key set contains.
     pub(super) fn remove_published<'a>(&mut self, kids: impl Iterator<Item = Option<&'a str>>) {
         for kid in kids {
             self.hashes.remove(&self.hasher.hash_one(kid));

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 /// A bucket of two permits that regains one per cooldown.
 ///
-/// With a single permit, the second of two quick rotations would have to wait for the cooldown.
+/// With a single permit, the second of two rotations in quick succession would wait for the
+/// cooldown.
 #[derive(Debug)]
 pub(super) struct RefreshLimit {
     permits: u32,
     cooldown: Duration,
-    /// The time up to which regained permits were counted.
+    /// The time up to which the regained permits are counted.
     counted_at: Duration,
 }
 
@@ -18,7 +19,7 @@ impl RefreshLimit {
         Self { permits: MAX_PERMITS, cooldown, counted_at: now }
     }
 
-    /// Whether a refresh is permitted now.
+    /// Returns whether a refresh is permitted now.
     pub(super) fn has_permit(&mut self, now: Duration) -> bool {
         while self.permits < MAX_PERMITS && now >= self.counted_at.saturating_add(self.cooldown) {
             self.permits += 1;
@@ -27,12 +28,12 @@ impl RefreshLimit {
         self.permits > 0
     }
 
-    /// The time of the next permit, if there is none now.
+    /// Returns the time of the next permit, which is `now` if one is available.
     pub(super) fn next_permit_at(&mut self, now: Duration) -> Duration {
         if self.has_permit(now) { now } else { self.counted_at.saturating_add(self.cooldown) }
     }
 
-    /// Takes a permit, if there is one.
+    /// Takes a permit. Returns `false` if there is none.
     pub(super) fn take_permit(&mut self, now: Duration) -> bool {
         if !self.has_permit(now) {
             return false;

@@ -20,9 +20,9 @@ use crate::{
 /// Validates the Bearer token of every request (RFC 6750), and inserts the
 /// [`AccessToken`](crate::AccessToken) into the request's extensions.
 ///
-/// The layer refuses a request without a valid token, which then does not reach the inner service.
-/// It covers neither a fallback nor routes that are added after `.route_layer(…)`. There, an
-/// extractor in the handler's signature answers 500 instead of serving the request.
+/// If a request has no valid token, the layer refuses it and does not call the inner service.
+/// `.route_layer(…)` covers neither a fallback nor routes that are added after it. There, an
+/// extractor in the handler's signature responds with 500.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -43,7 +43,7 @@ use crate::{
 ///
 /// # CORS
 /// Browsers send preflight requests without credentials, so this layer refuses them. Add the CORS
-/// layer after it. Then it is outside, and answers preflights itself:
+/// layer after this one. The CORS layer is then outside, and answers preflight requests itself:
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -70,9 +70,9 @@ impl AuthLayer {
         Self { validator, optional: false }
     }
 
-    /// Also serves requests without credentials, or with those of another scheme. Their extensions
-    /// have an [`Anonymous`](crate::Anonymous) instead of a token. The layer still refuses invalid
-    /// tokens.
+    /// Also accepts requests without credentials, or with credentials of another scheme. Their
+    /// extensions have an [`Anonymous`](crate::Anonymous) instead of a token. The layer still
+    /// refuses invalid tokens.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;
@@ -133,8 +133,8 @@ where
             }
             Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
-                // The service that was polled ready serves this request. Its clone was not, and is
-                // polled before the next one.
+                // The service that returned `Ready` handles this request. The caller polls its
+                // clone before the next request.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 return call_when_finished(ready, request, validator, pending);
@@ -144,7 +144,8 @@ where
     }
 }
 
-/// The rare path: waits for keys or for a signature check, in a boxed future.
+/// Waits for keys or for a signature check in a boxed future, then calls the inner service. Few
+/// requests need it.
 fn call_when_finished<S, ReqBody, ResBody>(
     mut ready: S,
     mut request: Request<ReqBody>,

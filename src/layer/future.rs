@@ -60,7 +60,7 @@ where
             Projected::Inner { future } => future.poll(cx),
             Projected::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
-                // Polled again after completion, which the contract of Future forbids.
+                // The contract of `Future` forbids polling after completion.
                 None => Poll::Pending,
             },
             Projected::Deferred { future } => future.as_mut().poll(cx),

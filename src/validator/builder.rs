@@ -26,26 +26,28 @@ impl Validator {
     /// All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
     ///
     /// # Errors
-    /// If the audience cannot work. The error says why.
+    /// If a setting is invalid, for example the audience. The error names the setting and the
+    /// reason.
     pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
         Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
     }
 
-    /// Starts a validator with several issuers or other settings.
+    /// Returns a builder for a validator with several issuers or other settings.
     pub fn builder() -> ValidatorBuilder {
         ValidatorBuilder::default()
     }
 
-    /// Starts a validator with the settings of this one, but without its issuers: for another
-    /// audience, or for one issuer more or less.
+    /// Returns a builder with the settings of this validator, but without its issuers. Use it for
+    /// another audience, or to add or remove issuers.
     ///
-    /// An issuer that has the same keys settings in both shares its keys, so that they are fetched
-    /// once. The validators also share the cache of validated tokens, and the queue for signature checks. A token from the cache is
-    /// accepted only if its claims are valid for the validator at hand. A setting of keys, of the
-    /// cache, of the HTTP client or of the clock ends the sharing.
+    /// If an issuer has the same key settings in both validators, they share its keys and fetch
+    /// them once. The validators also share the cache of validated tokens and the queue of
+    /// signature checks. Each validator checks the claims of a cached token against its own
+    /// settings. The sharing ends if you change a setting of the keys, the cache, the queue, the
+    /// HTTP client or the clock.
     ///
-    /// [`trust_all_alike`](ValidatorBuilder::trust_all_alike) is not kept. The realm and the
-    /// metadata URL are, so set another one for another audience.
+    /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). It keeps
+    /// the realm and the metadata URL, so set them again for another audience.
     ///
     /// # One validator per audience
     /// A scope of one API means nothing in another one. With one validator per API, no guard can
@@ -61,12 +63,12 @@ impl Validator {
     /// # Ok::<(), tower_logto::error::ConfigError>(())
     /// ```
     ///
-    /// # Issuers that come and go
-    /// An `ArcSwap<Validator>` (crate `arc-swap`) holds the current validator, and a middleware
-    /// loads it for each request. Issuers that stay keep their keys:
+    /// # Adding and removing issuers
+    /// Store the current validator in an `ArcSwap<Validator>` (crate `arc-swap`). A middleware
+    /// loads it for each request. Issuers that remain keep their keys:
     ///
     /// ```ignore
-    /// // When a tenant comes or goes:
+    /// // After a tenant was added or removed:
     /// let all = tenants.iter().map(|issuer| TrustedIssuer::new(issuer).audience(API));
     /// let builder = all.fold(current.load().derive(), ValidatorBuilder::trust);
     /// current.store(Arc::new(builder.build()?));
@@ -131,7 +133,7 @@ pub struct ValidatorBuilder {
     queue: QueueLimits,
     /// The validator that this one is derived from.
     origin: Option<Validator>,
-    /// Whether the keys and the cache are those of the origin.
+    /// Set if the keys and the cache are shared with the origin.
     shares: bool,
 }
 
@@ -154,11 +156,11 @@ impl Default for ValidatorBuilder {
 }
 
 impl ValidatorBuilder {
-    /// Trusts an issuer. A validator needs at least one, and takes each once.
+    /// Trusts an issuer. A validator needs at least one issuer, and each issuer may be added once.
     ///
-    /// If it trusts several, its guards must name the one they mean, with
-    /// [`Require::issuer`](crate::Require::issuer): two tenants can have organizations of the same
-    /// id.
+    /// If the validator trusts several issuers, each guard must name the required one with
+    /// [`Require::issuer`](crate::Require::issuer). The reason is that two tenants can have
+    /// organizations with the same id.
     pub fn trust(mut self, trusted: TrustedIssuer) -> Self {
         self.issuers.push(trusted);
         self
@@ -166,9 +168,9 @@ impl ValidatorBuilder {
 
     /// Permits guards that name no issuer and no audience, although the validator has several.
     ///
-    /// A scope or an organization then means the same, whichever trusted issuer wrote it and
-    /// whichever audience it is for. That is right for one tenant with two domains. It is wrong for
-    /// two tenants, and for two APIs whose scopes have the same names.
+    /// A scope or an organization then has the same meaning for all trusted issuers and audiences.
+    /// This is right for one tenant with two domains. It is wrong for two tenants, and for two APIs
+    /// whose scopes have the same names.
     pub const fn trust_all_alike(mut self) -> Self {
         self.all_alike = true;
         self
@@ -180,10 +182,10 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets the public URL of the RFC 9728 document, which every challenge then names. By default
-    /// challenges name none.
+    /// Sets the public URL of the RFC 9728 document. Every challenge then contains it. By default,
+    /// challenges contain no such URL.
     ///
-    /// [`ProtectedResourceMetadata`](crate::ProtectedResourceMetadata) writes the document.
+    /// [`ProtectedResourceMetadata`](crate::ProtectedResourceMetadata) creates the document.
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
         self.challenge.resource_metadata = Some(url.into());
         self
@@ -191,16 +193,16 @@ impl ValidatorBuilder {
 
     /// Sets how long keys are fresh, ±10 %: 10 min by default, from 1 s to 24 h.
     ///
-    /// When they are no longer fresh, the next request starts a refresh in the background and is
-    /// served with the keys held.
+    /// When they are no longer fresh, the next request starts a refresh in the background. The
+    /// current keys validate its token.
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
         self.refresh.fresh_for = duration;
         self.shares = false;
         self
     }
 
-    /// Sets how often unknown key ids may start a refresh: two immediately, and one more per this
-    /// time. 5 s by default, at least 1 s.
+    /// Sets how often unknown key ids may start a refresh: twice immediately, then once per this
+    /// time. The default is 5 s, and the minimum is 1 s.
     pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
         self.refresh.unknown_key_cooldown = duration;
         self.shares = false;
@@ -208,7 +210,8 @@ impl ValidatorBuilder {
     }
 
     /// Sets how many requests may wait for the first keys, or for a refresh in flight: 16,384 by
-    /// default, at least 1. A waiting request takes about 3 KB. Requests beyond that get 503.
+    /// default, from 1 to 1,000,000. A waiting request takes about 3 KB. Requests beyond the limit
+    /// get 503.
     pub const fn max_waiting(mut self, requests: usize) -> Self {
         self.refresh.max_waiting = requests;
         self.shares = false;
@@ -216,15 +219,15 @@ impl ValidatorBuilder {
     }
 
     /// Sets how many requests with an unknown key id may wait until the next refresh is permitted:
-    /// 256 by default. Requests beyond that get 429 with `Retry-After`.
+    /// 256 by default, at most 1,000,000. Requests beyond the limit get 429 with `Retry-After`.
     pub const fn max_waiting_unknown(mut self, requests: usize) -> Self {
         self.refresh.max_waiting_unknown = requests;
         self.shares = false;
         self
     }
 
-    /// Sets how long stale keys are used while refreshes fail: 24 h by default, at least as long as
-    /// keys are [fresh](Self::keys_fresh_for). After that every token is answered with 503.
+    /// Sets how long stale keys are used while refreshes fail: 24 h by default, and at least as
+    /// long as keys are [fresh](Self::keys_fresh_for). After that, requests with a token get 503.
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
@@ -237,11 +240,11 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many verified tokens are cached, so that their signatures are not checked again:
-    /// 10,000 by default. 0 turns the cache off.
+    /// Sets how many validated tokens are cached: 10,000 by default. 0 disables the cache.
     ///
-    /// A token of the usual size takes about 700 bytes, a larger one the place of several. Every
-    /// hit checks `exp`, and that the key is still in the issuer's key set.
+    /// The signature of a cached token is not checked again. A token of the usual size takes about
+    /// 700 bytes. A larger one counts as several tokens. Every hit checks `exp`, and that the key
+    /// is still in the issuer's key set.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
         self.shares = false;
@@ -269,11 +272,11 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how the HTTP client that fetches keys is built, for a proxy, a private CA or a user
-    /// agent. The function is called once per issuer, at the first fetch.
+    /// Sets the builder of the HTTP client that fetches keys, for a proxy, a private CA or a user
+    /// agent. The crate calls the function once per issuer, at the first fetch.
     ///
-    /// This crate then sets redirects, timeout, compression and connection pooling. It does not use
-    /// a proxy for a loopback address.
+    /// The crate overrides the builder's settings for redirects, timeout, compression and
+    /// connection pooling. It does not use a proxy for a loopback address.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
@@ -283,7 +286,7 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets the source of time. By default it is the operating system.
+    /// Sets the source of time. The default is the clocks of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self.shares = false;
@@ -293,7 +296,7 @@ impl ValidatorBuilder {
     /// Validates the settings and builds the validator. It sends no request and starts no task.
     ///
     /// # Errors
-    /// If a setting cannot work. The error names it.
+    /// If a setting is invalid. The error names it.
     pub fn build(self) -> Result<Validator, ConfigError> {
         self.check()?;
         let issuers =
@@ -330,7 +333,8 @@ impl ValidatorBuilder {
         self.origin.as_ref().filter(|_| self.shares)
     }
 
-    /// What guards must name: a scope and an organization belong to one issuer and one API.
+    /// Returns what guards must name, because scopes and organizations belong to one issuer and one
+    /// API.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

@@ -1,10 +1,10 @@
-//! When a token is valid: `exp` and `nbf` against the clock.
+//! The lifetime of a token: checks `exp` and `nbf` against the clock.
 
 use std::time::Duration;
 
 use crate::error::InvalidToken;
 
-/// `nbf`, `exp` and the issuer's clock tolerance, in seconds since the Unix epoch and seconds.
+/// `nbf` and `exp` in seconds since the Unix epoch, and the issuer's clock tolerance in seconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetime {
     pub(crate) not_before: u64,

@@ -1,4 +1,4 @@
-//! A JWK Set: from JSON to verifying keys, and the selection of one by `kid` and algorithm.
+//! A JWK Set: parses it into verifying keys, and selects one by `kid` and algorithm.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -19,14 +19,16 @@ use crate::{
 
 /// The usable keys of a JWK Set (RFC 7517 §5).
 ///
-/// An entry that cannot be used is skipped and does not affect the others: unknown types, curves
-/// and algorithms, encryption keys, private keys, RSA keys outside of 2,048 to 8,192 bits or with a
-/// weak exponent, points that are not on the curve, and all keys that share a `kid` and an
-/// algorithm.
+/// An unusable entry is skipped, and does not affect the others. These entries are unusable:
+/// - keys with an unknown type, curve or algorithm;
+/// - encryption keys and private keys;
+/// - RSA keys with a weak exponent, or with fewer than 2,048 or more than 8,192 bits;
+/// - points that are not on the curve;
+/// - all keys that share a `kid` and an algorithm.
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
-    /// The number of JWKs that they come from.
+    /// The number of JWKs that the keys come from.
     jwk_count: usize,
 }
 
@@ -38,7 +40,7 @@ pub(crate) struct VerifyingKey {
 }
 
 impl KeySet {
-    /// Reads a JWK Set and keeps the keys that may verify with one of these algorithms.
+    /// Parses a JWK Set, and keeps the keys that may verify with one of these algorithms.
     ///
     /// # Errors
     /// If the JSON is not a JWK Set, has more than 64 entries, or has no usable key.
@@ -73,28 +75,29 @@ impl KeySet {
         Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), jwk_count })
     }
 
-    /// The number of verifying keys. An RSA key without `alg` counts once per allowed algorithm.
+    /// Returns the number of verifying keys. An RSA key without `alg` counts once per allowed
+    /// algorithm.
     #[cfg(any(test, feature = "testing"))]
     #[allow(clippy::len_without_is_empty, reason = "a key set is never empty")]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// The number of JWKs that yielded a verifying key.
+    /// Returns the number of JWKs that have a verifying key.
     pub(crate) const fn jwk_count(&self) -> usize {
         self.jwk_count
     }
 
-    /// The key ids.
+    /// Returns the key ids.
     pub(crate) fn kids(&self) -> impl Iterator<Item = Option<&str>> {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
 
-    /// Verifies a signature over a message with the key of this `kid` and algorithm. Checks neither
-    /// header nor claims: it is for test vectors and fuzzing.
+    /// Verifies a signature over a message with the key of this `kid` and algorithm. It is for test
+    /// vectors and fuzzing, and checks neither header nor claims.
     ///
     /// # Errors
-    /// If no key fits, or with [`InvalidToken::BadSignature`].
+    /// If no key fits, or if the signature does not match ([`InvalidToken::BadSignature`]).
     #[cfg(any(test, feature = "testing"))]
     pub fn verify(
         &self,
@@ -109,11 +112,11 @@ impl KeySet {
         }
     }
 
-    /// Selects the one key that fits: by `kid` if the token names one, else by algorithm alone.
-    /// `None`: no key fits, but one may have been published since.
+    /// Selects the one key that fits: by `kid` if the token has one, otherwise by algorithm.
+    /// Returns `None` if no key fits. A refreshed key set may then contain it.
     ///
     /// # Errors
-    /// If the keys held rule the token out, so that no refresh could help.
+    /// If the key with this `kid` is for another algorithm, or if several keys fit.
     pub(crate) fn select(
         &self,
         kid: Option<&str>,
@@ -137,13 +140,13 @@ impl KeySet {
         }
     }
 
-    /// Whether this very key is in the set.
+    /// Returns whether the set contains this key, compared by identity.
     pub(crate) fn holds(&self, key: &Arc<VerifyingKey>) -> bool {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// The same set, with the previous set's keys where they have not changed. The identity of a
-    /// key then tells whether it is still published.
+    /// Returns the same set, with the previous set's keys where they have not changed. The identity
+    /// of a key then shows whether it is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
@@ -177,8 +180,8 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// The members of a JWK that decide whether it may verify (RFC 7517 §4). `jsonwebtoken`'s types
-/// read the parameters of the key.
+/// The members of a JWK that decide whether it may verify (RFC 7517 §4). The types of
+/// `jsonwebtoken` read the parameters of the key.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -210,7 +213,7 @@ impl Jwk {
     }
 }
 
-/// Returns one verifying key for each algorithm that the JWK and the allow-list agree on, or the
+/// Returns one verifying key for each algorithm that both the JWK and the allow-list permit, or the
 /// reason to skip the JWK.
 fn verifying_keys(json: &str, allowed: &[Algorithm]) -> Result<Vec<VerifyingKey>, &'static str> {
     let jwk = json::object::<Jwk>(json.as_bytes()).map_err(|_| "not a JWK")?;
@@ -270,7 +273,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let parameters =
         serde_json::from_str::<RSAKeyParameters>(json).map_err(|_| "malformed RSA parameters")?;
     let (n, e) = (base64url(&parameters.n)?, base64url(&parameters.e)?);
-    // aws-lc builds keys that it refuses at the first verification: check size and exponent here.
+    // aws-lc builds some keys that it refuses at the first verification. Check them here instead.
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
         return Err("the modulus is shorter than 2,048 or longer than 8,192 bits");
@@ -307,7 +310,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
     })
 }
 
-/// Drops all keys that share a `kid` and an algorithm: nothing tells which one is right.
+/// Drops all keys that share a `kid` and an algorithm, because it is unknown which one is right.
 fn drop_duplicates(keys: &mut Vec<VerifyingKey>) {
     let mut counts = HashMap::new();
     for key in keys.iter().filter(|key| key.kid.is_some()) {

@@ -14,7 +14,7 @@ fn p256() -> Value {
     })
 }
 
-/// The default kind of key of Logto.
+/// Logto's default kind of key.
 fn p384() -> Value {
     json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": "good",
@@ -55,7 +55,7 @@ fn set(keys: &[Value]) -> KeySet {
     KeySet::from_json(json!({ "keys": keys }).to_string().as_bytes(), &Algorithm::LOGTO).unwrap()
 }
 
-/// The error of verifying an empty message: `BadSignature` if a key was selected.
+/// Returns the error for an empty message, which is `BadSignature` if a key was selected.
 fn selection_error(
     keys: &KeySet,
     kid: impl Into<Option<&'static str>>,

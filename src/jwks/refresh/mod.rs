@@ -1,6 +1,6 @@
-//! Keys over time: when they are fetched, how long they are used, and who waits for them.
+//! The keys over time: when they are fetched, how long they are used, and which requests wait.
 //!
-//! Key selection is in `key_set`, the HTTP request in `fetch`.
+//! Key selection is in `key_set`. The HTTP request is in `fetch`.
 
 mod schedule;
 mod state;
@@ -36,9 +36,9 @@ pub(crate) struct RefreshPolicy {
     pub(crate) fresh_for: Duration,
     pub(crate) unknown_key_cooldown: Duration,
     pub(crate) serve_stale_for: Duration,
-    /// Requests that may wait for a refresh in flight.
+    /// The number of requests that may wait for a refresh in flight.
     pub(crate) max_waiting: usize,
-    /// Requests with an unknown key id that may wait until a refresh may start.
+    /// The number of requests with an unknown key id that may wait until a refresh is permitted.
     pub(crate) max_waiting_unknown: usize,
 }
 
@@ -68,17 +68,17 @@ pub(crate) struct RemoteKeys {
     waiters: Waiters,
 }
 
-/// What a request without a key can do.
+/// The next step for a request without a key.
 enum NextStep {
     /// Wait for this refresh.
     Join(InFlight<()>),
-    /// Wait until this time of the monotonic clock, when a refresh may start.
+    /// Wait until this time of the monotonic clock. A refresh is permitted from then on.
     WaitUntil(Duration),
     Refuse(AuthErrorKind),
 }
 
 impl RemoteKeys {
-    /// Keys that are not fetched yet.
+    /// Creates the store without fetching the keys.
     pub(super) fn new(
         issuer: &str,
         endpoint: JwksEndpoint,
@@ -149,14 +149,14 @@ impl RemoteKeys {
         })
     }
 
-    /// Whether this very key may still be used, without waiting.
+    /// Returns whether this key may still be used. Does not wait.
     pub(super) fn holds(self: &Arc<Self>, key: &Arc<VerifyingKey>, now: Moment) -> bool {
         let usable = self.usable_keys(now);
         usable.get().is_some_and(|snapshot| snapshot.fetched.keys.holds(key))
             && !self.should_wait_for_fresh(&usable, now)
     }
 
-    /// Fetches the keys, unless usable keys are held.
+    /// Fetches the keys, unless the current keys are usable.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), KeysError> {
         let held = || Ok(self.usable_keys(self.now()).get().map(|_| ()));
         match self.refresh_until(None, held).await {
@@ -166,8 +166,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits for a condition on the keys held. At most two refreshes are waited for: one that may
-    /// have started before this call, and one that started after it.
+    /// Waits until the current keys satisfy a condition. Waits for at most two refreshes: one that
+    /// may have started before this call, and one that started after it.
     async fn refresh_until<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -192,8 +192,8 @@ impl RemoteKeys {
                     is_final = refresh.number > started_before;
                     self.wait_for_refresh(refresh).await?;
                 }
-                // Another request has taken the permit that this one has waited for, and the refresh
-                // has not brought the key.
+                // Another request took the permit that this one waited for. The refreshed key set
+                // does not contain the key.
                 NextStep::WaitUntil(_) if has_slept => return Ok(None),
                 NextStep::WaitUntil(time) => {
                     has_slept = true;
@@ -211,7 +211,7 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // The keys held tell what a lost task has achieved: most likely nothing.
+            // The next check of the condition shows whether a lost task replaced the keys.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
             Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),
@@ -219,8 +219,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits for the refresh in flight, briefly. If there is no place to wait, or no fresh keys
-    /// come in time, the keys held serve.
+    /// Waits briefly for the refresh in flight. If no waiter permit is available, or if the refresh
+    /// does not complete in time, the request uses the current keys.
     async fn wait_for_fresh_keys(&self) {
         let now = self.clock.monotonic();
         let Some(refresh) = self.lock().refresh.in_flight(now) else { return };
@@ -231,8 +231,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Whether keys are held that are so old that a request should wait for the refresh in flight:
-    /// those of a service without requests for a while.
+    /// Returns whether a request should wait for the refresh in flight because the current keys are
+    /// old. This happens if the service had no requests for a while.
     fn should_wait_for_fresh(&self, usable: &UsableKeys, now: Moment) -> bool {
         nanos(now.monotonic) < self.schedule.wait_until.load(Ordering::Relaxed)
             && usable.get().is_some_and(|held| {
@@ -240,7 +240,8 @@ impl RemoteKeys {
             })
     }
 
-    /// The keys held, if they may be used. Starts a refresh if one is due. Takes no lock.
+    /// Returns the current keys, and whether they may be used. Starts a refresh if one is due.
+    /// Never waits for a lock.
     fn usable_keys(self: &Arc<Self>, now: Moment) -> UsableKeys {
         if nanos(now.monotonic) >= self.schedule.refresh_at.load(Ordering::Relaxed)
             || nanos(now.unix) >= self.schedule.refresh_at_unix.load(Ordering::Relaxed)
@@ -260,7 +261,7 @@ impl RemoteKeys {
         self.is_usable(self.snapshot.load().as_deref(), now)
     }
 
-    /// Decides what a request without a key can do. Starts a refresh if one is permitted and
+    /// Decides the next step for a request without a key. Starts a refresh if one is permitted and
     /// `may_start` is set.
     fn next_step(self: &Arc<Self>, kid: Option<&str>, may_start: bool) -> NextStep {
         let mut state = self.lock();
@@ -269,7 +270,7 @@ impl RemoteKeys {
             return NextStep::Join(refresh);
         }
         let has_keys = self.has_usable_keys(now);
-        // The first load needs no permit, a refresh for an unknown key id does.
+        // The first load needs no permit. A refresh for an unknown key id needs one.
         let permitted_at = if has_keys {
             state.unknown_keys.next_permit_at(now.monotonic)
         } else {
@@ -302,7 +303,7 @@ impl RemoteKeys {
         NextStep::WaitUntil(permitted_at)
     }
 
-    /// The refusal of a token whose key a refresh has not brought.
+    /// Returns the reason to refuse a token whose key is missing from the refreshed key set.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
         let mut state = self.lock();
         let now = self.now();
@@ -340,8 +341,8 @@ impl RemoteKeys {
         Moment::now(&*self.clock)
     }
 
-    /// The lock is held for a few instructions, never across an `await` and never while a message
-    /// is logged: a subscriber may block, or validate a token itself.
+    /// Locks the state for a few instructions. Never hold the lock across an `await`, and never
+    /// while logging, because a subscriber may block or validate a token itself.
     fn lock(&self) -> MutexGuard<'_, RefreshState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -351,7 +352,8 @@ const fn too_many_unknown_keys(retry_after: Duration) -> AuthErrorKind {
     AuthErrorKind::TooManyUnknownKeys { retry_after }
 }
 
-/// Whether this is a tokio runtime with time enabled. tokio only tells by a panic.
+/// Returns whether this is a tokio runtime with time enabled. The only check that tokio offers is a
+/// panic.
 fn runtime_has_timer() -> bool {
     Handle::try_current().is_ok()
         && std::panic::catch_unwind(|| drop(time::sleep(Duration::ZERO))).is_ok()
@@ -364,11 +366,11 @@ fn unavailable_without_runtime() -> KeysUnavailable {
 
 const NO_RUNTIME: &str =
     "fetching keys requires a tokio runtime with I/O and time enabled: see Builder::enable_all";
-/// Waiters allow one second more than the fetch takes, so that they receive its specific error.
+/// Waiters wait one second longer than the fetch timeout. They then receive the fetch's error.
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
-/// A request with an unknown key id waits this long for a refresh to be permitted.
+/// The longest time that a request with an unknown key id waits until a refresh is permitted.
 const MAX_WAIT_FOR_PERMIT: Duration = Duration::from_secs(5);
-/// A manual clock may not have moved when a sleep ends.
+/// The shortest sleep. A manual clock may not have moved when a sleep ends.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[cfg(feature = "testing")]

@@ -1,4 +1,4 @@
-//! The refresh itself: when it starts, and what its outcome changes.
+//! The refresh itself: when it starts, and what its result changes.
 
 use std::{
     sync::{Arc, MutexGuard, TryLockError, atomic::Ordering},
@@ -22,7 +22,7 @@ impl RemoteKeys {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The holder of the lock is starting or completing a refresh.
+            // Another task has the lock. It is starting or completing a refresh.
             Err(TryLockError::WouldBlock) => return,
         };
         if state.refresh.in_flight(now.monotonic).is_some() {
@@ -30,10 +30,10 @@ impl RemoteKeys {
         }
         let Schedule { refresh_at, refresh_at_unix, .. } = &self.schedule;
         let scheduled = refresh_at.load(Ordering::Relaxed);
-        // Of all lookups that found the refresh due, one continues.
+        // Of all lookups that found the refresh due, only one continues.
         if nanos(now.monotonic) < scheduled {
-            // Due by the wall clock only. The clocks of many machines may have been corrected at the
-            // same moment, so they do not refresh at the same moment.
+            // The refresh is due by the wall clock only. The clocks of many machines may have been
+            // corrected at the same moment. A random delay spreads their refreshes.
             if nanos(now.unix) >= refresh_at_unix.swap(NEVER, Ordering::Relaxed) {
                 let delay = MAX_DELAY_AFTER_CLOCK_CHANGE.mul_f64(fastrand::f64());
                 let delayed = nanos(now.monotonic.saturating_add(delay));
@@ -50,7 +50,7 @@ impl RemoteKeys {
         }
     }
 
-    /// Starts a refresh. `None` outside a tokio runtime.
+    /// Starts a refresh. Returns `None` outside a tokio runtime.
     pub(super) fn start_refresh(
         self: &Arc<Self>,
         state: &mut RefreshState,
@@ -59,7 +59,7 @@ impl RemoteKeys {
         let deadline = now.monotonic.saturating_add(REFRESH_DEADLINE);
         let keys = Arc::clone(self);
         let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
-        // These hold if the task is lost. Otherwise it overwrites them.
+        // These values apply if the task is lost. Otherwise the task overwrites them.
         let delay = retry_delay(state.failures_in_a_row + 1, self.has_usable_keys(now));
         state.retry_at = now.monotonic.saturating_add(delay);
         self.schedule.refresh_at.store(nanos(deadline), Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl RemoteKeys {
         Some(refresh)
     }
 
-    /// The task of one refresh. If it fails, the keys held stay as they are.
+    /// Runs one refresh as a background task. If it fails, the current keys do not change.
     async fn refresh(self: Arc<Self>, number: u64) {
         let held = self.snapshot.load_full();
         let held_keys = held.as_ref().map(|held| &held.fetched);
@@ -90,7 +90,7 @@ impl RemoteKeys {
     fn refreshed(&self, mut state: MutexGuard<'_, RefreshState>, fetched: FetchedKeys) {
         let now = self.now();
         let RefreshPolicy { fresh_for, serve_stale_for, .. } = self.policy;
-        // Whatever the jitter, refresh before the keys expire.
+        // Regardless of the jitter, refresh before the keys expire.
         let refresh_in = jittered(fresh_for).min(serve_stale_for / 10 * 9);
         let keys = fetched.keys.jwk_count();
         state.last_failure = None;
@@ -148,16 +148,17 @@ fn retry_delay(failures_in_a_row: u32, has_keys: bool) -> Duration {
     backoff(first, last, failures_in_a_row)
 }
 
-/// ±10 %, so that instances that started together do not refresh together.
+/// Returns the duration with a random jitter of ±10 %. Instances that started at the same time then
+/// refresh at different times.
 fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// Keys that are old but usable serve after this time.
+/// The longest time that a request waits for fresh keys while the current keys are usable.
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
-/// The clocks of many machines may be corrected at the same moment.
+/// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
-/// Twice what a fetch may take. Only a blocked runtime makes one last longer.
+/// Twice the timeout of a fetch. A refresh takes longer only on a blocked runtime.
 const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
 /// Without keys every request fails, so retry soon.
 const FIRST_RETRY: Duration = Duration::from_millis(250);

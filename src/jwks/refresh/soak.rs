@@ -1,7 +1,7 @@
 //! Simulates days of outages, rotations, clock jumps and tokens. Every step is compared with a
 //! model that does not use the code under test.
 //!
-//! `TOWER_LOGTO_SOAK_HOURS=1000` makes the run longer, `TOWER_LOGTO_SOAK_SEED` repeats one run.
+//! `TOWER_LOGTO_SOAK_HOURS=1000` makes the run longer. `TOWER_LOGTO_SOAK_SEED` repeats one run.
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
@@ -28,13 +28,13 @@ const CACHE_CAPACITY: usize = 20;
 struct SimulatedToken {
     text: String,
     kid: String,
-    /// The times between which it is valid.
+    /// The times between which the token is valid.
     times: Range<Duration>,
     forged: bool,
 }
 
 impl SimulatedToken {
-    /// Whether the token is expired or not yet valid, with the tolerance.
+    /// Returns whether the token is expired or not yet valid, with the tolerance.
     fn is_untimely(&self, clock: &ManualClock) -> bool {
         let (now, tolerance) = (clock.unix_time(), 30 * SECOND);
         now + tolerance < self.times.start || now >= self.times.end + tolerance
@@ -64,7 +64,7 @@ struct Simulation {
     logto: TestIssuer,
     validator: Validator,
     service: Service,
-    /// No recovery before this time.
+    /// The time before which the issuer does not recover.
     outage_until: Duration,
     model: Model,
     tokens: Vec<SimulatedToken>,
@@ -82,7 +82,7 @@ impl Simulation {
         let validator =
             builder.token_cache_capacity(capacity).http_client_builder(client).build().unwrap();
         let model = Model::new();
-        // The jitter of freshness as well.
+        // The seed also determines the jitter of freshness.
         fastrand::seed(seed);
         let rng = Rng::with_seed(seed);
         let service = Service::Up;
@@ -138,7 +138,7 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // A replica that lags behind until the next recovery.
+            // A replica publishes these keys until the next recovery, even after a rotation.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {
@@ -226,14 +226,14 @@ impl Simulation {
              known {known}, then {now_known}, untimely {untimely}, forged {}",
             token.forged,
         );
-        // Without waiting.
+        // The outcome without waiting.
         match immediate {
             _ if untimely => assert_eq!(immediate, Some(401), "{context}"),
             Some(200) => assert!(known && !token.forged, "{context}"),
             Some(_) => assert!(!known || token.forged, "{context}"),
             None => assert!(!known || idle, "{context}"),
         }
-        // After the refresh that it may have started.
+        // The outcome after the refresh that the first call may have started.
         match status(&outcome) {
             200 => assert!(now_known && !untimely && !token.forged, "{context}"),
             401 => assert!(untimely || token.forged || !now_known, "{context}"),
@@ -267,7 +267,7 @@ impl Simulation {
         self.model.fetched(fetches, published, now);
     }
 
-    /// Many tokens with unknown key ids at the same time.
+    /// Validates many tokens with unknown key ids at the same time.
     async fn flood(&mut self) {
         let now = Moment::now(&self.clock);
         let (free, bucket) = self.model.budget(now);
@@ -287,7 +287,7 @@ impl Simulation {
         self.model.fetched(fetches, self.published(), now);
     }
 
-    /// The server accepts the request and does not answer. Known keys still work.
+    /// Makes the server accept the request and not answer. Known keys still work.
     async fn hang(&mut self) {
         if self.service == Service::Down {
             return;
@@ -325,7 +325,7 @@ impl Simulation {
         fetches
     }
 
-    /// The key ids that a fetch finds now. `None` if it fails.
+    /// Returns the key ids that a fetch finds now, or `None` if it fails.
     fn published(&self) -> Option<BTreeSet<String>> {
         let set: Value = serde_json::from_str(&self.logto.jwks()).unwrap();
         let kid = |key: &Value| key["kid"].as_str().unwrap().to_owned();
@@ -337,7 +337,7 @@ impl Simulation {
         self.validator.remote_keys().settled().await;
     }
 
-    /// Asserts that no task is left and the cache holds no more than its capacity.
+    /// Asserts that no task is left and that the cache does not exceed its capacity.
     async fn assert_tidy(&self) {
         let metrics = Handle::current().metrics();
         let idle = async {

@@ -10,8 +10,8 @@ pub(super) struct Model {
     /// The key ids of the last successful fetch, and its time.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The permits left for unknown key ids, measured in time: one permit is one `COOLDOWN`. A
-    /// range, because the jitter of freshness hides which fetches took a permit.
+    /// The permits left for unknown key ids, measured in time: one permit is one `COOLDOWN`. This
+    /// is a range, because the jitter of freshness hides which fetches took a permit.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
 }
@@ -22,18 +22,18 @@ struct Failures {
     count: u32,
     /// The monotonic time of the last failure.
     at: Duration,
-    /// How long the keys held were usable then.
+    /// The time for which the current keys were still usable then.
     usable_for: Option<Duration>,
 }
 
 impl Model {
-    /// A model with all permits.
+    /// Creates a model with all permits.
     pub(super) fn new() -> Self {
         let full = 2 * COOLDOWN;
         Self { credit: full..full, ..Self::default() }
     }
 
-    /// The larger age of the keys held by both clocks.
+    /// Returns the age of the current keys: the larger age of the two clocks.
     fn age(&self, now: Moment) -> Option<Duration> {
         self.known.as_ref().map(|(_, fetched_at)| now.since(*fetched_at))
     }
@@ -46,12 +46,13 @@ impl Model {
         self.has_keys(now) && self.known.as_ref().is_some_and(|(kids, _)| kids.contains(kid))
     }
 
-    /// Whether requests may wait for fresh keys although their key is held.
+    /// Returns whether requests may wait for fresh keys although their key is among the current
+    /// keys.
     pub(super) fn is_idle(&self, now: Moment) -> bool {
         self.failures.is_none() && self.age(now).is_some_and(|age| age >= 20 * MINUTE)
     }
 
-    /// Whether a fetch without a permit may start.
+    /// Returns whether a fetch without a permit may start.
     fn may_fetch(&self, now: Moment) -> bool {
         match (&self.known, self.failures) {
             (_, Some(failures)) => now.monotonic >= failures.at + failures.pause(),
@@ -60,7 +61,7 @@ impl Model {
         }
     }
 
-    /// Whether a request must start a fetch.
+    /// Returns whether a request must start a fetch.
     pub(super) fn must_fetch(&self, now: Moment) -> bool {
         match (&self.known, self.failures) {
             (_, Some(failures)) => now.monotonic >= failures.at + failures.pause(),

@@ -1,4 +1,4 @@
-//! What is known about an issuer's keys at a moment.
+//! The state of an issuer's keys.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -26,27 +26,29 @@ pub(super) struct Snapshot {
     pub(super) fetched_at: Moment,
 }
 
-/// When the next lookup starts a refresh, and when it waits for one. Kept outside of the state so
-/// that lookups take no lock. All times are nanoseconds.
+/// The times that decide whether a lookup starts a refresh or waits for one, in nanoseconds. They
+/// are outside of the locked state, because lookups do not wait for a lock.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// By the monotonic clock. While a refresh is in flight: its deadline.
+    /// The time of the next refresh on the monotonic clock. While a refresh is in flight, this is
+    /// its deadline.
     pub(super) refresh_at: AtomicU64,
-    /// By the wall clock, for machines that sleep.
+    /// The time of the next refresh on the wall clock, for machines that sleep.
     pub(super) refresh_at_unix: AtomicU64,
-    /// Until this time of the monotonic clock, requests wait for fresh keys if those held are old.
+    /// The time on the monotonic clock until which requests wait for fresh keys if the current keys
+    /// are old.
     pub(super) wait_until: AtomicU64,
 }
 
-/// The waiting requests, apart by what they wait for, so that no flood of one kind takes the
-/// places of another.
+/// The waiter permits for each kind of wait. They are separate, because a flood of one kind must
+/// not use up the permits of another.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    /// For the first keys, or for fresh ones.
+    /// Permits to wait for the first keys, or for fresh keys.
     pub(super) load: Semaphore,
-    /// For a refresh in flight that may bring an unknown key.
+    /// Permits to wait for a refresh in flight because of an unknown key.
     pub(super) unknown: Semaphore,
-    /// For a refresh that may not start yet.
+    /// Permits to wait until a refresh is permitted.
     pub(super) future: Semaphore,
 }
 
@@ -55,14 +57,14 @@ pub(super) struct RefreshState {
     pub(super) refresh: SingleFlight<()>,
     pub(super) unknown_keys: RefreshLimit,
     pub(super) missing_keys: MissingKeys,
-    /// The error of the last refresh, if it failed.
+    /// The error of the last refresh, or `None` if it succeeded.
     pub(super) last_failure: Option<KeysError>,
     pub(super) failures_in_a_row: u32,
     /// Without usable keys, no refresh starts before this time.
     pub(super) retry_at: Duration,
 }
 
-/// The keys held at a moment, and whether they may be used.
+/// The current keys, and whether they may be used.
 pub(super) struct UsableKeys {
     pub(super) snapshot: Guard<Option<Arc<Snapshot>>>,
     pub(super) is_usable: bool,
@@ -94,10 +96,10 @@ impl RefreshState {
     }
 }
 
-/// A time as nanoseconds, for an atomic.
+/// Converts a time to nanoseconds, for an atomic.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
 }
 
-/// A time that does not come.
+/// The time of a refresh that is not scheduled.
 pub(super) const NEVER: u64 = u64::MAX;

@@ -36,7 +36,7 @@ impl Fixture {
         Self { logto, clock, validator }
     }
 
-    /// The status that a token gets without waiting.
+    /// Returns the status for a token, without waiting.
     fn status(&self, token: &str) -> u16 {
         let outcome = self.validator.try_validate(token).expect("a known key does not wait");
         outcome.map_or_else(|error| error.status().as_u16(), |_| 200)
@@ -84,7 +84,7 @@ async fn stale_keys_are_served_for_a_day_and_not_longer() {
 }
 
 #[tokio::test]
-async fn failing_refreshes_back_off_while_keys_are_held() {
+async fn failing_refreshes_back_off_while_the_current_keys_are_usable() {
     let fixture = Fixture::new(0).await;
     let token = fixture.logto.token().lifetime(2 * HOUR).build();
     fixture.validator.validate(&token).await.unwrap();
@@ -243,7 +243,7 @@ async fn an_idle_service_serves_with_old_keys_after_a_second_while_logto_hangs()
     fixture.validator.validate(&token).await.unwrap();
     let waited = waiting_since.elapsed();
     assert!((SECOND..2 * SECOND).contains(&waited), "{waited:?}");
-    // A refresh that is in flight for a second holds up no further request.
+    // After a refresh was in flight for a second, no further request waits for it.
     fixture.clock.advance(SECOND);
     assert_eq!(fixture.status(&token), 200);
 }
@@ -333,7 +333,7 @@ fn a_runtime_without_time_gets_a_clear_error() {
 }
 
 impl Fixture {
-    /// The machine sleeps: the wall clock moves, the monotonic clock does not.
+    /// Simulates a sleeping machine: only the wall clock moves.
     fn sleep(&self, duration: Duration) {
         self.clock.set_unix_time(self.clock.unix_time() + duration);
     }

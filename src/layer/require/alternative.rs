@@ -16,9 +16,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Alternative {
     model: PermissionModel,
-    /// The kind that a condition names.
+    /// The kind that a condition requires.
     only: Option<TokenKind>,
-    /// In the order in which they are checked.
+    /// The conditions, in the order of the checks.
     conditions: Vec<Condition>,
 }
 
@@ -49,7 +49,7 @@ impl Alternative {
         self.only = Some(kind);
     }
 
-    /// Adds a condition. The order of the calls does not decide which refusal comes first.
+    /// Adds a condition. Conditions are sorted by rank, so the order of the calls has no effect.
     #[track_caller]
     pub(super) fn add(&mut self, condition: Condition) {
         condition.assert_can_hold_with(&self.conditions);
@@ -61,7 +61,7 @@ impl Alternative {
         self.kind().is_none_or(|accepted| accepted == kind)
     }
 
-    /// Refuses every token if the alternative must name the issuer or the audience, and does not.
+    /// Fails for every token if the alternative must name the issuer or the audience, and does not.
     pub(super) fn check_named(&self, token: &AccessToken) -> Result<(), AuthError> {
         let (unnamed, named) = (token.unnamed(), self.named());
         if unnamed.issuer && !named.issuer {
@@ -75,8 +75,8 @@ impl Alternative {
         Ok(())
     }
 
-    /// Checks the token. Returns the token for the inner service, if it differs: with the
-    /// organization checked, or with the issuer and the audience named.
+    /// Checks the token. Returns a token for the inner service if it differs from this one: its
+    /// organization is checked, or its issuer or audience is named.
     pub(super) fn admit(
         &self,
         token: &AccessToken,
@@ -97,7 +97,7 @@ impl Alternative {
         Ok(organization_checked.or(named))
     }
 
-    /// What the conditions name.
+    /// Returns whether the conditions name the issuer and the audience.
     fn named(&self) -> GuardsName {
         let has = |wanted: fn(&Condition) -> bool| self.conditions.iter().any(wanted);
         GuardsName {
@@ -106,7 +106,7 @@ impl Alternative {
         }
     }
 
-    /// The one kind that is accepted; `None` for every kind.
+    /// Returns the accepted kind, or `None` for every kind.
     fn kind(&self) -> Option<TokenKind> {
         match &self.model {
             PermissionModel::Global => Some(TokenKind::Global),

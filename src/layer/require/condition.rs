@@ -22,7 +22,7 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    /// The position among the conditions of a guard.
+    /// Returns the position of the check among those of a guard.
     pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::Issuer(_) => 0,
@@ -45,7 +45,7 @@ impl Condition {
                 FailedCondition::Audience(Mismatch::new(found, expected))
             }
             Self::Machine if !token.is_machine() => FailedCondition::Machine,
-            // Without a client_id, nothing tells a user from an application: it fails closed.
+            // Without a `client_id`, a user cannot be told from an application. This fails closed.
             Self::User if client_id.is_none_or(|id| id == token.subject()) => FailedCondition::User,
             Self::ClientIds(expected) if !client_id.is_some_and(|id| contains(expected, id)) => {
                 FailedCondition::ClientId(Mismatch::new(client_id.unwrap_or_default(), expected))
@@ -59,7 +59,7 @@ impl Condition {
         Err(token.refuse(AuthErrorKind::FailedCondition(failed)))
     }
 
-    /// Panics if no token can satisfy the condition and these others.
+    /// Panics if no token can satisfy this condition together with the others.
     #[track_caller]
     pub(super) fn assert_can_hold_with(&self, others: &[Self]) {
         match self {
@@ -90,11 +90,11 @@ impl Condition {
     }
 }
 
-/// Panics at the line of the user's that builds the guard.
+/// Panics. The message has the line of the user's code that builds the guard.
 #[track_caller]
 #[allow(
     clippy::panic,
-    reason = "a mistake in the program, found when the router is built, as axum's own wrong paths"
+    reason = "a mistake in the program, found when the router is built, like a wrong path in axum"
 )]
 pub(super) fn never_passes(reason: &str) -> ! {
     panic!("Require: no token can pass this guard: {reason}")
@@ -104,7 +104,7 @@ fn contains(expected: &[Box<str>], found: &str) -> bool {
     expected.iter().any(|one| one.as_ref() == found)
 }
 
-/// A function of the user's, which `Debug` does not show.
+/// A function from the user's code. `Debug` does not show it.
 pub(super) struct Function<F: ?Sized>(pub(super) Arc<F>);
 
 impl<F: ?Sized> Clone for Function<F> {

@@ -1,4 +1,4 @@
-//! The guard of a route: Require → RequireService → ResponseFuture.
+//! The guard of a route: the layer `Require` and its service.
 
 mod alternative;
 mod condition;
@@ -30,17 +30,19 @@ use crate::{
     scope::{Scope, ScopePolicy, TokenKind},
 };
 
-/// Guards routes inside an [`AuthLayer`](crate::AuthLayer): 403 if the token does not pass.
+/// Guards routes inside an [`AuthLayer`](crate::AuthLayer). If the token does not satisfy the
+/// guard, the response is a 403.
 ///
-/// A constructor names the permission model, because the same scope has another meaning in each.
-/// [How to split scopes](crate#how-to-split-scopes) says which scopes a guard may ask for.
+/// The constructor names the permission model, because the same scope has a different meaning in
+/// each model. [How to split scopes](crate#how-to-split-scopes) says which scopes a guard may
+/// require.
 ///
 /// | constructor | accepted tokens |
 /// |---|---|
 /// | [`global`](Self::global) | for a global API resource |
 /// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | for an organization-level API resource, of the organization that the request names |
 /// | [`organization_of_token`](Self::organization_of_token) | for an organization-level API resource, of any organization |
-/// | [`any_kind`](Self::any_kind) | every kind, without a check of the organization |
+/// | [`any_kind`](Self::any_kind) | of every kind, without a check of the organization |
 ///
 /// [`organization_in_path`]: Self::organization_in_path
 /// [`organization_in_header`]: Self::organization_in_header
@@ -49,8 +51,8 @@ use crate::{
 /// After [`organization_permissions`](Self::organization_permissions), the organization's
 /// constructors accept organization permission tokens instead.
 ///
-/// The methods add conditions. All of them must hold, in whatever order they are called.
-/// [`or`](Self::or) adds an alternative.
+/// The methods add conditions, in any order. A token must satisfy all of them. [`or`](Self::or)
+/// adds an alternative.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -72,34 +74,34 @@ use crate::{
 /// [`AccessToken::require_scopes`] accept the organization's scopes from it.
 ///
 /// # Refusals
-/// An anonymous request that [`AuthLayer::optional`](crate::AuthLayer::optional) let pass gets a
-/// 401. Without an `AuthLayer` outside the guard, every request gets a 500.
+/// If [`AuthLayer::optional`](crate::AuthLayer::optional) accepted a request without credentials,
+/// the guard responds with 401. Without an `AuthLayer` outside the guard, every request gets a 500.
 ///
 /// # Several issuers or audiences
-/// A scope of one API means nothing in another one, and two tenants can have organizations of the
-/// same id. If the validator trusts more than one issuer, each guard must name the one that it
-/// means, with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
+/// A scope of one API means nothing in another one. Two tenants can have organizations with the
+/// same id. If the validator trusts more than one issuer, each guard must name the required one
+/// with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
 /// [`audience`](Self::audience), except after
 /// [`organization_permissions`](Self::organization_permissions).
 ///
-/// A guard that names none answers every request with 500, and the log says which call is missing.
-/// The same holds for the scopes that extractors and handlers check: put a guard that names the
-/// issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
-/// [`AccessToken::require_audience`]. One validator per audience has no such rule: see
-/// [`Validator::derive`](crate::Validator::derive).
+/// A guard without the required call responds to every request with 500. The log says which call is
+/// missing. The same rule applies to the scopes that extractors and handlers check. Put a guard
+/// that names the issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
+/// [`AccessToken::require_audience`]. If each audience has its own validator, guards need not name
+/// the audience: see [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
-/// - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Methods
-///   added after `route_layer` are not guarded. Call `.route_layer(guard)` last.
-/// - A guard outside `nest_service("/orgs/{org_id}", inner)` sees the parameters of the outer path
-///   only. If a route of `inner` repeats the name, its handler can get another value than the
-///   guard checked. Use `nest` instead: there, all values must name the organization. Or put the
+/// - In `get(read).route_layer(guard).post(write)`, `write` has no guard. Methods added after
+///   `route_layer` are not guarded. Call `.route_layer(guard)` last.
+/// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
+///   `inner`. If a route of `inner` repeats the name, the handler can get another value than the
+///   guard checked. Use `nest` instead, where all values must name the organization. Or put the
 ///   guard inside `inner`.
 ///
 /// # Panics
-/// A guard that no token can pass is a mistake in the program, so the method that completes it
-/// panics: for example an invalid scope, an empty list, or [`machine`](Self::machine) together with
-/// [`user`](Self::user). The message points at the line that calls the method.
+/// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty
+/// list, and [`machine`](Self::machine) together with [`user`](Self::user). The message has the
+/// line that calls the method.
 #[derive(Clone)]
 #[must_use = "a guard does nothing until a route or a service is wrapped in it"]
 pub struct Require(Arc<Alternatives>);
@@ -113,17 +115,17 @@ struct Alternatives {
 impl Require {
     /// Accepts tokens for a global API resource.
     ///
-    /// A user's token also has the API scopes of the user's roles in every organization. So the
-    /// guard must not ask for a scope that an organization role grants: see
+    /// A user's token also has the API scopes of the user's roles in every organization. The guard
+    /// must therefore not require a scope that an organization role grants: see
     /// [how to split scopes](crate#how-to-split-scopes).
     pub fn global() -> Self {
         Self::new(PermissionModel::Global)
     }
 
-    /// Accepts tokens of the organization that this axum path parameter names, decoded.
+    /// Accepts tokens of the organization that this axum path parameter names.
     ///
-    /// If the route has several parameters of that name, all of them must name the organization. A
-    /// route without such a parameter answers 500.
+    /// The guard compares the decoded value. If the route has several parameters of that name, all
+    /// of them must name the organization. If the route has none, the guard responds with 500.
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
     pub fn organization_in_path(parameter: &'static str) -> Self {
@@ -137,8 +139,8 @@ impl Require {
         Self::new(PermissionModel::Organization(Organization::InHeader(name)))
     }
 
-    /// Accepts tokens of the organization that a function finds in the request, in a subdomain for
-    /// example. If it returns `None`, the guard refuses the request with 403.
+    /// Accepts tokens of the organization that a function returns, for example from a subdomain. If
+    /// it returns `None`, the guard refuses the request with 403.
     ///
     /// ```
     /// use std::borrow::Cow;
@@ -158,7 +160,7 @@ impl Require {
         Self::new(PermissionModel::Organization(Organization::By(Function(Arc::new(find)))))
     }
 
-    /// Accepts the tokens of every organization, if the request itself names none.
+    /// Accepts tokens of every organization. Use it if the request does not name an organization.
     ///
     /// Use [`AccessToken::organization_id`] in the handler to select the organization's data.
     pub fn organization_of_token() -> Self {
@@ -167,9 +169,10 @@ impl Require {
 
     /// Accepts every kind of token, without a check of the organization.
     ///
-    /// A user who has a scope in any one organization passes. Use it only where that is intended.
+    /// The guard accepts a user who has the scopes in any organization. Use it only where that is
+    /// intended.
     ///
-    /// If the validator has several audiences, this guard must name one, and then refuses
+    /// If the validator has several audiences, this guard must name one. It then refuses
     /// organization permission tokens.
     pub fn any_kind() -> Self {
         Self::new(PermissionModel::Any)
@@ -179,10 +182,12 @@ impl Require {
     /// tokens for an organization-level API resource.
     ///
     /// The validator needs [`TrustedIssuer::organizations`](crate::TrustedIssuer::organizations).
-    /// After [`any_kind`](Self::any_kind), it accepts the permission tokens of every organization.
+    /// After [`any_kind`](Self::any_kind), the guard accepts the organization permission tokens of
+    /// every organization.
     ///
     /// # Panics
-    /// After [`global`](Self::global), and if a [`scope`](Self::scope) names another kind.
+    /// If the constructor was [`global`](Self::global), or if a [`scope`](Self::scope) names
+    /// another kind.
     #[track_caller]
     pub fn organization_permissions(mut self) -> Self {
         for alternative in self.alternatives() {
@@ -200,7 +205,7 @@ impl Require {
         self.condition(&Condition::Scopes(ScopePolicy::all(all)))
     }
 
-    /// Requires one of these scopes.
+    /// Requires at least one of these scopes.
     ///
     /// # Panics
     /// As [`scopes`](Self::scopes).
@@ -211,9 +216,9 @@ impl Require {
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
     ///
-    /// If the type names a kind with `for`, the token must be of that kind as well. With
-    /// `for OrganizationPermissions`, an organization's constructor accepts organization permission
-    /// tokens instead. `for any_kind` changes nothing.
+    /// If the declaration has `for` and a kind, the token must also be of that kind. With
+    /// `for OrganizationPermissions`, the organization constructors accept organization permission
+    /// tokens instead. `for any_kind` has no effect.
     ///
     /// # Panics
     /// If the constructor or another condition excludes the kind.
@@ -230,7 +235,7 @@ impl Require {
     /// Requires a token of a machine-to-machine application: `sub` equals `client_id`.
     ///
     /// # Panics
-    /// Together with [`user`](Self::user).
+    /// If the guard already has [`user`](Self::user).
     #[track_caller]
     pub fn machine(self) -> Self {
         self.condition(&Condition::Machine)
@@ -239,13 +244,13 @@ impl Require {
     /// Requires a token of a user: it has a `client_id`, and `sub` differs from it.
     ///
     /// # Panics
-    /// Together with [`machine`](Self::machine).
+    /// If the guard already has [`machine`](Self::machine).
     #[track_caller]
     pub fn user(self) -> Self {
         self.condition(&Condition::User)
     }
 
-    /// Requires a token that one of these applications asked for, by `client_id`.
+    /// Requires a token that one of these applications requested, compared by `client_id`.
     ///
     /// # Panics
     /// If the list is empty.
@@ -255,18 +260,18 @@ impl Require {
         self.condition(&Condition::ClientIds(ids.collect()))
     }
 
-    /// Requires a token of this issuer. If the validator trusts several, each guard must name the
-    /// issuer that it means.
+    /// Requires a token of this issuer. If the validator trusts several issuers, each guard must
+    /// call this method.
     ///
     /// # Panics
-    /// If another issuer is required already.
+    /// If the guard already requires another issuer.
     #[track_caller]
     pub fn issuer(self, issuer: &Issuer) -> Self {
         self.condition(&Condition::Issuer(Arc::from([issuer.as_str().into()])))
     }
 
-    /// Requires a token for this API. If the validator has several audiences, each guard must name
-    /// the one that it means. Called twice, it requires a token for both.
+    /// Requires a token for this API. If the validator has several audiences, each guard must call
+    /// this method. After two calls, the token must be for both APIs.
     ///
     /// # Panics
     /// If the audience is empty.
@@ -275,10 +280,11 @@ impl Require {
         self.condition(&Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
     }
 
-    /// Requires that a check of yours passes. It runs after all other conditions.
+    /// Requires that a function returns `Ok`. It runs after all other conditions, and must not
+    /// block.
     ///
-    /// A refusal of [`AuthError::forbidden`] or [`AuthError::missing_token`] gets the realm and the
-    /// metadata URL of the validator. The check must not block.
+    /// The guard adds the realm and the metadata URL of the validator to errors from
+    /// [`AuthError::forbidden`] and [`AuthError::missing_token`].
     ///
     /// ```
     /// use serde::Deserialize;
@@ -304,12 +310,12 @@ impl Require {
         self.condition(&Condition::Check(Function(Arc::new(check))))
     }
 
-    /// Accepts the tokens that pass this guard or the other one.
+    /// Accepts tokens that satisfy this guard or the other one.
     ///
     /// Conditions that are added after this call apply to every alternative.
     ///
-    /// If no alternative passes, the refusal is that of the first alternative that accepts the kind
-    /// of the token. If none does, it is that of the first alternative.
+    /// If the token satisfies no alternative, the error comes from the first alternative that
+    /// accepts its kind. If no alternative accepts its kind, the error comes from the first one.
     pub fn or(mut self, other: Self) -> Self {
         let Alternatives { first, others } = Arc::unwrap_or_clone(other.0);
         let mine = Arc::make_mut(&mut self.0);
@@ -336,7 +342,7 @@ impl Require {
         std::iter::once(first).chain(others)
     }
 
-    /// Checks the token of a request, and inserts the token that the guard leaves.
+    /// Checks the token of a request, and replaces it if the guard changes it.
     fn admit(&self, parts: &mut Parts) -> Result<(), AuthError> {
         let token = AccessToken::from_extensions(&parts.extensions)?.clone();
         if let Some(checked) = self.0.admit(&token, parts)? {
@@ -361,7 +367,7 @@ impl Alternatives {
                 Err(error) => drop(refusal.get_or_insert(error)),
             }
         }
-        // If no alternative accepts the kind, neither does the first: it gives the reason.
+        // If no alternative accepts the kind, the error of the first one is the reason.
         refusal.map_or_else(|| self.first.admit(token, parts), Err)
     }
 }

@@ -1,4 +1,4 @@
-//! Where a request names its organization.
+//! The part of a request that names its organization.
 
 use std::borrow::Cow;
 
@@ -71,7 +71,7 @@ mod path {
         parts: &mut Parts,
     ) -> Result<AccessToken, AuthError> {
         let unknown = || token.refuse(AuthErrorKind::UnknownPathParameter(parameter));
-        // axum decodes the parameters from the extensions of the request, and waits for nothing.
+        // axum decodes the parameters from the request's extensions. The future never waits.
         let extraction = pin!(RawPathParams::from_request_parts(parts, &()));
         let params = match extraction.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(params)) => params,

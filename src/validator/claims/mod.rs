@@ -1,4 +1,4 @@
-//! The claims of a token: its payload parsed once, and one pure function that validates it.
+//! The claims of a token: parses the payload once, and validates it in one pure function.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub(crate) struct Payload<'a> {
     not_before: Option<f64>,
     expires_at: Option<f64>,
     has_cnf: bool,
-    /// The claim being parsed, for the error if its type is wrong.
+    /// The name of the claim that is being parsed. The error contains it if the type is wrong.
     current_claim: Option<&'static str>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The unverified `iss`.
+    /// Returns the unverified `iss`.
     pub(crate) fn issuer(&self) -> Result<&str, InvalidToken> {
         self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
@@ -93,7 +93,7 @@ impl<'de> MemberVisitor<'de> for Payload<'de> {
     }
 }
 
-/// What is accepted from one issuer.
+/// The rules for the claims of one issuer's tokens.
 #[derive(Debug)]
 pub(crate) struct ClaimRules {
     pub(crate) issuer: Box<str>,
@@ -104,7 +104,7 @@ pub(crate) struct ClaimRules {
     pub(crate) clock_tolerance: Duration,
 }
 
-/// Validated claims: all required ones are present.
+/// Validated claims. All required claims are present.
 #[derive(Debug)]
 pub(crate) struct ValidatedClaims<'a> {
     payload: &'a Payload<'a>,
@@ -132,7 +132,7 @@ pub(crate) fn validate<'a>(
     if payload.has_cnf {
         return Err(InvalidToken::SenderConstrained);
     }
-    // A fraction of a second is cut off `exp` and `iat`, and counts in full for `nbf`.
+    // Fractions of a second are rounded down for `exp` and `iat`, and rounded up for `nbf`.
     let exp = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
     let lifetime = Lifetime {
         expires_at: numeric_date(exp.floor(), "exp")?,
@@ -165,8 +165,8 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // `urn:logto:` beside a resource names an organization, or the reserved resource that gives
-        // every app all organization scopes.
+        // A second audience with `urn:logto:` is an organization, or the reserved resource that
+        // gives every application all organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
@@ -193,12 +193,12 @@ fn permission_model<'a>(
     }
 }
 
-/// The organization in the `aud` of an organization permission token.
+/// Returns the organization in the `aud` of an organization permission token.
 fn organization_of_audience(audience: &str) -> Option<&str> {
     audience.strip_prefix(ORGANIZATION_AUDIENCE).filter(|id| !id.is_empty())
 }
 
-/// Whole seconds since the Unix epoch. Values after the year 9999 are refused.
+/// Returns whole seconds since the Unix epoch. Refuses values after the year 9999.
 fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> {
     if !(0.0..=MAX_NUMERIC_DATE).contains(&seconds) {
         return Err(InvalidToken::MalformedClaim(claim));
@@ -246,8 +246,8 @@ impl ValidatedClaims<'_> {
     }
 }
 
-/// Finds the spans of texts that were borrowed from the JSON. Texts that were not, because they
-/// had escapes, are appended.
+/// Finds the spans of texts that were borrowed from the JSON. Appends the other texts, which had
+/// escapes.
 struct SpanFinder<'a> {
     json: &'a str,
     unescaped: String,

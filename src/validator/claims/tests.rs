@@ -27,7 +27,8 @@ fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToke
     Ok(claims.to_token_claims(json))
 }
 
-/// The token that a handler would receive. The key of RFC 7515, appendix A.3, did not sign it.
+/// Returns the token that a handler would receive. Its key, from RFC 7515 appendix A.3, did not
+/// sign it.
 fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",
@@ -40,7 +41,7 @@ fn token(claims: TokenClaims) -> AccessToken {
     AccessToken::new(VerifiedToken { claims, challenge, key, keys })
 }
 
-/// A valid payload with some members replaced, or removed where the value is `None`.
+/// Returns a valid payload with some members replaced, or removed if the value is `None`.
 fn payload(changes: &[(&str, Option<&str>)]) -> String {
     let mut members = vec![
         ("iss", "\"https://t/oidc\""),
