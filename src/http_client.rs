@@ -11,7 +11,7 @@ use reqwest::RequestBuilder;
 use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
 use url::Url;
 
-use crate::url::is_loopback;
+use crate::{escape::Escaped, url::is_loopback};
 
 /// Builds HTTP clients from the user's `ClientBuilder`. The settings that the crate requires
 /// override the user's.
@@ -119,6 +119,42 @@ pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Ve
     Ok(body)
 }
 
+/// Describes why a request failed: the root cause, and advice about certificates and proxies.
+pub(crate) fn describe_failure(url: &Url, error: &reqwest::Error) -> String {
+    let cause = Escaped::root_cause(error).to_string();
+    let proxy = environment_proxy(url, |name| std::env::var_os(name).is_some());
+    with_advice(cause, proxy.filter(|_| error.is_connect()))
+}
+
+fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
+    // rustls and the verifiers of the platforms name the certificate in their errors.
+    if cause.contains("certificate") || cause.contains("UnknownIssuer") {
+        cause.push_str(
+            "; if the CA is private, name its file in SSL_CERT_FILE, add it to the system's store, \
+             or set it with http_client_builder",
+        );
+    }
+    if let Some(variable) = proxy {
+        cause.push_str("; the connection went to the proxy that the environment variable ");
+        cause.push_str(variable);
+        cause.push_str(" names, unless NO_PROXY excludes the host");
+    }
+    cause
+}
+
+/// Returns the environment variable that makes reqwest use a proxy for this URL. Its value may
+/// contain credentials.
+fn environment_proxy(url: &Url, is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    if is_loopback(url) {
+        return None;
+    }
+    let names = match url.scheme() {
+        "https" => ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
+        _ => ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
+    };
+    names.into_iter().find(|name| is_set(name))
+}
+
 /// The message for a client that cannot be built, with the usual reason.
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
@@ -131,6 +167,28 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn failures_behind_a_proxy_or_with_an_unknown_ca_have_advice() {
+        let proxy = |url: &str, set: &str| {
+            environment_proxy(&url.parse().unwrap(), |name| set.split(' ').any(|one| one == name))
+        };
+        for (url, set, expected) in [
+            ("https://tenant.logto.app/", "HTTPS_PROXY HTTP_PROXY", Some("HTTPS_PROXY")),
+            ("https://tenant.logto.app/", "HTTP_PROXY all_proxy", Some("all_proxy")),
+            ("https://tenant.logto.app/", "HTTP_PROXY", None),
+            ("http://logto:3001/", "http_proxy", Some("http_proxy")),
+            ("http://localhost:3001/", "HTTP_PROXY ALL_PROXY", None),
+        ] {
+            assert_eq!(proxy(url, set), expected, "{url} {set}");
+        }
+        let refused = with_advice("Connection refused".into(), Some("HTTPS_PROXY"));
+        assert!(refused.starts_with("Connection refused; "), "{refused}");
+        assert!(refused.contains("the environment variable HTTPS_PROXY"), "{refused}");
+        let unknown = with_advice("invalid peer certificate: UnknownIssuer".into(), None);
+        assert!(unknown.contains("SSL_CERT_FILE"), "{unknown}");
+        assert_eq!(with_advice("Connection refused".into(), None), "Connection refused");
+    }
 
     #[test]
     fn a_client_is_built_once_and_a_failure_is_not_kept() {

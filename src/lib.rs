@@ -145,6 +145,7 @@ pub mod layer;
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod m2m;
+mod rate_limit;
 mod resource_metadata;
 mod scope;
 mod single_flight;

@@ -1,6 +1,6 @@
 //! Why an issuer's signing keys are unavailable.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 /// The issuer's signing keys are unavailable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,29 +21,20 @@ impl KeysUnavailable {
 
 /// Why an issuer's keys could not be fetched.
 ///
-/// [`Display`](fmt::Display) names the cause. [`source`](Error::source) is the HTTP client's error.
-/// Two errors are equal if their messages and [`is_timeout`](Self::is_timeout) are equal.
-#[derive(Debug, Clone)]
+/// [`Display`](fmt::Display) names the cause and, if it is known, what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysError {
     message: Cow<'static, str>,
     is_timeout: bool,
-    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl KeysError {
     pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into(), is_timeout: false, source: None }
+        Self { message: message.into(), is_timeout: false }
     }
 
     pub(crate) fn timeout(message: impl Into<Cow<'static, str>>) -> Self {
         Self { is_timeout: true, ..Self::new(message) }
-    }
-
-    pub(crate) fn caused_by(
-        message: impl Into<Cow<'static, str>>,
-        source: Arc<dyn Error + Send + Sync>,
-    ) -> Self {
-        Self { source: Some(source), ..Self::new(message) }
     }
 
     /// Returns whether the JWKS endpoint did not answer in time.
@@ -52,22 +43,11 @@ impl KeysError {
     }
 }
 
-impl PartialEq for KeysError {
-    fn eq(&self, other: &Self) -> bool {
-        self.message == other.message && self.is_timeout == other.is_timeout
-    }
-}
-
-impl Eq for KeysError {}
-
 impl fmt::Display for KeysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for KeysError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
+/// There is no source: the message contains the cause.
+impl Error for KeysError {}

@@ -251,16 +251,8 @@ impl fmt::Debug for AuthError {
     }
 }
 
-/// The message already contains the message of the reason. The source is therefore the reason's
-/// source.
-impl Error for AuthError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.kind {
-            AuthErrorKind::KeysUnavailable(unavailable) => unavailable.cause.source(),
-            _ => None,
-        }
-    }
-}
+/// There is no source: the message contains the cause.
+impl Error for AuthError {}
 
 #[cfg(test)]
 mod tests {

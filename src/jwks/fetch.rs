@@ -1,9 +1,6 @@
 //! Fetches a JWKS over HTTP with one conditional request, which is bounded in time and size.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::OnceLock, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::Client;
@@ -12,7 +9,6 @@ use url::Url;
 use crate::{
     algorithm::Algorithm,
     error::KeysError,
-    escape::Escaped,
     http_client::{self, BodyError, HttpClients},
     jwks::key_set::KeySet,
 };
@@ -49,7 +45,7 @@ impl JwksEndpoint {
         if let Some(etag) = held_etag {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         match (response.status(), held) {
             (StatusCode::NOT_MODIFIED, Some(held)) if held_etag.is_some() => {
                 return Ok(held.clone());
@@ -63,9 +59,10 @@ impl JwksEndpoint {
                 BodyError::TooLarge => {
                     KeysError::new(format!("{} answered with more than {MAX_BODY} bytes", self.url))
                 }
-                BodyError::Broken(error) => self.unreachable(error),
+                BodyError::Broken(error) => self.unreachable(&error),
             })?;
-        let keys = KeySet::from_json(&body, algorithms)?;
+        let keys = KeySet::from_json(&body, algorithms)
+            .map_err(|error| KeysError::new(format!("{}: {error}{}", self.url, self.advice())))?;
         let keys = match held {
             Some(held) => keys.reusing(&held.keys),
             None => keys,
@@ -76,31 +73,40 @@ impl JwksEndpoint {
     fn client(&self) -> Result<&Client, KeysError> {
         let build = || self.clients.build(&self.url, FETCH_TIMEOUT);
         http_client::get_or_build(&self.client, build).map_err(|error| {
-            let message = format!("{}: {}", http_client::NO_CLIENT, Escaped::root_cause(&error));
-            KeysError::caused_by(message, Arc::new(error))
+            let cause = http_client::describe_failure(&self.url, &error);
+            KeysError::new(format!("{}: {cause}", http_client::NO_CLIENT))
         })
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> KeysError {
+    fn unreachable(&self, error: &reqwest::Error) -> KeysError {
         let url = &self.url;
         if error.is_timeout() {
             let seconds = FETCH_TIMEOUT.as_secs();
             return KeysError::timeout(format!("{url} did not answer within {seconds} s"));
         }
-        let cause = Escaped::root_cause(&error);
-        KeysError::caused_by(format!("{url} could not be reached: {cause}"), Arc::new(error))
+        let cause = http_client::describe_failure(url, error);
+        KeysError::new(format!("{url} could not be reached: {cause}"))
     }
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
         let hint = match status.as_u16() {
-            304 => ", but the request was not conditional: check for a cache in between",
-            300..=399 => ": redirects are not followed; set jwks_uri to the final URL",
-            404 => {
-                ": check the issuer's endpoint or jwks_uri; Logto serves its keys at <endpoint>/oidc/jwks"
-            }
-            _ => "",
+            304 => ", but the request was not conditional: check for a cache in between".into(),
+            300..=399 => ": redirects are not followed; set jwks_uri to the final URL".into(),
+            404 => self.advice(),
+            _ => String::new(),
         };
         KeysError::new(format!("{} answered {status}{hint}", self.url))
+    }
+
+    /// What to check if the response does not come from a JWKS endpoint.
+    fn advice(&self) -> String {
+        if self.url.path().ends_with(JWKS_PATH) {
+            return "; check that this is the address of Logto, and not of its Console".into();
+        }
+        let origin = self.url.origin().ascii_serialization();
+        format!(
+            "; check the issuer's endpoint or jwks_uri: a Logto serves its keys at {origin}{JWKS_PATH}"
+        )
     }
 }
 
@@ -108,6 +114,7 @@ fn etag(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(header::ETAG).filter(|etag| etag.len() <= MAX_ETAG).cloned()
 }
 
+const JWKS_PATH: &str = "/oidc/jwks";
 /// The total timeout of a fetch.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Logto publishes one to three keys in about 3 KB.

@@ -5,5 +5,4 @@ mod fetch;
 pub(crate) mod key_set;
 pub(crate) mod key_store;
 mod missing_keys;
-mod rate_limit;
 pub(crate) mod refresh;

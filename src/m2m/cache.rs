@@ -16,6 +16,7 @@ use crate::{
         token_endpoint::TokenEndpoint,
         token_request::TokenRequest,
     },
+    rate_limit::RateLimit,
     scope::ScopeSet,
     single_flight::{InFlight, SingleFlight, WaitError, backoff},
 };
@@ -26,9 +27,17 @@ pub(crate) struct TokenCache {
     /// `None` for the default, see [`TokenCache::refresh_margin`].
     refresh_margin: Option<Duration>,
     clock: Arc<dyn Clock>,
-    entries: Cache<Arc<TokenRequest>, Arc<CacheEntry>>,
+    /// Requests for which Logto has issued a token.
+    granted: Entries,
+    /// Requests for which it has not. They are apart, because untrusted input may choose the
+    /// organization, and must not evict tokens.
+    candidates: Entries,
+    /// Limits the candidates that are refused, for example for organizations that do not exist.
+    refusals: Mutex<RateLimit>,
     waiters: Semaphore,
 }
+
+type Entries = Cache<Arc<TokenRequest>, Arc<CacheEntry>>;
 
 /// The token of one request.
 struct CacheEntry {
@@ -71,19 +80,24 @@ impl TokenCache {
     ) -> Self {
         // LRU, because moka's default policy does not admit new entries to a full cache. Each of
         // their callers would then request a token of its own.
-        let entries = Cache::builder()
-            .max_capacity(capacity as u64)
-            .eviction_policy(EvictionPolicy::lru())
-            .build();
-        Self { endpoint, refresh_margin, clock, entries, waiters: Semaphore::new(MAX_WAITERS) }
+        let entries = |capacity| {
+            Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build()
+        };
+        let refusals = RateLimit::new(MAX_REFUSALS, REFUSAL_INTERVAL, clock.monotonic());
+        Self {
+            endpoint,
+            refresh_margin,
+            clock,
+            granted: entries(capacity as u64),
+            candidates: entries(MAX_CANDIDATES),
+            refusals: Mutex::new(refusals),
+            waiters: Semaphore::new(MAX_WAITERS),
+        }
     }
 
     /// Returns the cached token, or waits for the request in flight if there is no valid one.
     pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> TokenResult {
-        let entry = match self.entries.get(request) {
-            Some(entry) => entry,
-            None => self.new_entry(request)?,
-        };
+        let entry = self.entry(request)?;
         match self.look_up(&entry, None) {
             CacheLookup::Ready(result) => result,
             CacheLookup::Wait(in_flight) => self.wait(&entry, in_flight).await,
@@ -94,10 +108,7 @@ impl TokenCache {
     /// token that was refused too soon after its predecessor, it returns that token.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
-        let entry = match self.entries.get(refused.request()) {
-            Some(entry) => entry,
-            None => self.new_entry(refused.request())?,
-        };
+        let entry = self.entry(refused.request())?;
         match self.look_up(&entry, Some(refused)) {
             CacheLookup::Ready(result) => result,
             CacheLookup::Wait(in_flight) => self.wait(&entry, in_flight).await,
@@ -108,7 +119,7 @@ impl TokenCache {
     /// its predecessor was refused just before. If a service refuses two tokens in a row, a third
     /// would not help.
     pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
-        let Some(entry) = self.entries.get(token.request()) else { return };
+        let Some(entry) = self.granted.get(token.request()) else { return };
         let now = self.clock.monotonic();
         let mut state = entry.lock();
         if state.is_refused || !state.token.as_ref().is_some_and(|cached| cached.is_same(token)) {
@@ -140,13 +151,34 @@ impl TokenCache {
         &*self.clock
     }
 
-    fn new_entry(&self, request: &TokenRequest) -> Result<Arc<CacheEntry>, TokenRequestError> {
+    fn entry(&self, request: &TokenRequest) -> Result<Arc<CacheEntry>, TokenRequestError> {
+        let known = self.granted.get(request).or_else(|| self.candidates.get(request));
+        known.map_or_else(|| self.new_candidate(request), Ok)
+    }
+
+    fn new_candidate(&self, request: &TokenRequest) -> Result<Arc<CacheEntry>, TokenRequestError> {
         request.check().map_err(|advice| {
             TokenRequestError::new(TokenRequestErrorKind::NotSent, request, advice)
         })?;
+        let now = self.clock.monotonic();
+        let permitted_at = self.refusals().next_permit_at(now);
+        if permitted_at > now {
+            let message = "Logto refused too many different token requests just before";
+            let kind = TokenRequestErrorKind::Overloaded;
+            let error = TokenRequestError::new(kind, request, message);
+            return Err(error.with_retry_after(Some(permitted_at - now)));
+        }
         let request = Arc::new(request.clone());
         let entry = CacheEntry { request: Arc::clone(&request), state: Mutex::default() };
-        Ok(self.entries.get_with(request, || Arc::new(entry)))
+        Ok(self.candidates.get_with(request, || Arc::new(entry)))
+    }
+
+    /// Moves an entry with a token out of reach of the candidates.
+    fn promote(&self, entry: &Arc<CacheEntry>) {
+        if !self.granted.contains_key(&entry.request) {
+            self.granted.insert(Arc::clone(&entry.request), Arc::clone(entry));
+            self.candidates.invalidate(&entry.request);
+        }
     }
 
     /// What the entry has for a caller, who may have been refused with a token.
@@ -234,7 +266,7 @@ impl TokenCache {
     /// Completes a token request. A failure of any kind leaves the cached token as it is.
     fn complete(
         &self,
-        entry: &CacheEntry,
+        entry: &Arc<CacheEntry>,
         number: u64,
         requested_at: Moment,
         response: Result<TokenResponse, TokenRequestError>,
@@ -263,12 +295,16 @@ impl TokenCache {
                 state.failures_in_a_row = 0;
                 state.last_error = None;
                 drop(state);
+                self.promote(entry);
                 let lifetime_secs = lifetime.as_secs();
                 tracing::debug!(%request, lifetime_secs, "access token issued");
                 Ok(token)
             }
             Err(error) => {
                 let (now, is_retryable) = (self.now(), error.is_retryable());
+                if !is_retryable && state.token.is_none() {
+                    self.refusals().take_permit(now.monotonic);
+                }
                 // When an outage ends in a refusal, or the other way round, backoff starts again.
                 if state.last_error.as_ref().is_some_and(|e| e.is_retryable() != is_retryable) {
                     state.failures_in_a_row = 1;
@@ -318,6 +354,10 @@ impl TokenCache {
     fn now(&self) -> Moment {
         Moment::now(&*self.clock)
     }
+
+    fn refusals(&self) -> MutexGuard<'_, RateLimit> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl CacheEntry {
@@ -358,4 +398,8 @@ const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;
+const MAX_CANDIDATES: u64 = 1_000;
+/// A service that starts with a few wrong settings is not limited. Then one per interval is refused.
+const MAX_REFUSALS: u32 = 20;
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);

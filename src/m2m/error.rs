@@ -1,12 +1,13 @@
 //! Why a token request failed, and what to do about it.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use reqwest::Url;
 
 use crate::{
-    escape::{Escaped, all_quotable},
+    escape::all_quotable,
+    http_client::describe_failure,
     m2m::{
         error_inner::{ErrorInner, ServerError},
         headers::is_temporary,
@@ -54,7 +55,8 @@ pub enum TokenRequestErrorKind {
     UnexpectedResponse,
     /// Logto issued a token without scopes that the request requires.
     MissingScopes,
-    /// Too many callers already wait for tokens of this client.
+    /// Too many calls already wait for tokens of this client, or Logto refused too many different
+    /// requests just before. The second limit concerns only requests that have had no token yet.
     Overloaded,
 }
 
@@ -70,16 +72,15 @@ impl TokenRequestError {
         new_inner(kind, request, message).into()
     }
 
-    /// Appends the root cause to the message.
+    /// Appends the cause to the message.
     pub(crate) fn connection(
         request: &TokenRequest,
+        url: &Url,
         message: &str,
-        source: reqwest::Error,
+        cause: &reqwest::Error,
     ) -> Self {
-        let message = format!("{message}: {}", Escaped::root_cause(&source));
-        let mut inner = new_inner(TokenRequestErrorKind::Connection, request, message);
-        inner.source = Some(source.into());
-        inner.into()
+        let message = format!("{message}: {}", describe_failure(url, cause));
+        new_inner(TokenRequestErrorKind::Connection, request, message).into()
     }
 
     pub(crate) fn refused(
@@ -91,17 +92,22 @@ impl TokenRequestError {
         let message = format!("{url} responded with {status}");
         let mut inner = new_inner(TokenRequestErrorKind::Refused, request, message);
         inner.status = Some(status);
-        inner.hint = refusal_hint(request, status, &error);
+        inner.hint = refusal_hint(request, url, status, &error);
         inner.is_retryable = is_temporary(status)
             || matches!(&*error.code, "temporarily_unavailable" | "server_error" | "slow_down");
         inner.server_error = Some(error);
         inner.into()
     }
 
-    pub(crate) fn unexpected(request: &TokenRequest, status: StatusCode, message: &str) -> Self {
+    pub(crate) fn unexpected(
+        request: &TokenRequest,
+        url: &Url,
+        status: StatusCode,
+        message: &str,
+    ) -> Self {
         let mut inner = new_inner(TokenRequestErrorKind::UnexpectedResponse, request, message);
         inner.status = Some(status);
-        inner.hint = status_hint(status);
+        inner.hint = status_hint(url, status);
         // A 200 with another body may come from a proxy under maintenance.
         inner.is_retryable = status.is_success() || is_temporary(status);
         inner.into()
@@ -112,7 +118,7 @@ impl TokenRequestError {
         let mut inner = new_inner(TokenRequestErrorKind::MissingScopes, request, message);
         inner.status = Some(StatusCode::OK);
         inner.details = missing;
-        inner.hint = Some(if request.has_organization() {
+        let hint = if request.has_organization() {
             "assign the app a role in the organization that has these permissions (Console → \
              Organizations → Machine-to-machine apps), or request them with optional_scopes"
         } else if request.is_for_management_api() {
@@ -120,7 +126,8 @@ impl TokenRequestError {
         } else {
             "assign the app an M2M role that has these permissions (Console → Roles), or request \
              them with optional_scopes"
-        });
+        };
+        inner.hint = Some(hint.into());
         inner.into()
     }
 
@@ -161,8 +168,8 @@ impl TokenRequestError {
     }
 
     /// Returns what to do about the error, if that is known.
-    pub fn hint(&self) -> Option<&'static str> {
-        self.inner.hint
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
     }
 
     /// Whether the token endpoint did not respond in time.
@@ -213,21 +220,19 @@ impl fmt::Debug for TokenRequestError {
     }
 }
 
-impl Error for TokenRequestError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source()
-    }
-}
+/// There is no source: the message contains the cause.
+impl Error for TokenRequestError {}
 
 /// Matches the code first, because it is stable, and the English description only where the code
 /// does not decide.
 fn refusal_hint(
     request: &TokenRequest,
+    url: &Url,
     status: StatusCode,
     error: &ServerError,
-) -> Option<&'static str> {
+) -> Option<Cow<'static, str>> {
     let says = |text: &str| error.description.as_ref().is_some_and(|said| said.contains(text));
-    Some(match &*error.code {
+    let hint = match &*error.code {
         "invalid_client" if status == StatusCode::UNAUTHORIZED => {
             "the app secret is wrong or was deleted (Console → Applications → the app → secrets)"
         }
@@ -243,6 +248,10 @@ fn refusal_hint(
         "invalid_target" if says("absolute") => {
             "a resource indicator is an absolute URI, such as https://shopping.api"
         }
+        "invalid_target" if request.is_for_management_api() && !is_logto_cloud(url) => {
+            "the Management API of a self-hosted Logto has another resource indicator: use \
+             TokenRequest::self_hosted_management_api or ManagementApi::self_hosted"
+        }
         "invalid_target" => {
             "this resource indicator is not registered (Console → API resources); Logto compares \
              it byte for byte: mind the trailing slash"
@@ -252,26 +261,40 @@ fn refusal_hint(
              Machine-to-machine apps)"
         }
         "access_denied" => "the tenant's custom-claims script denied this token (api.denyAccess)",
-        _ => return status_hint(status),
-    })
+        _ => return status_hint(url, status),
+    };
+    Some(hint.into())
 }
 
-fn status_hint(status: StatusCode) -> Option<&'static str> {
-    Some(match status.as_u16() {
+fn status_hint(url: &Url, status: StatusCode) -> Option<Cow<'static, str>> {
+    let hint = match status.as_u16() {
         200..=299 => "is there a proxy instead of Logto at this address?",
         300..=399 => {
             "redirects are not followed, because they would carry the secret: set token_endpoint \
              to the final address"
         }
-        404 | 405 => "is this Logto's token endpoint? it is {endpoint}/oidc/token",
+        404 | 405 if url.path().ends_with(TOKEN_PATH) => {
+            "is this the address of Logto, and not that of its Console or of a proxy?"
+        }
+        404 | 405 => {
+            let origin = url.origin().ascii_serialization();
+            let advice = format!("the token endpoint of a Logto is {origin}{TOKEN_PATH}");
+            return Some(advice.into());
+        }
         407 => "a proxy requires credentials of its own",
         429 => "too many token requests, or the quota of the tenant's plan is used up",
         _ => return None,
-    })
+    };
+    Some(hint.into())
+}
+
+fn is_logto_cloud(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| host.ends_with(".logto.app"))
 }
 
 pub(crate) const ASSIGN_MANAGEMENT_ROLE: &str =
     "assign the app the M2M role \"Logto Management API access\" (Console → Roles)";
 const NOT_MACHINE_TO_MACHINE: &str =
     "only a machine-to-machine app may request such a token: is this the id of another app?";
+const TOKEN_PATH: &str = "/oidc/token";
 const MAX_CODE: usize = 64;

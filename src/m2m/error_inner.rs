@@ -1,6 +1,6 @@
 //! What the two errors of this module have in common.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use http::StatusCode;
 
@@ -14,11 +14,10 @@ pub(crate) struct ErrorInner<K, D> {
     pub(crate) status: Option<StatusCode>,
     pub(crate) server_error: Option<ServerError>,
     /// What to do about the error.
-    pub(crate) hint: Option<&'static str>,
+    pub(crate) hint: Option<Cow<'static, str>>,
     pub(crate) is_timeout: bool,
     pub(crate) is_retryable: bool,
     pub(crate) details: D,
-    pub(crate) source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 /// The error that a server reported in the body of its response.
@@ -39,16 +38,11 @@ impl<K, D: Default> ErrorInner<K, D> {
             is_timeout: false,
             is_retryable: false,
             details: D::default(),
-            source: None,
         }
     }
 }
 
 impl<K: fmt::Debug, D> ErrorInner<K, D> {
-    pub(crate) fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-
     /// Implements `Debug` for the error of this name. It leaves out `details`, which may hold
     /// untrusted or secret values.
     pub(crate) fn debug(
@@ -61,7 +55,6 @@ impl<K: fmt::Debug, D> ErrorInner<K, D> {
             .field("kind", &self.kind)
             .field("message", &self.to_string())
             .field("retry_after", &retry_after)
-            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
@@ -75,7 +68,7 @@ impl<K, D> fmt::Display for ErrorInner<K, D> {
                 write!(f, " ({description})")?;
             }
         }
-        self.hint.map_or(Ok(()), |hint| write!(f, "; {hint}"))
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
 }
 

@@ -51,7 +51,7 @@ impl TokenEndpoint {
     ) -> Result<TokenResponse, TokenRequestError> {
         let response = http_client::send(self.http_request(request)?, true).await;
         let response = response.map_err(|error| {
-            self.connection_error(request, &format!("{} could not be reached", self.url), error)
+            self.connection_error(request, &format!("{} could not be reached", self.url), &error)
         })?;
         let retry_after = retry_after(response.headers(), unix_time);
         let token = self.read(request, response).await;
@@ -61,7 +61,7 @@ impl TokenEndpoint {
     fn http_request(&self, request: &TokenRequest) -> Result<RequestBuilder, TokenRequestError> {
         let build = || self.clients.build(&self.url, self.timeout);
         let client = http_client::get_or_build(&self.client, build).map_err(|error| {
-            TokenRequestError::connection(request, http_client::NO_CLIENT, error)
+            TokenRequestError::connection(request, &self.url, http_client::NO_CLIENT, &error)
         })?;
         let mut form = Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -88,13 +88,14 @@ impl TokenEndpoint {
         let media_type = media_type(response.headers());
         let responded = format!("{} responded with {status} ({media_type})", self.url);
         let unexpected = |what: &str| {
-            TokenRequestError::unexpected(request, status, &format!("{responded}: {what}"))
+            let message = format!("{responded}: {what}");
+            TokenRequestError::unexpected(request, &self.url, status, &message)
         };
         let body = http_client::read_body(response, MAX_BODY).await;
         let body = body.map_err(|error| match error {
             BodyError::TooLarge => unexpected(&format!("the body exceeds {MAX_BODY} bytes")),
             BodyError::Broken(error) => {
-                self.connection_error(request, &format!("{responded}: incomplete body"), error)
+                self.connection_error(request, &format!("{responded}: incomplete body"), &error)
             }
         })?;
         if status == StatusCode::OK {
@@ -120,12 +121,12 @@ impl TokenEndpoint {
         &self,
         request: &TokenRequest,
         message: &str,
-        error: reqwest::Error,
+        error: &reqwest::Error,
     ) -> TokenRequestError {
         if error.is_timeout() {
             return self.timed_out(request);
         }
-        TokenRequestError::connection(request, message, error)
+        TokenRequestError::connection(request, &self.url, message, error)
     }
 
     fn timed_out(&self, request: &TokenRequest) -> TokenRequestError {
@@ -178,7 +179,8 @@ impl TokenResponseBody {
             _ => None,
         };
         let seconds = seconds.filter(|seconds| *seconds > 0.0);
-        let lifetime = seconds.map(|seconds| Duration::from_secs_f64(seconds.min(MAX_LIFETIME)));
+        let lifetime = seconds
+            .map(|seconds| Duration::from_secs_f64(seconds.clamp(MIN_LIFETIME, MAX_LIFETIME)));
         let scope = body.scope.unwrap_or_default().into();
         Ok(TokenResponse { authorization, lifetime, scope })
     }
@@ -193,6 +195,8 @@ struct ErrorResponseBody {
 
 /// A response of Logto has about 600 bytes, with custom claims a few thousand.
 const MAX_BODY: usize = 256 * 1024;
+/// One second. With a shorter lifetime, almost every call would request a token.
+const MIN_LIFETIME: f64 = 1.0;
 /// One year. A larger number is a mistake, and adding it to a clock could overflow.
 const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
@@ -205,7 +209,8 @@ mod tests {
         for (expires_in, seconds) in [
             ("3600", Some(3600.0)),
             ("\"3600\"", Some(3600.0)),
-            ("0.5", Some(0.5)),
+            ("1.5", Some(1.5)),
+            ("0.001", Some(1.0)),
             ("1e300", Some(MAX_LIFETIME)),
             ("0", None),
             ("-1", None),

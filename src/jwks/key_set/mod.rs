@@ -51,9 +51,8 @@ impl KeySet {
             keys: Vec<&'a RawValue>,
         }
 
-        let JwkSet { keys: entries } = json::object(json).map_err(|_| {
-            KeysError::new("not a JWK Set (RFC 7517 §5): check jwks_uri; Logto serves its keys at <endpoint>/oidc/jwks")
-        })?;
+        let JwkSet { keys: entries } = json::object(json)
+            .map_err(|_| KeysError::new("the JSON is not a JWK Set (RFC 7517 §5)"))?;
         if entries.len() > MAX_KEYS {
             return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
         }

@@ -24,9 +24,9 @@ use crate::{
         fetch::{FETCH_TIMEOUT, JwksEndpoint},
         key_set::VerifyingKey,
         missing_keys::MissingKeys,
-        rate_limit::RefreshLimit,
         refresh::state::{NEVER, RefreshState, Schedule, Snapshot, UsableKeys, Waiters, nanos},
     },
+    rate_limit::RateLimit,
     single_flight::{InFlight, SingleFlight, WaitError},
 };
 
@@ -86,7 +86,8 @@ impl RemoteKeys {
         policy: RefreshPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let unknown_keys = RefreshLimit::new(policy.unknown_key_cooldown, clock.monotonic());
+        // Two permits: the second of two rotations in quick succession would else wait.
+        let unknown_keys = RateLimit::new(2, policy.unknown_key_cooldown, clock.monotonic());
         Self {
             issuer: issuer.into(),
             endpoint,

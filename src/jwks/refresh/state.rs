@@ -12,10 +12,8 @@ use crate::{
     algorithm::Algorithm,
     clock::Moment,
     error::{InvalidToken, KeysError, KeysUnavailable},
-    jwks::{
-        fetch::FetchedKeys, key_set::VerifyingKey, missing_keys::MissingKeys,
-        rate_limit::RefreshLimit,
-    },
+    jwks::{fetch::FetchedKeys, key_set::VerifyingKey, missing_keys::MissingKeys},
+    rate_limit::RateLimit,
     single_flight::SingleFlight,
 };
 
@@ -55,7 +53,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct RefreshState {
     pub(super) refresh: SingleFlight<()>,
-    pub(super) unknown_keys: RefreshLimit,
+    pub(super) unknown_keys: RateLimit,
     pub(super) missing_keys: MissingKeys,
     /// The error of the last refresh, or `None` if it succeeded.
     pub(super) last_failure: Option<KeysError>,

@@ -86,7 +86,7 @@ impl ManagementClient {
     ) -> Result<ManagementResponse, ManagementError> {
         let client = self
             .http_client()
-            .map_err(|error| ManagementError::connection(http_client::NO_CLIENT, error))?;
+            .map_err(|error| ManagementError::connection(url, http_client::NO_CLIENT, &error))?;
         let mut request = client
             .request(method.clone(), url.clone())
             .header(header::AUTHORIZATION, token.authorization())
@@ -97,7 +97,7 @@ impl ManagementClient {
         let call = format!("{method} {}", url.path());
         let response = http_client::send(request, method.is_idempotent()).await;
         let response = response.map_err(|error| {
-            ManagementError::connection(&format!("{call} received no response"), error)
+            ManagementError::connection(url, &format!("{call} received no response"), &error)
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = http_client::read_body(response, MAX_BODY).await;
@@ -109,7 +109,7 @@ impl ManagementClient {
             }
             BodyError::Broken(error) => {
                 let message = format!("{call} responded with {status}: incomplete body");
-                ManagementError::connection(&message, error)
+                ManagementError::connection(url, &message, &error)
             }
         })?;
         Ok(ManagementResponse { call, status, headers, body })

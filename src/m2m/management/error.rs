@@ -1,13 +1,15 @@
 //! Why a call of the Management API failed, and what to do about it.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, fmt::Write as _, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use reqwest::Url;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use crate::{
-    escape::Escaped,
+    escape::{Escaped, escaped},
+    http_client::describe_failure,
     json,
     m2m::{
         error::{ASSIGN_MANAGEMENT_ROLE, TokenRequestError},
@@ -43,9 +45,10 @@ pub enum ManagementErrorKind {
 
 type Inner = ErrorInner<ManagementErrorKind, Details>;
 
-/// What Logto's errors contain beside the code: untrusted input.
+/// What Logto's errors contain beside the code: untrusted input. Or the error of the token request.
 #[derive(Default)]
 struct Details {
+    token_error: Option<TokenRequestError>,
     message: Option<Box<str>>,
     data: Option<Box<RawValue>>,
 }
@@ -63,14 +66,12 @@ impl ManagementError {
         Inner::new(kind, message).into()
     }
 
-    /// Appends the root cause to the message.
-    pub(crate) fn connection(message: &str, source: reqwest::Error) -> Self {
-        let message = format!("{message}: {}", Escaped::root_cause(&source));
+    /// Appends the cause to the message.
+    pub(crate) fn connection(url: &Url, message: &str, cause: &reqwest::Error) -> Self {
+        let message = format!("{message}: {}", describe_failure(url, cause));
         let mut inner = Inner::new(ManagementErrorKind::Connection, message);
-        inner.is_timeout = source.is_timeout();
+        inner.is_timeout = cause.is_timeout();
         inner.is_retryable = true;
-        // The message has the path. A query may name a person, who must not appear in logs.
-        inner.source = Some(source.without_url().into());
         inner.into()
     }
 
@@ -78,7 +79,7 @@ impl ManagementError {
         let mut inner = Inner::new(ManagementErrorKind::UnexpectedResponse, message);
         inner.status = Some(status);
         inner.is_retryable = is_temporary(status);
-        inner.hint = hint(status, None);
+        inner.hint = hint(status, None).map(Into::into);
         inner.into()
     }
 
@@ -91,12 +92,13 @@ impl ManagementError {
         let Ok(error) = json::object::<LogtoError>(body) else {
             return Self { retry_after, ..Self::unexpected(status, message) };
         };
+        let message = message + &invalid_fields(error.data.as_deref());
         let mut inner = Inner::new(ManagementErrorKind::Refused, message);
         inner.status = Some(status);
         inner.is_retryable = is_temporary(status);
-        inner.hint = hint(status, Some(&error.code));
+        inner.hint = hint(status, Some(&error.code)).map(Into::into);
         inner.server_error = Some(ServerError::new(&error.code, error.message.as_deref()));
-        inner.details = Details { message: error.message, data: error.data };
+        inner.details = Details { token_error: None, message: error.message, data: error.data };
         Self { retry_after, ..inner.into() }
     }
 
@@ -133,13 +135,13 @@ impl ManagementError {
 
     /// Returns the error of the token request, if there is no access token.
     pub fn token_error(&self) -> Option<&TokenRequestError> {
-        self.inner.source.as_ref()?.downcast_ref()
+        self.inner.details.token_error.as_ref()
     }
 
     /// Returns what to do about the error, if that is known. See also
     /// [`token_error`](Self::token_error), which has a hint of its own.
-    pub fn hint(&self) -> Option<&'static str> {
-        self.inner.hint
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
     }
 
     /// Whether the Management API or the token endpoint did not respond in time.
@@ -174,11 +176,8 @@ impl fmt::Debug for ManagementError {
     }
 }
 
-impl Error for ManagementError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner.source()
-    }
-}
+/// There is no source: the message contains the cause.
+impl Error for ManagementError {}
 
 impl From<TokenRequestError> for ManagementError {
     fn from(error: TokenRequestError) -> Self {
@@ -186,7 +185,7 @@ impl From<TokenRequestError> for ManagementError {
         let mut inner = Inner::new(ManagementErrorKind::Token, message);
         inner.is_timeout = error.is_timeout();
         inner.is_retryable = error.is_retryable();
-        inner.source = Some(error.into());
+        inner.details.token_error = Some(error);
         inner.into()
     }
 }
@@ -205,7 +204,41 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
              have different resource indicators"
         }
         (300..=399, _) => "redirects are not followed: set the final endpoint",
-        (404, None) => "is this Logto's endpoint?",
+        (404, None) => "the Management API has no such path, or this is not Logto's endpoint",
         _ => return None,
     })
 }
+
+/// Names the fields that Logto refuses, such as ` (name: "Required")`. Logto sends the issues of its
+/// schema library `zod` as `data`.
+fn invalid_fields(data: Option<&RawValue>) -> String {
+    #[derive(Deserialize)]
+    struct ZodError {
+        issues: Vec<Issue>,
+    }
+    #[derive(Deserialize)]
+    struct Issue {
+        path: Vec<serde_json::Value>,
+        message: String,
+    }
+
+    let Some(Ok(error)) = data.map(|data| serde_json::from_str::<ZodError>(data.get())) else {
+        return String::new();
+    };
+    let mut fields = String::new();
+    for Issue { path, message } in error.issues.iter().take(MAX_FIELDS) {
+        let name = |segment: &serde_json::Value| {
+            segment.as_str().map_or_else(|| segment.to_string(), str::to_owned)
+        };
+        let path = path.iter().map(name).collect::<Vec<_>>().join(".");
+        let separator = if fields.is_empty() { " (" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(fields, "{separator}{}: {}", escaped(&path), Escaped::new(message));
+    }
+    if !fields.is_empty() {
+        fields.push(')');
+    }
+    fields
+}
+
+const MAX_FIELDS: usize = 5;

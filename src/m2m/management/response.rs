@@ -39,7 +39,11 @@ impl ManagementResponse {
             _ => return Err(unexpected("the body is not JSON; is there a proxy in between?")),
         };
         serde_json::from_slice(json).map_err(|error| {
-            unexpected(&format!("the body does not match your type: {}", json::describe(&error)))
+            unexpected(&format!(
+                "the call took effect, but the body does not match your type: {}; to ignore the \
+                 body, use serde::de::IgnoredAny as the type",
+                json::describe(&error)
+            ))
         })
     }
 }

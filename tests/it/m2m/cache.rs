@@ -320,3 +320,44 @@ fn token_request_is_retried_after_its_runtime_is_dropped() {
     clock.advance(Duration::from_secs(1));
     runtime().block_on(tokens.token(&read())).unwrap();
 }
+
+#[tokio::test]
+async fn lifetime_below_one_second_costs_no_request_per_call() {
+    let clock = ManualClock::default();
+    let server = serve(|n, _| {
+        let members = "\"expires_in\":0.2,\"token_type\":\"Bearer\",\"scope\":\"read:products\"";
+        json("200 OK", &format!("{{\"access_token\":\"t{n}\",{members}}}"))
+    });
+    let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
+    for _ in 0..50 {
+        tokens.token(&read()).await.unwrap();
+        clock.advance(Duration::from_millis(20));
+        background_tasks_done().await;
+    }
+    assert!(server.requests().len() <= 2, "{}", server.requests().len());
+}
+
+/// A route may take the organization from its path, which the caller chooses.
+#[tokio::test]
+async fn organizations_that_do_not_exist_evict_no_token_and_cost_few_requests() {
+    let clock = ManualClock::default();
+    let server = serve(|n, received| match received.body.contains("organization_id=missing") {
+        true => json("403 Forbidden", "{\"error\":\"access_denied\"}"),
+        false => granted(&format!("t{n}")),
+    });
+    let tokens = client_at(&server).clock(clock.clone()).token_cache_capacity(1).build().unwrap();
+    tokens.token(&read()).await.unwrap();
+    for number in 0..2_000 {
+        let request = TokenRequest::organization(format!("missing-{number}"));
+        let error = tokens.token(&request).await.unwrap_err();
+        assert!(error.retry_after().is_some(), "{error}");
+    }
+    assert_eq!(server.requests().len(), 1 + 20);
+    poll_once(tokens.token(&read())).expect("the token is still cached").unwrap();
+
+    let overloaded = tokens.token(&TokenRequest::organization("missing-x")).await.unwrap_err();
+    assert_eq!(overloaded.kind(), TokenRequestErrorKind::Overloaded);
+    clock.advance(overloaded.retry_after().unwrap());
+    let refused = tokens.token(&TokenRequest::organization("missing-x")).await.unwrap_err();
+    assert_eq!(refused.code(), Some("access_denied"));
+}

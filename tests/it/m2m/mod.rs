@@ -3,6 +3,7 @@
 mod bearer_layer;
 mod cache;
 mod example;
+mod hints;
 mod leaks;
 mod management;
 mod outage;

@@ -138,7 +138,7 @@ async fn response_that_is_no_token_response_is_described() {
             response("404 Not Found", html, "<html>"),
             UnexpectedResponse,
             false,
-            "{endpoint}/oidc/token",
+            "is this the address of Logto",
         ),
         (response("407 Proxy", "", ""), UnexpectedResponse, false, "a proxy requires credentials"),
         (response("429 Slow", "", ""), UnexpectedResponse, true, "quota"),

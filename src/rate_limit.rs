@@ -1,44 +1,45 @@
-//! Limits how often unknown key ids may start a refresh.
+//! A token bucket: it limits the requests that untrusted input may cause.
 
 use std::time::Duration;
 
-/// A bucket of two permits that regains one per cooldown.
-///
-/// With a single permit, the second of two rotations in quick succession would wait for the
-/// cooldown.
+/// A bucket of permits that regains one per interval.
 #[derive(Debug)]
-pub(super) struct RefreshLimit {
+pub(crate) struct RateLimit {
     permits: u32,
-    cooldown: Duration,
+    max_permits: u32,
+    interval: Duration,
     /// The time up to which the regained permits are counted.
     counted_at: Duration,
 }
 
-impl RefreshLimit {
-    pub(super) const fn new(cooldown: Duration, now: Duration) -> Self {
-        Self { permits: MAX_PERMITS, cooldown, counted_at: now }
+impl RateLimit {
+    /// A full bucket.
+    pub(crate) const fn new(max_permits: u32, interval: Duration, now: Duration) -> Self {
+        Self { permits: max_permits, max_permits, interval, counted_at: now }
     }
 
-    /// Returns whether a refresh is permitted now.
-    pub(super) fn has_permit(&mut self, now: Duration) -> bool {
-        while self.permits < MAX_PERMITS && now >= self.counted_at.saturating_add(self.cooldown) {
+    /// Returns whether a permit is available.
+    pub(crate) fn has_permit(&mut self, now: Duration) -> bool {
+        while self.permits < self.max_permits
+            && now >= self.counted_at.saturating_add(self.interval)
+        {
             self.permits += 1;
-            self.counted_at = self.counted_at.saturating_add(self.cooldown);
+            self.counted_at = self.counted_at.saturating_add(self.interval);
         }
         self.permits > 0
     }
 
     /// Returns the time of the next permit, which is `now` if one is available.
-    pub(super) fn next_permit_at(&mut self, now: Duration) -> Duration {
-        if self.has_permit(now) { now } else { self.counted_at.saturating_add(self.cooldown) }
+    pub(crate) fn next_permit_at(&mut self, now: Duration) -> Duration {
+        if self.has_permit(now) { now } else { self.counted_at.saturating_add(self.interval) }
     }
 
     /// Takes a permit. Returns `false` if there is none.
-    pub(super) fn take_permit(&mut self, now: Duration) -> bool {
+    pub(crate) fn take_permit(&mut self, now: Duration) -> bool {
         if !self.has_permit(now) {
             return false;
         }
-        if self.permits == MAX_PERMITS {
+        if self.permits == self.max_permits {
             self.counted_at = now;
         }
         self.permits -= 1;
@@ -46,16 +47,14 @@ impl RefreshLimit {
     }
 }
 
-const MAX_PERMITS: u32 = 2;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn two_permits_are_available_and_one_is_regained_per_cooldown() {
+    fn two_permits_are_available_and_one_is_regained_per_interval() {
         let second = Duration::from_secs;
-        let mut limit = RefreshLimit::new(second(10), second(100));
+        let mut limit = RateLimit::new(2, second(10), second(100));
         for (at, permitted) in [
             (100, true),
             (100, true),
