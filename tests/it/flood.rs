@@ -107,7 +107,7 @@ async fn new_subject_is_accepted_after_the_forged_tokens_before_it() {
 }
 
 #[tokio::test]
-async fn full_queue_refuses_strangers_with_503_and_accepts_known_subjects() {
+async fn full_queue_refuses_new_subjects_with_503_and_accepts_known_subjects() {
     let flood = Flood::start().await;
     let validator = flood.builder().max_queued_checks(20).build().unwrap();
     validator.validate(&flood.good_token("alice", "1")).await.unwrap();

@@ -2,7 +2,7 @@
 
 use tower_logto::{
     Algorithm, Issuer, TrustedIssuer, Validator,
-    testing::{ManualClock, TestIssuer},
+    testing::{Fault, ManualClock, TestIssuer},
 };
 
 use crate::support::{
@@ -160,4 +160,46 @@ async fn keys_of_two_issuers_are_kept_apart() {
     assert_eq!(status(&validator.validate(&forged.clone().build()).await), 401);
     let forged = forged.kid(one.logto.current_kid());
     assert_eq!(status(&validator.validate(&forged.build()).await), 401);
+}
+
+#[tokio::test]
+async fn two_rotations_within_the_cooldown_delay_no_token() {
+    let harness = Harness::start().await;
+    let validator = harness.builder().max_waiting_unknown(0).build().unwrap();
+    validator.warm_up().await.unwrap();
+    for _ in 0..2 {
+        harness.logto.rotate();
+        harness.clock.advance(2 * SECOND);
+        assert_eq!(status(&validator.validate(&harness.token().build()).await), 200);
+    }
+    // A third one uses up the rate limit. Its tokens wait, or here get 429 because none may wait.
+    harness.logto.rotate();
+    let third = harness.token().build();
+    let refused = validator.validate(&third).await.unwrap_err();
+    assert_eq!(refused.status(), 429);
+    harness.clock.advance(refused.retry_after().unwrap());
+    assert_eq!(status(&validator.validate(&third).await), 200);
+}
+
+/// A cache in front of the JWKS endpoint serves the key set of 60 s ago.
+#[tokio::test]
+async fn key_set_that_a_cdn_serves_late_delays_new_keys_by_that_time() {
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    let old = harness.token().build();
+    assert_eq!(status(&validator.validate(&old).await), 200);
+    let stale = harness.logto.jwks();
+    harness.logto.rotate();
+    harness.logto.fault_jwks(Fault::Status(200, stale));
+    let new = harness.token().build();
+    // The published key set does not have the key: to the validator, the key id is made up.
+    for _ in 0..12 {
+        assert_eq!(status(&validator.validate(&new).await), 401);
+        assert_eq!(status(&validate_now(&validator, &old)), 200);
+        harness.clock.advance(5 * SECOND);
+    }
+    let requests = harness.logto.jwks_requests();
+    assert!(requests <= 1 + 13, "{requests} JWKS requests in a minute");
+    harness.logto.recover();
+    assert_eq!(status(&validator.validate(&new).await), 200);
 }
