@@ -168,6 +168,7 @@ pub use issuer::{Issuer, TrustedIssuer};
 pub use layer::{AuthLayer, Require};
 pub use resource_metadata::ProtectedResourceMetadata;
 pub use scope::{Scope, ScopeSet, TokenKind};
+pub use validator::explain;
 pub use validator::{Validator, ValidatorBuilder};
 
 #[doc(hidden)]

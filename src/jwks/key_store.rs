@@ -72,6 +72,14 @@ impl KeyStore {
         }
     }
 
+    /// Returns the current key ids, escaped and in quotes.
+    pub(crate) fn quoted_kids(&self, now: Moment) -> Vec<String> {
+        match self {
+            Self::Static(keys) => keys.quoted_kids(),
+            Self::Remote(remote) => remote.quoted_kids(now),
+        }
+    }
+
     /// Returns whether this key may still be used. Does not wait.
     pub(crate) fn holds(&self, key: &Arc<VerifyingKey>, now: Moment) -> bool {
         match self {

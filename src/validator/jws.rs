@@ -77,12 +77,21 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
-    /// Refuses a token that is not an access token (RFC 9068 §4) or requires extensions
-    /// (RFC 7515 §4.1.11).
-    pub(crate) fn check(&self) -> Result<(), InvalidToken> {
-        if self.has_crit {
-            return Err(InvalidToken::CriticalHeader);
-        }
+    pub(crate) fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+
+    pub(crate) fn algorithm_name(&self) -> Option<&str> {
+        self.algorithm.as_deref()
+    }
+
+    /// Refuses a token that requires extensions (RFC 7515 §4.1.11).
+    pub(crate) const fn check_extensions(&self) -> Result<(), InvalidToken> {
+        if self.has_crit { Err(InvalidToken::CriticalHeader) } else { Ok(()) }
+    }
+
+    /// Refuses a token that is not an access token (RFC 9068 §4).
+    pub(crate) fn check_type(&self) -> Result<(), InvalidToken> {
         let is_access_token = |typ: &str| {
             typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
         };
@@ -163,7 +172,8 @@ mod tests {
     fn headers_are_checked_as_rfc_9068_and_rfc_7515_require() {
         let check = |json: &str| {
             let header = Header::parse(json)?;
-            header.check()?;
+            header.check_extensions()?;
+            header.check_type()?;
             header.algorithm(&[Algorithm::ES384, Algorithm::RS256])
         };
         for json in [

@@ -3,6 +3,7 @@
 mod builder;
 mod cache;
 pub(crate) mod claims;
+pub mod explain;
 pub(crate) mod jws;
 pub(crate) mod lifetime;
 mod signature_checks;
@@ -210,7 +211,8 @@ impl Validator {
         let jws = Jws::parse(token)?;
         let header = jws.decode_header()?;
         let header = Header::parse(&header)?;
-        header.check()?;
+        header.check_extensions()?;
+        header.check_type()?;
         let json = jws.decode_payload()?;
         let payload = Payload::parse(&json)?;
         let IssuerEntry { rules, keys, .. } = self.issuer_of(&payload)?;

@@ -8,36 +8,36 @@ use tower_logto::{
 use crate::support::{NOW, Outcome, SHOPPING_API, fixtures};
 
 #[derive(Deserialize)]
-struct Manifest {
+pub(crate) struct Manifest {
     issuer: String,
     audience: String,
-    tokens: Vec<Captured>,
+    pub(crate) tokens: Vec<Captured>,
 }
 
 #[derive(Deserialize)]
-struct Captured {
-    file: String,
+pub(crate) struct Captured {
+    pub(crate) file: String,
     header: Option<serde_json::Value>,
     claims: Option<serde_json::Value>,
     verdict: String,
 }
 
 impl Captured {
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         fixtures::read(&format!("logto-captures/{}", self.file)).trim().to_owned()
     }
 
     /// A time between `iat` and `exp`.
-    fn valid_at(&self) -> u64 {
+    pub(crate) fn valid_at(&self) -> u64 {
         self.claims.as_ref().map_or(NOW, |claims| claims["iat"].as_u64().unwrap() + 10)
     }
 }
 
-fn manifest() -> Manifest {
+pub(crate) fn manifest() -> Manifest {
     serde_json::from_str(&fixtures::read("logto-captures/manifest.json")).unwrap()
 }
 
-fn trusted(manifest: &Manifest) -> TrustedIssuer {
+pub(crate) fn trusted(manifest: &Manifest) -> TrustedIssuer {
     TrustedIssuer::new(&Issuer::new(&manifest.issuer).unwrap())
         .audience(&manifest.audience)
         .static_jwks(fixtures::captured_jwks("all"))

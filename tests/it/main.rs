@@ -16,6 +16,7 @@ mod attacks;
 mod captured_tokens;
 mod cors;
 mod example;
+mod explain;
 mod extract;
 mod flood;
 mod guards;

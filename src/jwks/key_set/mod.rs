@@ -92,6 +92,14 @@ impl KeySet {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
 
+    /// Returns each key id once, escaped and in quotes.
+    pub(crate) fn quoted_kids(&self) -> Vec<String> {
+        let mut kids: Vec<_> =
+            self.kids().flatten().map(|kid| Escaped::new(kid).to_string()).collect();
+        kids.dedup();
+        kids
+    }
+
     /// Verifies a signature over a message with the key of this `kid` and algorithm. It is for test
     /// vectors and fuzzing, and checks neither header nor claims.
     ///

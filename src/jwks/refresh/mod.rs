@@ -157,6 +157,12 @@ impl RemoteKeys {
             && !self.should_wait_for_fresh(&usable, now)
     }
 
+    /// Returns the current key ids, escaped and in quotes.
+    pub(super) fn quoted_kids(self: &Arc<Self>, now: Moment) -> Vec<String> {
+        let usable = self.usable_keys(now);
+        usable.get().map_or_else(Vec::new, |held| held.fetched.keys.quoted_kids())
+    }
+
     /// Fetches the keys, unless the current keys are usable.
     pub(super) async fn load(self: &Arc<Self>) -> Result<(), KeysError> {
         let held = || Ok(self.usable_keys(self.now()).get().map(|_| ()));

@@ -51,6 +51,58 @@ impl<'a> Payload<'a> {
         self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
 
+    /// The unverified audiences; none if the claim is missing.
+    pub(crate) fn audiences(&self) -> impl Iterator<Item = &str> {
+        self.audiences.iter().flat_map(OneOrMany::iter)
+    }
+
+    pub(crate) fn organization_id(&self) -> Option<&str> {
+        self.organization_id.as_deref()
+    }
+
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    pub(crate) fn is_machine(&self) -> bool {
+        self.subject.is_some() && self.subject == self.client_id
+    }
+
+    /// Returns the Logto permission model of the token, and its organization.
+    pub(crate) fn kind(
+        &self,
+        rules: &ClaimRules,
+    ) -> Result<(TokenKind, Option<&str>), InvalidToken> {
+        let audiences = self.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
+        permission_model(audiences, self.organization_id(), rules)
+    }
+
+    pub(crate) fn subject(&self) -> Result<&str, InvalidToken> {
+        let subject = self.subject.as_deref().filter(|subject| !subject.is_empty());
+        subject.ok_or(InvalidToken::MissingClaim("sub"))
+    }
+
+    /// Refuses a token that is bound to a key (RFC 7800 §3.1).
+    pub(crate) const fn check_bearer(&self) -> Result<(), InvalidToken> {
+        if self.has_cnf { Err(InvalidToken::SenderConstrained) } else { Ok(()) }
+    }
+
+    /// Returns `exp` and `nbf`. A fraction of a second is cut off `exp`, and counts in full for
+    /// `nbf`.
+    pub(crate) fn lifetime(&self, tolerance: Duration) -> Result<Lifetime, InvalidToken> {
+        let exp = self.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
+        Ok(Lifetime {
+            expires_at: numeric_date(exp.floor(), "exp")?,
+            not_before: numeric_date(self.not_before.map_or(0.0, f64::ceil), "nbf")?,
+            tolerance: tolerance.as_secs(),
+        })
+    }
+
+    /// Returns `iat`, without a fraction of a second.
+    pub(crate) fn issued_at(&self) -> Result<Option<u64>, InvalidToken> {
+        self.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()
+    }
+
     fn read<T: Deserialize<'a>, A: MapAccess<'a>>(
         &mut self,
         claim: &'static str,
@@ -125,22 +177,12 @@ pub(crate) fn validate<'a>(
 ) -> Result<ValidatedClaims<'a>, InvalidToken> {
     let issuer = payload.issuer()?;
     let audiences = payload.audiences.as_ref().ok_or(InvalidToken::MissingClaim("aud"))?;
-    let claim = payload.organization_id.as_deref();
-    let (kind, organization_id) = permission_model(audiences, claim, rules)?;
-    let subject = payload.subject.as_deref().filter(|subject| !subject.is_empty());
-    let subject = subject.ok_or(InvalidToken::MissingClaim("sub"))?;
-    if payload.has_cnf {
-        return Err(InvalidToken::SenderConstrained);
-    }
-    // Fractions of a second are rounded down for `exp` and `iat`, and rounded up for `nbf`.
-    let exp = payload.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
-    let lifetime = Lifetime {
-        expires_at: numeric_date(exp.floor(), "exp")?,
-        not_before: numeric_date(payload.not_before.map_or(0.0, f64::ceil), "nbf")?,
-        tolerance: rules.clock_tolerance.as_secs(),
-    };
+    let (kind, organization_id) = payload.kind(rules)?;
+    let subject = payload.subject()?;
+    payload.check_bearer()?;
+    let lifetime = payload.lifetime(rules.clock_tolerance)?;
     lifetime.check(now)?;
-    let issued_at = payload.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()?;
+    let issued_at = payload.issued_at()?;
     Ok(ValidatedClaims {
         payload,
         issuer,
