@@ -57,19 +57,25 @@ impl KeySet {
             return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
         }
         let mut keys = Vec::with_capacity(entries.len());
-        let mut jwk_count = 0;
+        let (mut jwk_count, mut first_reason) = (0, "it is empty");
         for (position, entry) in entries.into_iter().enumerate() {
             match verifying_keys(entry.get(), allowed) {
                 Ok(usable) => {
                     keys.extend(usable);
                     jwk_count += 1;
                 }
-                Err(reason) => tracing::warn!(position, reason, "JWK skipped"),
+                Err(reason) => {
+                    tracing::warn!(position, reason, "JWK skipped");
+                    if position == 0 {
+                        first_reason = reason;
+                    }
+                }
             }
         }
         drop_duplicates(&mut keys);
         if keys.is_empty() {
-            return Err(KeysError::new("the JWKS has no usable signing key"));
+            let message = format!("the JWKS has no usable signing key: {first_reason}");
+            return Err(KeysError::new(message));
         }
         Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), jwk_count })
     }

@@ -1,0 +1,77 @@
+//! The command-line tool of tower-logto: `explain`, `token` and `keys`.
+
+mod explain;
+mod keys;
+mod settings;
+mod token;
+
+use std::{fmt, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Explains why a Logto access token is refused, requests tokens, and lists signing keys.
+#[derive(Debug, Parser)]
+#[command(name = "tower-logto", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Explains every check of an access token.
+    ///
+    /// Exit code: 0 if the token is accepted, 1 if it is refused or the keys are unavailable, 2 for
+    /// wrong usage.
+    Explain(explain::Explain),
+    /// Requests an access token with the client credentials grant, and prints it.
+    Token(token::Token),
+    /// Lists the signing keys of an issuer, and the entries of its key set that are skipped.
+    Keys(keys::Keys),
+}
+
+/// Why a command ended without its result.
+#[derive(Debug)]
+enum Failure {
+    /// A wrong argument or setting: exit code 2.
+    Usage(String),
+    /// The result is negative, or the server gave none: exit code 1.
+    Negative(String),
+}
+
+impl Failure {
+    fn usage(error: impl fmt::Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+
+    fn negative(error: impl fmt::Display) -> Self {
+        Self::Negative(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit(Err(Failure::negative(error))),
+    };
+    exit(runtime.block_on(async {
+        match command {
+            Command::Explain(explain) => explain.run().await,
+            Command::Token(token) => token.run().await,
+            Command::Keys(keys) => keys.run().await,
+        }
+    }))
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
+    let (message, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => (message, 2),
+        Err(Failure::Negative(message)) => (message, 1),
+    };
+    if !message.is_empty() {
+        anstream::eprintln!("error: {message}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,143 @@
+//! Runs the program against a test issuer: output, exit codes, secrets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing helper fails the test")]
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use tower_logto::testing::{TestApp, TestIssuer};
+
+const RESOURCE: &str = "https://shopping.api";
+
+async fn logto() -> TestIssuer {
+    let app = TestApp::new("app", "the-app-secret").grant(RESOURCE, ["read:products"]);
+    TestIssuer::builder().app(app).start().await.unwrap()
+}
+
+/// Runs the program with these arguments, environment variables and standard input.
+async fn run(arguments: &[&str], variables: &[(&str, &str)], stdin: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tower-logto"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stdin = stdin.to_owned();
+    let run = move || {
+        let mut child = command.spawn().unwrap();
+        // The program may end without reading its input.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        child.wait_with_output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_prints_the_checks_and_exits_with_the_verdict() {
+    let logto = logto().await;
+    let endpoint = logto.endpoint();
+    let variables = [("LOGTO_ENDPOINT", &*endpoint), ("LOGTO_RESOURCE", RESOURCE)];
+    let token = || logto.token().audience(RESOURCE).scopes(["read:products"]);
+    for (token, scope, code, expected) in [
+        (token().build(), "read:products", 0, "The token is accepted."),
+        (token().build(), "write:products", 1, "the token lacks \"write:products\""),
+        (token().expired().build(), "read:products", 1, "the token expired"),
+        ("opaque".to_owned(), "read:products", 1, "ask Logto for a `resource`"),
+    ] {
+        let output = run(&["explain", "--scope", scope], &variables, &token).await;
+        let stdout = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{stdout}");
+        assert!(stdout.contains(expected), "{stdout}");
+        assert!(!stdout.contains(&token) || token == "opaque", "{stdout}");
+        assert!(!stdout.contains('\u{1b}'), "no colours without a terminal");
+    }
+    let output = run(&["explain", "--json", &token().build()], &variables, "").await;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["verdict"], "accepted");
+    assert_eq!(json["checks"][0]["name"], "size");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_commands_send_no_request() {
+    let logto = logto().await;
+    let file = std::env::temp_dir().join(format!("jwks-{}.json", std::process::id()));
+    std::fs::write(&file, logto.jwks()).unwrap();
+    let path = file.to_str().unwrap();
+    let endpoint = logto.endpoint();
+    let variables = [("LOGTO_ENDPOINT", &*endpoint), ("LOGTO_RESOURCE", RESOURCE)];
+    let token = logto.token().audience(RESOURCE).build();
+    let output = run(&["explain", "--offline", path, &token], &variables, "").await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let output = run(&["keys", "--offline", path], &variables, "").await;
+    assert!(text(&output.stdout).contains("ES384"), "{}", text(&output.stdout));
+    assert_eq!(logto.jwks_requests(), 0);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_prints_a_token_and_never_the_secret() {
+    let logto = logto().await;
+    let endpoint = logto.endpoint();
+    let variables = [
+        ("LOGTO_ENDPOINT", &*endpoint),
+        ("LOGTO_RESOURCE", RESOURCE),
+        ("LOGTO_APP_ID", "app"),
+        ("LOGTO_APP_SECRET", "the-app-secret"),
+    ];
+    let output = run(&["token", "--scope", "read:products"], &variables, "").await;
+    let token = text(&output.stdout).trim().to_owned();
+    let validator = logto.validator(RESOURCE).unwrap();
+    validator.validate(&token).await.unwrap().require_scopes(["read:products"]).unwrap();
+
+    let output = run(&["token", "--scope", "read:products", "--explain"], &variables, "").await;
+    assert_eq!(text(&output.stdout).lines().count(), 1, "only the token");
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("Granted scopes: read:products"), "{stderr}");
+    assert!(stderr.contains("The token is accepted."), "{stderr}");
+
+    let wrong = [&variables[..3], &[("LOGTO_APP_SECRET", "another-secret")]].concat();
+    let output = run(&["token"], &wrong, "").await;
+    let all = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(all.contains("the app secret is wrong") && !all.contains("another-secret"), "{all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_lists_the_algorithms_and_the_reasons_of_skipped_entries() {
+    let logto = logto().await;
+    let usable = logto.jwks();
+    let keys = usable.trim_start_matches("{\"keys\":[").trim_end_matches("]}");
+    logto.publish(format!(
+        r#"{{"keys":[{keys},{{"kty":"oct","kid":"s","k":"AA"}},{{"kty":"OKP","kid":"o"}}]}}"#
+    ));
+    let endpoint = logto.endpoint();
+    let output = run(&["keys"], &[("LOGTO_ENDPOINT", &endpoint)], "").await;
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    for expected in ["EC  ES384", "kid s  oct  skipped: a private", "skipped: unsupported `kty`"] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_usage_says_what_to_set() {
+    let endpoint = ("LOGTO_ENDPOINT", "https://tenant.logto.app");
+    let resource = ("LOGTO_RESOURCE", RESOURCE);
+    let app = ("LOGTO_APP_ID", "app");
+    for (arguments, variables, expected) in [
+        (&["explain", "x"][..], vec![], "set LOGTO_ENDPOINT"),
+        (&["explain", "x"], vec![endpoint], "set LOGTO_RESOURCE"),
+        (&["keys"], vec![], "set LOGTO_ENDPOINT"),
+        (&["token"], vec![endpoint, resource], "set LOGTO_APP_ID"),
+        (&["token"], vec![endpoint, resource, app], "set LOGTO_APP_SECRET"),
+        (&["token", "--secret", "x"], vec![endpoint, resource, app], "unexpected argument"),
+    ] {
+        let output = run(arguments, &variables, "").await;
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
