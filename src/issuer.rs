@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use ::url::Url;
+
 use crate::{
     algorithm::Algorithm,
     error::ConfigError,
@@ -27,18 +29,29 @@ impl Issuer {
     /// The endpoint is `https://tenant.logto.app`, a custom domain or a self-hosted origin.
     ///
     /// # Errors
-    /// If `endpoint` is not an `http` or `https` URL, has a query, a fragment or a user name, or
-    /// already ends in `/oidc`.
+    /// If `endpoint` is not an `https` URL, or an `http` URL of a loopback host, or if it has a query,
+    /// a fragment or a user name. If it is the address of an issuer, a key set or a discovery
+    /// document, or not written as Logto writes it, the error has the corrected value.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
-        url::parse_url("endpoint", endpoint)?;
-        let endpoint = endpoint.trim_end_matches('/');
-        if endpoint.ends_with("/oidc") {
+        let url = url::parse_url("endpoint", endpoint)?;
+        if url.scheme() == "http" && !url::is_loopback(&url) && !url::is_http_allowed() {
             return Err(ConfigError::new(
                 "endpoint",
-                format!("{endpoint:?} is already an issuer; remove /oidc, or use Issuer::new"),
+                format!(
+                    "{endpoint:?} is plain http to a host that is not loopback; use https, or, \
+                     inside a network that you trust, Issuer::new({:?}) and \
+                     dangerously_allow_http()",
+                    format!("{}/oidc", endpoint.trim_end_matches('/'))
+                ),
             ));
         }
-        Ok(Self(format!("{endpoint}/oidc").into()))
+        let written = endpoint.trim_end_matches('/');
+        let corrected = corrected_endpoint(&url);
+        if written != corrected {
+            let advice = format!("{endpoint:?} is not a Logto endpoint; use {corrected:?}");
+            return Err(ConfigError::new("endpoint", advice));
+        }
+        Ok(Self(format!("{written}/oidc").into()))
     }
 
     /// Returns an issuer with exactly this identifier. It may be a server other than Logto.
@@ -68,6 +81,15 @@ impl Issuer {
     pub(crate) fn token_endpoint(&self) -> String {
         format!("{}/token", self.0.trim_end_matches('/'))
     }
+}
+
+/// Returns the endpoint as Logto writes it in `iss`: a host in lower case, no default port, and
+/// neither `/oidc` nor `/.well-known` or anything after them.
+fn corrected_endpoint(url: &Url) -> String {
+    // The parser has corrected the host and the port.
+    let segments = url.path().split('/').take_while(|one| !["oidc", ".well-known"].contains(one));
+    let path = segments.collect::<Vec<_>>().join("/");
+    format!("{}{}", url.origin().ascii_serialization(), path.trim_end_matches('/'))
 }
 
 impl fmt::Display for Issuer {
@@ -294,6 +316,29 @@ mod tests {
         ] {
             assert_eq!(Issuer::logto(endpoint).unwrap().as_str(), issuer);
         }
+        for (endpoint, corrected) in [
+            ("https://tenant.logto.app/oidc", "https://tenant.logto.app"),
+            ("https://tenant.logto.app/oidc/jwks", "https://tenant.logto.app"),
+            ("https://example.com/auth/oidc/", "https://example.com/auth"),
+            (
+                "https://tenant.logto.app/oidc/.well-known/openid-configuration",
+                "https://tenant.logto.app",
+            ),
+            (
+                "https://tenant.logto.app/.well-known/openid-configuration",
+                "https://tenant.logto.app",
+            ),
+            ("https://Tenant.Logto.App", "https://tenant.logto.app"),
+            ("https://tenant.logto.app:443/", "https://tenant.logto.app"),
+            ("http://localhost:80", "http://localhost"),
+        ] {
+            let error = Issuer::logto(endpoint).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("use {corrected:?}")), "{error}");
+            Issuer::logto(corrected).unwrap();
+        }
+        let http = Issuer::logto("http://logto:3001/").unwrap_err().to_string();
+        assert!(http.contains("Issuer::new(\"http://logto:3001/oidc\")"), "{http}");
+        assert!(http.contains("dangerously_allow_http"), "{http}");
         for endpoint in [
             "",
             "tenant.logto.app",

@@ -41,11 +41,10 @@ pub(crate) fn check_url(
     transport: Transport,
 ) -> Result<Url, ConfigError> {
     let url = parse_url(setting, text)?;
-    let allowed_by_environment = || std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1");
     if url.scheme() == "https"
         || is_loopback(&url)
         || transport == Transport::AllowHttp
-        || allowed_by_environment()
+        || is_http_allowed()
     {
         return Ok(url);
     }
@@ -56,6 +55,11 @@ pub(crate) fn check_url(
              dangerously_allow_http() or set {ALLOW_HTTP}=1 inside a network you trust"
         ),
     ))
+}
+
+/// Returns whether the environment allows plain `http` to any host.
+pub(crate) fn is_http_allowed() -> bool {
+    std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1")
 }
 
 pub(crate) fn is_loopback(url: &Url) -> bool {
