@@ -12,7 +12,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     bearer::challenge::{ChallengeSettings, GuardsName},
-    error::{AuthError, AuthErrorKind, FailedCondition, InvalidToken, Mismatch},
+    error::{AuthError, AuthErrorKind, FailedCondition, Identity, Mismatch},
+    escape::escaped,
     issuer::Issuer,
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
@@ -200,18 +201,17 @@ impl AccessToken {
     /// Deserializes all claims, including custom ones, into `T`.
     ///
     /// Parses the whole payload on every call. If some tokens lack a claim, declare its field as an
-    /// `Option`. Otherwise the caller gets a 401 and requests a new token, which also lacks the
-    /// claim.
+    /// `Option`.
     ///
     /// # Errors
-    /// [`InvalidToken::CustomClaims`], 401, if the payload does not deserialize into `T`.
+    /// [`FailedCondition::CustomClaims`], 403, if the payload does not deserialize into `T`. A 401
+    /// would make the caller request a new token, which has the same claims.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
-        serde_json::from_str(self.verified.claims.get(self.verified.claims.payload)).map_err(
-            |error| {
-                let reason = InvalidToken::CustomClaims(json::describe(&error).into());
-                self.refuse(AuthErrorKind::InvalidToken(reason))
-            },
-        )
+        let json = self.verified.claims.json();
+        serde_json::from_str(json).map_err(|_| {
+            let problem = json::describe_mismatch::<T>(json).into();
+            self.refuse(AuthErrorKind::FailedCondition(FailedCondition::CustomClaims(problem)))
+        })
     }
 
     /// Requires all of these scopes.
@@ -263,7 +263,7 @@ impl AccessToken {
             return Err(self.refuse(AuthErrorKind::WrongKind(self.kind())));
         }
         if !policy.is_satisfied_by(self.scopes()) {
-            return Err(self.refuse(AuthErrorKind::InsufficientScope(policy.clone())));
+            return Err(self.insufficient_scope(policy));
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl AccessToken {
     /// Checks the organization, without requiring a named issuer or audience.
     pub(crate) fn check_organization(&self, id: &str) -> Result<Self, AuthError> {
         if id.is_empty() || self.organization_id() != Some(id) {
-            return Err(self.refuse(AuthErrorKind::WrongOrganization));
+            return Err(self.wrong_organization(Some(id)));
         }
         Ok(Self { organization_checked: true, ..self.clone() })
     }
@@ -386,13 +386,31 @@ impl AccessToken {
         size_of::<VerifiedToken>() + text.len() + spans
     }
 
+    pub(crate) fn insufficient_scope(&self, required: &ScopePolicy) -> AuthError {
+        let (required, granted) = (required.clone(), escaped(self.scopes().as_str()));
+        self.refuse(AuthErrorKind::InsufficientScope { required, granted })
+    }
+
+    /// Refuses the token for a request that names this organization.
+    pub(crate) fn wrong_organization(&self, requested: Option<&str>) -> AuthError {
+        let (found, requested) = (self.organization_id().map(escaped), requested.map(escaped));
+        self.refuse(AuthErrorKind::WrongOrganization { found, requested })
+    }
+
     pub(crate) fn refuse(&self, kind: AuthErrorKind) -> AuthError {
-        AuthError::new(kind, Some(Arc::clone(&self.verified.challenge)))
+        let challenge = Some(Arc::clone(&self.verified.challenge));
+        AuthError::new(kind, challenge).with_identity(self.identity())
+    }
+
+    /// Who sent the token, if the log has a use for it.
+    fn identity(&self) -> Option<Identity> {
+        let identity = || Identity::new(self.subject(), self.client_id(), self.organization_id());
+        tracing::enabled!(tracing::Level::DEBUG).then(identity)
     }
 
     /// Adds the validator's challenge settings to an error that the user's code returned.
     pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
-        refusal.or_challenge(&self.verified.challenge)
+        refusal.or_challenge(&self.verified.challenge).with_identity(self.identity())
     }
 }
 

@@ -145,7 +145,7 @@ fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthE
 /// returns.
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
-        self.log();
+        self.log::<()>(None);
         self.into_http_response()
     }
 }

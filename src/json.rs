@@ -4,10 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::error::InvalidToken;
+use crate::{error::InvalidToken, escape::Escaped};
 
 /// Receives an object's members one by one.
 pub(crate) trait MemberVisitor<'de> {
@@ -171,6 +171,18 @@ pub(crate) fn describe(error: &serde_json::Error) -> String {
         }
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+/// Describes why the JSON does not deserialize into `T`: the path of the field, and no value.
+pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        Ok(_) => "text follows the JSON".to_owned(),
+        Err(error) => match error.path().to_string().as_str() {
+            "." => describe(error.inner()),
+            path => format!("{}: {}", Escaped::new(path), describe(error.inner())),
+        },
+    }
 }
 
 const MAX_MEMBERS: usize = 64;

@@ -1,4 +1,4 @@
-//! The condition of a guard that a valid token does not satisfy.
+//! The condition of a guard or a handler that a valid token does not satisfy.
 
 use std::{error::Error, fmt};
 
@@ -22,6 +22,10 @@ pub enum FailedCondition {
     /// The token is not for the API that [`Require::audience`](crate::Require::audience) names. The
     /// found value is the first audience of the token.
     Audience(Mismatch),
+    /// The claims do not deserialize into the `T` of `Claims<T>` or
+    /// [`AccessToken::claims`](crate::AccessToken::claims). The text names the field, and contains
+    /// no value of the token.
+    CustomClaims(Box<str>),
 }
 
 impl Error for FailedCondition {}
@@ -41,6 +45,11 @@ impl fmt::Display for FailedCondition {
             }
             Self::Issuer(mismatch) => write!(f, "iss is {mismatch}; see Require::issuer"),
             Self::Audience(mismatch) => write!(f, "aud is {mismatch}; see Require::audience"),
+            Self::CustomClaims(problem) => write!(
+                f,
+                "the claims do not have the type that the handler requires: {problem}; check the \
+                 tenant's custom-claims script, or make the field an Option"
+            ),
         }
     }
 }

@@ -62,10 +62,6 @@ pub enum InvalidToken {
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
-    /// The claims do not deserialize into the `T` of `Claims<T>` or
-    /// [`AccessToken::claims`](crate::AccessToken::claims). The text describes the problem without
-    /// any value of the token.
-    CustomClaims(Box<str>),
 }
 
 impl InvalidToken {
@@ -96,7 +92,7 @@ impl InvalidToken {
             Self::WrongAudience(_) | Self::AmbiguousAudience => {
                 "the access token is not for this resource"
             }
-            Self::MissingClaim(_) | Self::MalformedClaim(_) | Self::CustomClaims(_) => {
+            Self::MissingClaim(_) | Self::MalformedClaim(_) => {
                 "the access token lacks a required claim"
             }
             Self::Expired { .. } => "the access token expired",
@@ -201,10 +197,6 @@ impl fmt::Display for InvalidToken {
             Self::BadSignature => f.write_str(
                 "the signature does not match the issuer's key: the token was changed, or it was \
                  signed with another key under this kid",
-            ),
-            Self::CustomClaims(missing) => write!(
-                f,
-                "the claims do not have the shape that the handler requires: {missing}"
             ),
         }
     }

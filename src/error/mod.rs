@@ -7,6 +7,7 @@ mod invalid_request;
 mod invalid_token;
 mod keys;
 mod mismatch;
+mod reason;
 pub(crate) mod response;
 
 pub use crate::scope::ScopePolicy;
@@ -19,7 +20,11 @@ pub use mismatch::Mismatch;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::{bearer::challenge::ChallengeSettings, escape::write_printable, scope::TokenKind};
+use crate::{
+    bearer::challenge::ChallengeSettings,
+    escape::{escaped, write_printable},
+    scope::TokenKind,
+};
 
 /// Why a request is refused.
 ///
@@ -50,6 +55,25 @@ use crate::{bearer::challenge::ChallengeSettings, escape::write_printable, scope
 pub struct AuthError {
     kind: AuthErrorKind,
     challenge: Option<Arc<ChallengeSettings>>,
+    /// For the log, if the token's signature was verified.
+    identity: Option<Arc<Identity>>,
+}
+
+/// Who sent a token that was validated: claims, escaped and cut.
+pub(crate) struct Identity {
+    pub(crate) subject: Box<str>,
+    pub(crate) client_id: Option<Box<str>>,
+    pub(crate) organization_id: Option<Box<str>>,
+}
+
+impl Identity {
+    pub(crate) fn new(subject: &str, client: Option<&str>, organization: Option<&str>) -> Self {
+        Self {
+            subject: escaped(subject),
+            client_id: client.map(escaped),
+            organization_id: organization.map(escaped),
+        }
+    }
 }
 
 /// The kinds of [`AuthError`].
@@ -63,9 +87,20 @@ pub enum AuthErrorKind {
     /// The token is not valid: 401 `invalid_token`.
     InvalidToken(InvalidToken),
     /// The token lacks a scope: 403 `insufficient_scope`. The challenge lists the scopes.
-    InsufficientScope(ScopePolicy),
+    InsufficientScope {
+        /// The scopes that the route requires.
+        required: ScopePolicy,
+        /// The scopes of the token, escaped and cut after 80 characters.
+        granted: Box<str>,
+    },
     /// The token is for another organization, or for none: 403 `insufficient_scope`.
-    WrongOrganization,
+    WrongOrganization {
+        /// The organization of the token, escaped and cut after 80 characters.
+        found: Option<Box<str>>,
+        /// The organization that the request names, escaped and cut after 80 characters. `None` if
+        /// it names none.
+        requested: Option<Box<str>>,
+    },
     /// The route does not accept this kind of token: 403 `insufficient_scope`.
     WrongKind(TokenKind),
     /// The token fails another condition of a guard: 403 `insufficient_scope`.
@@ -155,7 +190,12 @@ impl AuthError {
         kind: AuthErrorKind,
         challenge: Option<Arc<ChallengeSettings>>,
     ) -> Self {
-        Self { kind, challenge }
+        Self { kind, challenge, identity: None }
+    }
+
+    pub(crate) fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity.map(Arc::new);
+        self
     }
 
     /// Sets the settings of the challenge, unless the error already has some.
@@ -180,16 +220,15 @@ impl fmt::Display for AuthError {
             ),
             AuthErrorKind::InvalidRequest(reason) => reason.fmt(f),
             AuthErrorKind::InvalidToken(reason) => reason.fmt(f),
-            AuthErrorKind::InsufficientScope(policy) => write!(
+            AuthErrorKind::InsufficientScope { required: policy, granted } => write!(
                 f,
-                "the token lacks a scope: the route requires {} {policy}; assign the permission to \
+                "the token lacks a scope: it has \"{granted}\", and the route requires {} {policy}; assign the permission to \
                  a role of the user or the app, and ask for it in the token request",
                 if policy.is_any() { "one of" } else { "all of" }
             ),
-            AuthErrorKind::WrongOrganization => f.write_str(
-                "the token is for another organization than the request, or for none: ask Logto \
-                 for a token with `organization_id`",
-            ),
+            AuthErrorKind::WrongOrganization { found, requested } => {
+                write_wrong_organization(f, found.as_deref(), requested.as_deref())
+            }
             AuthErrorKind::WrongKind(kind) => write_wrong_kind(f, *kind),
             AuthErrorKind::FailedCondition(condition) => condition.fmt(f),
             AuthErrorKind::Forbidden(reason) => write_printable(f, reason),
@@ -226,6 +265,22 @@ impl fmt::Display for AuthError {
     }
 }
 
+fn write_wrong_organization(
+    f: &mut fmt::Formatter<'_>,
+    found: Option<&str>,
+    requested: Option<&str>,
+) -> fmt::Result {
+    match found {
+        Some(found) => write!(f, "the token is for the organization \"{found}\", and ")?,
+        None => f.write_str("the token names no organization, and ")?,
+    }
+    match requested {
+        Some(requested) => write!(f, "the request is for \"{requested}\"")?,
+        None => f.write_str("the request names none")?,
+    }
+    f.write_str(": ask Logto for a token with the `organization_id` of the request")
+}
+
 fn write_wrong_kind(f: &mut fmt::Formatter<'_>, kind: TokenKind) -> fmt::Result {
     write!(f, "the route does not accept {kind}: ")?;
     f.write_str(match kind {
@@ -259,7 +314,8 @@ mod tests {
     use super::*;
 
     fn all_of(scopes: &[&'static str]) -> AuthErrorKind {
-        AuthErrorKind::InsufficientScope(ScopePolicy::all(scopes.iter().copied()))
+        let required = ScopePolicy::all(scopes.iter().copied());
+        AuthErrorKind::InsufficientScope { required, granted: "".into() }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use http::{
 use crate::{
     bearer::challenge::{ChallengeError, ChallengeSettings},
     error::{AuthError, AuthErrorKind, KeysUnavailable},
+    escape::escaped,
 };
 
 impl AuthError {
@@ -22,8 +23,8 @@ impl AuthError {
             AuthErrorKind::MissingToken | AuthErrorKind::InvalidToken(_) => {
                 StatusCode::UNAUTHORIZED
             }
-            AuthErrorKind::InsufficientScope(_)
-            | AuthErrorKind::WrongOrganization
+            AuthErrorKind::InsufficientScope { .. }
+            | AuthErrorKind::WrongOrganization { .. }
             | AuthErrorKind::WrongKind(_)
             | AuthErrorKind::FailedCondition(_)
             | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
@@ -67,8 +68,10 @@ impl AuthError {
         match &self.kind {
             AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
             AuthErrorKind::InvalidToken(reason) => Some(reason.public_description()),
-            AuthErrorKind::InsufficientScope(_) => Some("the access token lacks a required scope"),
-            AuthErrorKind::WrongOrganization => {
+            AuthErrorKind::InsufficientScope { .. } => {
+                Some("the access token lacks a required scope")
+            }
+            AuthErrorKind::WrongOrganization { .. } => {
                 Some("the access token is not for this organization")
             }
             AuthErrorKind::WrongKind(_) => Some("the access token is of another kind"),
@@ -93,7 +96,9 @@ impl AuthError {
             return None;
         }
         let scope = match &self.kind {
-            AuthErrorKind::InsufficientScope(policy) => Some(policy as &dyn fmt::Display),
+            AuthErrorKind::InsufficientScope { required, .. } => {
+                Some(required as &dyn fmt::Display)
+            }
             _ => None,
         };
         let error = ChallengeError { error: self.code(), description: self.description(), scope };
@@ -151,27 +156,40 @@ impl AuthError {
         response
     }
 
-    /// Logs the refusal at debug, or at error if the service is misconfigured.
-    pub(crate) fn log(&self) {
+    /// Logs the refusal at debug, or at error if the service is misconfigured. A handler does not
+    /// know its request.
+    pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(reason = %self, "request refused: the service is misconfigured");
-        } else {
-            tracing::debug!(status = self.status().as_u16(), reason = %self, "request refused");
+            let reason = self.reason();
+            tracing::error!(reason, error = %self, "request refused: the service is misconfigured");
+            return;
         }
+        let identity = self.identity.as_deref();
+        tracing::debug!(
+            status = self.status().as_u16(),
+            reason = self.reason(),
+            error = %self,
+            method = request.map(|request| request.method().as_str()),
+            path = request.map(|request| display(escaped(request.uri().path()))),
+            sub = identity.map(|identity| &*identity.subject),
+            client_id = identity.and_then(|identity| identity.client_id.as_deref()),
+            organization_id = identity.and_then(|identity| identity.organization_id.as_deref()),
+            "request refused"
+        );
     }
 }
 
 /// Logs the refusal and writes it in the protocol of the request.
-pub(crate) fn refuse<B: Default>(error: AuthError, grpc: bool) -> Response<B> {
-    error.log();
-    if grpc { error.into_grpc_response() } else { error.into_http_response() }
+pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> Response<B> {
+    error.log(Some(request));
+    if is_grpc(request) { error.into_grpc_response() } else { error.into_http_response() }
 }
 
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
 /// The check is strict, because the caller chooses these headers. nginx, Traefik and Caddy send a
 /// GET request to an authentication service, and forward the caller's request if the status is 200.
-pub(crate) fn is_grpc<B>(request: &Request<B>) -> bool {
+fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {
         let rest = value.as_bytes().strip_prefix(b"application/grpc");
@@ -198,14 +216,22 @@ mod tests {
             (InvalidRequest::MalformedCredentials.into(), 400, Some("invalid_request"), 3),
             (AuthErrorKind::InvalidToken(InvalidToken::NotAJwt), 401, Some("invalid_token"), 16),
             (
-                AuthErrorKind::InsufficientScope(ScopePolicy::all(["a"])),
+                AuthErrorKind::InsufficientScope {
+                    required: ScopePolicy::all(["a"]),
+                    granted: "b".into(),
+                },
                 403,
                 Some("insufficient_scope"),
                 7,
             ),
             (AuthErrorKind::TooManyUnknownKeys { retry_after: Duration::ZERO }, 429, None, 14),
             (AuthErrorKind::TooManySignatureChecks { retry_after: Duration::ZERO }, 503, None, 14),
-            (AuthErrorKind::WrongOrganization, 403, Some("insufficient_scope"), 7),
+            (
+                AuthErrorKind::WrongOrganization { found: None, requested: None },
+                403,
+                Some("insufficient_scope"),
+                7,
+            ),
             (AuthErrorKind::WrongKind(TokenKind::Global), 403, Some("insufficient_scope"), 7),
             (
                 AuthErrorKind::FailedCondition(FailedCondition::Machine),
@@ -221,6 +247,7 @@ mod tests {
             (AuthErrorKind::UnknownPathParameter("org"), 500, None, 13),
         ] {
             let error = AuthError::new(kind, None);
+            assert!(error.reason().bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
             let found = (error.status().as_u16(), error.code(), error.grpc_status());
             assert_eq!(found, (status, code, grpc), "{error:?}");
             assert_eq!(error.challenge().is_some(), status < 429, "{error:?}");
@@ -252,10 +279,12 @@ mod tests {
             let reason = InvalidToken::Expired { ago: Duration::from_secs(60) };
             AuthError::new(AuthErrorKind::InvalidToken(reason), None)
         };
-        let http: Response<()> = refuse(expired(), false);
+        let http: Response<()> = refuse(expired(), &Request::new(()));
         assert_eq!(http.status(), 401);
         assert!(http.headers().contains_key(WWW_AUTHENTICATE));
-        let grpc: Response<()> = refuse(expired(), true);
+        let request = Request::post("/").header(CONTENT_TYPE, "application/grpc");
+        let request = request.header(TE, "trailers").body(()).unwrap();
+        let grpc: Response<()> = refuse(expired(), &request);
         assert_eq!(grpc.status(), 200);
         assert_eq!(grpc.headers()["grpc-status"], "16");
         assert_eq!(grpc.headers()["grpc-message"], "the access token expired");

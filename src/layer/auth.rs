@@ -164,7 +164,7 @@ where
                 request.extensions_mut().insert(token);
                 ready.call(request).await
             }
-            Err(error) => Ok(response::refuse(error, response::is_grpc(&request))),
+            Err(error) => Ok(response::refuse(error, &request)),
         }
     }))
 }

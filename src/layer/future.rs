@@ -44,7 +44,7 @@ impl<F, B, E> ResponseFuture<F, B, E> {
 
 impl<F, B: Default, E> ResponseFuture<F, B, E> {
     pub(crate) fn refused<R>(error: AuthError, request: &Request<R>) -> Self {
-        let response = Some(response::refuse(error, response::is_grpc(request)));
+        let response = Some(response::refuse(error, request));
         Self { state: FutureState::Refused { response } }
     }
 }

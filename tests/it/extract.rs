@@ -75,8 +75,8 @@ async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
     for (path, expected) in [
         ("/token", [(401, ""), (200, "alice"), (401, ""), (200, "alice")]),
         ("/maybe", [(200, "anonymous"), (200, "alice"), (401, ""), (200, "alice")]),
-        ("/claims", [(401, ""), (200, "gold"), (401, ""), (401, "")]),
-        ("/maybe-claims", [(200, "anonymous"), (200, "gold"), (401, ""), (401, "")]),
+        ("/claims", [(401, ""), (200, "gold"), (401, ""), (403, "")]),
+        ("/maybe-claims", [(200, "anonymous"), (200, "gold"), (401, ""), (403, "")]),
         ("/read", [(401, ""), (200, "alice"), (401, ""), (403, "")]),
         ("/manage", [(401, ""), (403, ""), (401, ""), (403, "")]),
         ("/either", [(401, ""), (200, "either"), (401, ""), (403, "")]),
@@ -92,6 +92,37 @@ async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
             let found = (response.status().as_u16(), response.text().await.unwrap());
             assert_eq!(found, (status, body.to_owned()), "{path} {:?}", caller.map(|t| &t[..20]));
         }
+    }
+}
+
+#[tokio::test]
+async fn claims_of_another_type_are_refused_with_the_path_of_the_field() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code, reason = "the test is about the error")]
+    struct Plan {
+        tier: String,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code, reason = "the test is about the error")]
+    struct Custom {
+        plans: Vec<Plan>,
+    }
+    let harness = Harness::start().await;
+    let validator = harness.validator();
+    let missing = serde_json::json!([{ "tier": "gold" }, {}]);
+    let wrong = serde_json::json!([{ "tier": { "secret": "value" } }]);
+    for (plans, expected) in [
+        (Some(missing), "\"plans[1]\": the field \"tier\" is missing"),
+        (Some(wrong), "\"plans[0].tier\": a value has the wrong type"),
+        (None, "the field \"plans\" is missing"),
+    ] {
+        let token = harness.token();
+        let token = plans.into_iter().fold(token, |token, plans| token.claim("plans", plans));
+        let token = validator.validate(&token.build()).await.unwrap();
+        let error = token.claims::<Custom>().unwrap_err();
+        assert_eq!((error.status().as_u16(), error.reason()), (403, "custom_claims"));
+        let text = error.to_string();
+        assert!(text.contains(expected) && !text.contains("value\""), "{text}");
     }
 }
 

@@ -30,7 +30,10 @@ async fn refusal_is_logged_at_debug_with_advice() {
             "compare this machine's clock with Logto's",
         ),
         (text(token().organization_resource("acme")), "constructor Require::organization_"),
-        (text(token().scopes(["b"])), "lacks a scope: the route requires all of a"),
+        (
+            text(token().scopes(["b"])),
+            "lacks a scope: it has \"b\", and the route requires all of a",
+        ),
         (text(harness.unknown_key_token()), "no usable key with kid"),
     ] {
         log.take();
@@ -42,6 +45,45 @@ async fn refusal_is_logged_at_debug_with_advice() {
         for part in token.split('.').filter(|part| part.len() > 20) {
             assert!(!logged.contains(part), "the token is in the log: {logged}");
         }
+    }
+}
+
+#[tokio::test]
+async fn refusal_names_the_reason_the_request_and_who_sent_a_valid_token() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
+    let router = Router::new()
+        .route("/orgs/{org_id}/members", get(async || ""))
+        .route_layer(Require::organization_in_path("org_id").scopes(["a"]));
+    let server = Server::start(router.layer(AuthLayer::new(harness.validator()))).await;
+    let token = || harness.token().subject("alice").client_id("web");
+    for (token, fields, absent) in [
+        (
+            token().organization_resource("acme").build(),
+            &["reason=\"wrong_organization\"", "status=403", "sub=\"alice\"", "client_id=\"web\""]
+                [..],
+            "secret=1",
+        ),
+        (
+            token().organization_resource("acme").build(),
+            &["organization_id=\"acme\"", "method=\"GET\"", "path=/orgs/other/members"],
+            "secret=1",
+        ),
+        (
+            token().build(),
+            &["the token names no organization, and the request is for \"other\""],
+            "x",
+        ),
+        // Nothing of an unverified token but what the reason quotes.
+        (token().bad_signature().build(), &["reason=\"bad_signature\"", "status=401"], "alice"),
+    ] {
+        log.take();
+        server.get("/orgs/other/members?secret=1", &token).await;
+        let logged = log.take();
+        for field in fields {
+            assert!(logged.contains(field), "{field}: {logged}");
+        }
+        assert!(!logged.contains(absent), "{logged}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tower_logto::{
     AccessToken, AuthError, TokenKind,
-    error::{AuthErrorKind, InvalidRequest, InvalidToken},
+    error::{AuthErrorKind, FailedCondition, InvalidRequest, InvalidToken},
 };
 
 /// Accepted, or why not. It leaves out what the errors quote from tokens and settings.
@@ -33,8 +33,8 @@ pub(crate) enum Outcome {
     AmbiguousKey,
     KeyAlgorithmMismatch,
     BadSignature,
-    CustomClaims,
     // 403
+    CustomClaims,
     InsufficientScope,
     WrongOrganization,
     WrongKind(TokenKind),
@@ -59,9 +59,10 @@ impl Outcome {
                 Self::MalformedCredentials
             }
             AuthErrorKind::InvalidToken(reason) => Self::of_invalid_token(reason),
-            AuthErrorKind::InsufficientScope(_) => Self::InsufficientScope,
-            AuthErrorKind::WrongOrganization => Self::WrongOrganization,
+            AuthErrorKind::InsufficientScope { .. } => Self::InsufficientScope,
+            AuthErrorKind::WrongOrganization { .. } => Self::WrongOrganization,
             AuthErrorKind::WrongKind(kind) => Self::WrongKind(*kind),
+            AuthErrorKind::FailedCondition(FailedCondition::CustomClaims(_)) => Self::CustomClaims,
             AuthErrorKind::KeysUnavailable(_) => Self::KeysUnavailable,
             _ => Self::Other,
         }
@@ -88,7 +89,6 @@ impl Outcome {
             InvalidToken::AmbiguousKey => Self::AmbiguousKey,
             InvalidToken::KeyAlgorithmMismatch(_) => Self::KeyAlgorithmMismatch,
             InvalidToken::BadSignature => Self::BadSignature,
-            InvalidToken::CustomClaims(_) => Self::CustomClaims,
             _ => Self::Other,
         }
     }
@@ -98,7 +98,10 @@ impl Outcome {
         match self {
             Self::Accepted => 200,
             Self::SeveralAuthorizationHeaders | Self::MalformedCredentials => 400,
-            Self::InsufficientScope | Self::WrongOrganization | Self::WrongKind(_) => 403,
+            Self::InsufficientScope
+            | Self::WrongOrganization
+            | Self::WrongKind(_)
+            | Self::CustomClaims => 403,
             Self::KeysUnavailable => 503,
             Self::Other => 500,
             _ => 401,

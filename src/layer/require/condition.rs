@@ -51,7 +51,7 @@ impl Condition {
                 FailedCondition::ClientId(Mismatch::new(client_id.unwrap_or_default(), expected))
             }
             Self::Scopes(policy) if !policy.is_satisfied_by(token.scopes()) => {
-                return Err(token.refuse(AuthErrorKind::InsufficientScope(policy.clone())));
+                return Err(token.insufficient_scope(policy));
             }
             Self::Check(check) => return check.0(token).map_err(|refusal| token.adopt(refusal)),
             _ => return Ok(()),

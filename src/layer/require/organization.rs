@@ -28,7 +28,7 @@ impl Organization {
         token: &AccessToken,
         parts: &mut Parts,
     ) -> Result<AccessToken, AuthError> {
-        let wrong_organization = || token.refuse(AuthErrorKind::WrongOrganization);
+        let wrong_organization = || token.wrong_organization(None);
         match self {
             #[cfg(feature = "axum")]
             Self::InPath(parameter) => path::check(token, parameter, parts),
@@ -76,7 +76,7 @@ mod path {
         let params = match extraction.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(params)) => params,
             Poll::Ready(Err(InvalidUtf8InPathParam(_))) => {
-                return Err(token.refuse(AuthErrorKind::WrongOrganization));
+                return Err(token.wrong_organization(None));
             }
             Poll::Ready(Err(_)) | Poll::Pending => return Err(unknown()),
         };

@@ -24,8 +24,8 @@ fn letter(refusal: Option<&AuthErrorKind>) -> char {
     match refusal {
         None => '.',
         Some(AuthErrorKind::WrongKind(_)) => 'K',
-        Some(AuthErrorKind::WrongOrganization) => 'O',
-        Some(AuthErrorKind::InsufficientScope(_)) => 'S',
+        Some(AuthErrorKind::WrongOrganization { .. }) => 'O',
+        Some(AuthErrorKind::InsufficientScope { .. }) => 'S',
         Some(AuthErrorKind::FailedCondition(FailedCondition::Machine)) => 'm',
         Some(AuthErrorKind::FailedCondition(FailedCondition::User)) => 'u',
         Some(AuthErrorKind::FailedCondition(FailedCondition::ClientId(_))) => 'c',
@@ -164,7 +164,7 @@ async fn a_check_sees_the_token_with_the_organization_checked() {
     });
     assert_eq!(refusal(&guard, tokens.get("resource")), None);
     let foreign = refusal(&guard, tokens.get("foreign resource"));
-    assert!(matches!(foreign, Some(AuthErrorKind::InsufficientScope(_))), "{foreign:?}");
+    assert!(matches!(foreign, Some(AuthErrorKind::InsufficientScope { .. })), "{foreign:?}");
 }
 
 type Condition = fn(Require) -> Require;

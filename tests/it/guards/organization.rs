@@ -99,15 +99,18 @@ fn subdomain(parts: &Parts) -> Option<Cow<'_, str>> {
 async fn a_function_finds_the_organization_in_the_request() {
     let tokens = Tokens::issue().await;
     let guard = Require::organization_by(subdomain).scopes(["a"]);
-    let wrong = Some(AuthErrorKind::WrongOrganization);
+    let wrong = |found: Option<&str>, requested: Option<&str>| {
+        let (found, requested) = (found.map(Into::into), requested.map(Into::into));
+        Some(AuthErrorKind::WrongOrganization { found, requested })
+    };
     for (uri, token, refusal) in [
         ("https://acme.shop.example/", "resource", None),
-        ("https://acme.shop.example/", "foreign resource", wrong.clone()),
-        ("https://acme.shop.example/", "global", wrong.clone()),
-        ("https://evil.shop.example/", "resource", wrong.clone()),
-        ("https://.shop.example/", "resource", wrong.clone()),
-        ("https://acme.example/", "resource", wrong.clone()),
-        ("/", "resource", wrong.clone()),
+        ("https://acme.shop.example/", "foreign resource", wrong(Some("evil"), Some("acme"))),
+        ("https://acme.shop.example/", "global", wrong(None, Some("acme"))),
+        ("https://evil.shop.example/", "resource", wrong(Some("acme"), Some("evil"))),
+        ("https://.shop.example/", "resource", wrong(Some("acme"), Some(""))),
+        ("https://acme.example/", "resource", wrong(Some("acme"), None)),
+        ("/", "resource", wrong(Some("acme"), None)),
     ] {
         let mut request = request(tokens.get(token));
         *request.uri_mut() = uri.parse().unwrap();

@@ -124,7 +124,7 @@ async fn a_guard_without_an_audience_answers_500_if_the_validator_has_several() 
     let guard = by_header().organization_permissions().scopes(["a"]);
     assert_eq!(refusal(&guard, &permissions), None);
     let refused = refusal(&guard, &shop);
-    assert_eq!(refused, Some(AuthErrorKind::WrongOrganization));
+    assert!(matches!(refused, Some(AuthErrorKind::WrongOrganization { .. })), "{refused:?}");
     permissions.require_organization("acme").unwrap().require_scope::<AForPermissions>().unwrap();
 
     let validator = builder().trust_all_alike().build().unwrap();
