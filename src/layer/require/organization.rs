@@ -6,7 +6,7 @@ use http::{HeaderName, request::Parts};
 
 use crate::{
     access_token::AccessToken,
-    error::{AuthError, AuthErrorKind, InvalidRequest},
+    error::{AuthError, InvalidRequest},
     layer::require::condition::Function,
 };
 
@@ -62,7 +62,8 @@ mod path {
         FromRequestParts, RawPathParams, rejection::RawPathParamsRejection::InvalidUtf8InPathParam,
     };
 
-    use super::{AccessToken, AuthError, AuthErrorKind, Parts};
+    use super::{AccessToken, AuthError, Parts};
+    use crate::error::AuthErrorKind;
 
     /// Checks that every value of the parameter names the organization of the token.
     pub(super) fn check(
