@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, header::AUTHORIZATION};
 use reqwest::{Client, ClientBuilder, RequestBuilder, Url};
 
 use crate::{
@@ -132,6 +131,9 @@ impl TokenClient {
 
     /// Sets the `Authorization` header of a reqwest request. It replaces an existing one.
     ///
+    /// If the service may refuse the token, use [`send`](Self::send), which repeats the request with
+    /// a new one.
+    ///
     /// ```no_run
     /// # use tower_logto::m2m::{TokenClient, TokenRequest};
     /// # type Error = Box<dyn std::error::Error>;
@@ -151,9 +153,7 @@ impl TokenClient {
         builder: RequestBuilder,
         request: &TokenRequest,
     ) -> Result<RequestBuilder, TokenRequestError> {
-        let authorization = self.token(request).await?.authorization();
-        // `RequestBuilder::header` would append a second header to an existing one.
-        Ok(builder.headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)])))
+        Ok(self.token(request).await?.attach_to(builder))
     }
 
     /// Which addresses the settings allow.

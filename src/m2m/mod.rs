@@ -81,6 +81,24 @@
 //! they are repeated only if connecting failed. The client never follows redirects, because they
 //! would send the secret or the token to another address.
 //!
+//! # Other HTTP clients
+//! [`TokenClient::send`] and [`TokenClient::authorize`] take requests of reqwest 0.13. Every other
+//! client takes [`IssuedToken::authorization`], the value of the `Authorization` header:
+//!
+//! ```
+//! # use tower_logto::m2m::{TokenClient, TokenRequest, TokenRequestError};
+//! # async fn example(tokens: TokenClient) -> Result<(), TokenRequestError> {
+//! let request = TokenRequest::resource("https://shopping.api").scopes(["read:products"]);
+//! let token = tokens.token(&request).await?;
+//! // reqwest 0.12: client.get(url).header("authorization", token.authorization())
+//! // reqwest-middleware: in `Middleware::handle`,
+//! //   request.headers_mut().insert("authorization", token.authorization())
+//! // After a 401: tokens.successor(&token).await?
+//! # let _ = token;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Not supported
 //! Other grant types, `private_key_jwt`, DPoP, discovery, and generated types for the Management
 //! API.
@@ -93,6 +111,7 @@ mod error_inner;
 mod headers;
 mod layer;
 mod management;
+mod send;
 mod token;
 mod token_endpoint;
 mod token_request;
@@ -102,5 +121,6 @@ pub use credentials::{ClientAuthentication, ClientSecret};
 pub use error::{TokenRequestError, TokenRequestErrorKind};
 pub use layer::{BearerLayer, BearerService};
 pub use management::{ManagementApi, ManagementError, ManagementErrorKind, Pages};
+pub use send::SendError;
 pub use token::IssuedToken;
 pub use token_request::TokenRequest;

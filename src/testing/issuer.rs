@@ -109,13 +109,14 @@ impl TestIssuer {
     /// scopes, which expires after one hour or the
     /// [`token_ttl`](TestIssuerBuilder::token_ttl).
     pub fn token(&self) -> TokenBuilder {
-        TokenBuilder::new(&self.state)
+        let IssuerState { issuer, clock, token_ttl, .. } = &*self.state;
+        TokenBuilder::new(issuer, self.signing_key(), clock, *token_ttl)
     }
 
     /// Returns a builder for an ID token of a user, signed with the same key. A service must not
     /// accept it as an access token.
     pub fn id_token(&self) -> TokenBuilder {
-        TokenBuilder::new(&self.state).into_id_token()
+        self.token().into_id_token()
     }
 
     /// Returns an opaque token of 43 characters. Logto issues such a token if a user's application
@@ -270,7 +271,7 @@ impl TestIssuerBuilder {
 
 /// Passes the issuer's clock to a validator.
 #[derive(Debug)]
-struct SharedClock(Arc<dyn Clock>);
+pub(super) struct SharedClock(pub(super) Arc<dyn Clock>);
 
 impl Clock for SharedClock {
     fn unix_time(&self) -> Duration {

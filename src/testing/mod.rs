@@ -12,6 +12,7 @@
 //! `issuer.endpoint()` where it reads its configuration.
 //!
 //! - [`TestIssuer::token`] builds a valid or invalid token of any kind, without an HTTP request.
+//! - [`TestIssuer::offline`] signs tokens and gives validators without a server, for unit tests.
 //! - The token endpoint issues the tokens that your service requests itself. Add a [`TestApp`] for
 //!   each application that may request tokens.
 //!
@@ -97,6 +98,7 @@ mod clock;
 mod faults;
 mod issuer;
 mod key;
+mod offline;
 mod rotation;
 mod server;
 #[cfg(test)]
@@ -109,5 +111,6 @@ pub use app::TestApp;
 pub use clock::ManualClock;
 pub use issuer::{TestIssuer, TestIssuerBuilder};
 pub use key::SigningKey;
+pub use offline::OfflineIssuer;
 pub use server::fault_switch::Fault;
 pub use token::TokenBuilder;

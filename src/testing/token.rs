@@ -5,13 +5,13 @@ use std::{iter, sync::Arc, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    Clock,
+    Clock, Issuer,
     issuer::ORGANIZATION_AUDIENCE,
     testing::{
         key::SigningKey,
         server::{
             json::{OrderedObject, base64url},
-            state::{IssuerState, MANAGEMENT_API},
+            state::MANAGEMENT_API,
         },
     },
 };
@@ -68,18 +68,23 @@ enum Signature {
 }
 
 impl TokenBuilder {
-    pub(super) fn new(state: &IssuerState) -> Self {
+    pub(super) fn new(
+        issuer: &Issuer,
+        key: SigningKey,
+        clock: &Arc<dyn Clock>,
+        lifetime: Duration,
+    ) -> Self {
         Self {
-            issuer: state.issuer.as_str().into(),
-            key: state.keys().current.clone(),
-            clock: Arc::clone(&state.clock),
+            issuer: issuer.as_str().into(),
+            key,
+            clock: Arc::clone(clock),
             is_id_token: false,
             audience: "https://shopping.api".into(),
             organization_id: None,
             scope: None,
             client_id: "test-application".into(),
             subject: None,
-            lifetime: state.token_ttl,
+            lifetime,
             expired: false,
             header: Vec::new(),
             claims: Vec::new(),

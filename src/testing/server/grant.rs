@@ -42,7 +42,13 @@ pub(crate) fn grant(
         return Err(OAuthErrorResponse::not_a_member());
     }
     let resource = resource(state, &form)?;
-    let token = TokenBuilder::new(state).client_id(&app.id);
+    let token = TokenBuilder::new(
+        &state.issuer,
+        state.keys().current.clone(),
+        &state.clock,
+        state.token_ttl,
+    )
+    .client_id(&app.id);
     let token = match (resource, organization) {
         (Some(resource), None) => token.audience(resource),
         (Some(resource), Some(id)) => token.audience(resource).organization_resource(id),

@@ -4,6 +4,7 @@
 mod faults;
 mod key_set;
 mod management;
+mod offline;
 mod token_endpoint;
 mod tokens;
 

@@ -9,5 +9,6 @@ mod management;
 mod outage;
 mod requests;
 mod responses;
+mod send;
 mod steady;
 mod support;
