@@ -109,7 +109,8 @@
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If the
 //!   inner router repeats a parameter's name, the guard and the handler can get different values.
 //!   Use `nest`.
-//! - The layer added last runs first, so add [`AuthLayer`] after the guards.
+//! - In a `Router`, the layer added last runs first: add [`AuthLayer`] after the guards. In a
+//!   `ServiceBuilder`, the layer added first runs first, see [the guide](guide::routes).
 //! - Each token with a wrong signature costs one signature check. Limit the request rate in front
 //!   of the service.
 //! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds one of its
@@ -118,6 +119,10 @@
 //! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts it.
 //! - Tokens in the query or the body of a request are ignored.
+//!
+//! The [guide](guide) has a page for each task: scopes per route and the order of layers,
+//! organizations, custom claims and bodies of refusals, cookies and WebSockets, tests, containers,
+//! and the migration from other crates.
 //!
 //! # Not supported
 //! - Opaque tokens and introspection. If the token request has a `resource`, Logto issues a JWT.
@@ -137,6 +142,7 @@ pub mod error;
 mod escape;
 #[cfg(feature = "axum")]
 mod extract;
+pub mod guide;
 mod http_client;
 mod issuer;
 mod json;

@@ -1,0 +1,22 @@
+//! How to solve common tasks, with programs that compile.
+
+#![allow(missing_docs, reason = "each page begins with its description")]
+
+#[cfg(feature = "axum")]
+#[doc = include_str!("docs/guide/routes.md")]
+pub mod routes {}
+#[cfg(feature = "axum")]
+#[doc = include_str!("docs/guide/organizations.md")]
+pub mod organizations {}
+#[cfg(feature = "axum")]
+#[doc = include_str!("docs/guide/claims_and_errors.md")]
+pub mod claims_and_errors {}
+#[cfg(all(feature = "axum", feature = "client"))]
+#[doc = include_str!("docs/guide/other_places.md")]
+pub mod other_places {}
+#[cfg(all(feature = "axum", feature = "testing"))]
+#[doc = include_str!("docs/guide/operations.md")]
+pub mod operations {}
+#[cfg(feature = "axum")]
+#[doc = include_str!("docs/guide/migration.md")]
+pub mod migration {}
