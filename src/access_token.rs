@@ -1,8 +1,10 @@
 //! The validated access token that a handler gets.
 
 use std::{
+    borrow::Cow,
     fmt,
     ops::Range,
+    panic::Location,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -229,11 +231,16 @@ impl AccessToken {
     /// [`require_issuer`](Self::require_issuer) or [`require_audience`](Self::require_audience)
     /// must name the required one. Otherwise the error is [`AuthErrorKind::UnnamedIssuer`] or
     /// [`AuthErrorKind::UnnamedAudience`], 500.
-    pub fn require_scopes<'a>(
+    ///
+    /// If RFC 6749 §3.3 does not allow one of the scopes, the program is wrong. For a `&'static str`
+    /// the error is [`AuthErrorKind::InvalidScope`], 500, which names the line of the call. A
+    /// `String` may contain text of the caller: then the error is a 403.
+    #[track_caller]
+    pub fn require_scopes(
         &self,
-        scopes: impl IntoIterator<Item = &'a str>,
+        scopes: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
     ) -> Result<(), AuthError> {
-        self.require_policy(&ScopePolicy::all(scopes.into_iter().map(str::to_owned)))
+        self.require_all_valid(&ScopePolicy::all(scopes), Location::caller())
     }
 
     /// Requires at least one of these scopes. Accepts the same kinds of token as
@@ -241,11 +248,12 @@ impl AccessToken {
     ///
     /// # Errors
     /// As [`require_scopes`](Self::require_scopes).
-    pub fn require_any_scope<'a>(
+    #[track_caller]
+    pub fn require_any_scope(
         &self,
-        scopes: impl IntoIterator<Item = &'a str>,
+        scopes: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
     ) -> Result<(), AuthError> {
-        self.require_policy(&ScopePolicy::any(scopes.into_iter().map(str::to_owned)))
+        self.require_all_valid(&ScopePolicy::any(scopes), Location::caller())
     }
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares. Accepts the kinds of
@@ -255,6 +263,17 @@ impl AccessToken {
     /// As [`require_scopes`](Self::require_scopes).
     pub fn require_scope<S: Scope>(&self) -> Result<(), AuthError> {
         self.require_policy(&S::POLICY)
+    }
+
+    fn require_all_valid(
+        &self,
+        policy: &ScopePolicy,
+        location: &'static Location<'static>,
+    ) -> Result<(), AuthError> {
+        match policy.first_invalid_literal() {
+            Some(scope) => Err(self.refuse(AuthErrorKind::InvalidScope { scope, location })),
+            None => self.require_policy(policy),
+        }
     }
 
     fn require_policy(&self, policy: &ScopePolicy) -> Result<(), AuthError> {

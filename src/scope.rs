@@ -169,6 +169,14 @@ impl ScopePolicy {
         }
     }
 
+    /// Returns the first scope from the text of the program that no token can have.
+    pub(crate) fn first_invalid_literal(&self) -> Option<&'static str> {
+        self.scopes.iter().find_map(|scope| match scope {
+            Cow::Borrowed(literal) if !is_scope_token(literal) => Some(*literal),
+            _ => None,
+        })
+    }
+
     /// Returns the first scope that no token can have, or `Some("")` if the list is empty.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         if self.scopes.is_empty() {

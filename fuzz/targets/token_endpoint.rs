@@ -16,6 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 use tower_logto::{
+    Clock as _,
     m2m::{
         ClientSecret, IssuedToken, TokenClient, TokenRequest, TokenRequestError,
         TokenRequestErrorKind,
@@ -31,18 +32,20 @@ const YEAR: f64 = 365.0 * 24.0 * 3600.0;
 struct Stage {
     runtime: Runtime,
     logto: TestIssuer,
+    clock: ManualClock,
     tokens: TokenClient,
 }
 
 static STAGE: LazyLock<Stage> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let logto = runtime.block_on(TestIssuer::start()).unwrap();
+    let clock = ManualClock::at(NOW);
     let tokens = TokenClient::builder(&logto.issuer(), "app", ClientSecret::new(SECRET))
-        .clock(ManualClock::at(NOW))
+        .clock(clock.clone())
         .token_cache_capacity(10)
         .build()
         .unwrap();
-    Stage { runtime, logto, tokens }
+    Stage { runtime, logto, clock, tokens }
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -52,7 +55,9 @@ fuzz_target!(|input: &[u8]| {
     let Some((choice, body)) = input.split_first() else { return };
     let Ok(body) = str::from_utf8(body) else { return };
     let status = STATUSES[usize::from(*choice) % STATUSES.len()];
-    let Stage { runtime, logto, tokens } = &*STAGE;
+    let Stage { runtime, logto, clock, tokens } = &*STAGE;
+    // One refused request is permitted per 5 s.
+    clock.advance(Duration::from_secs(5));
     logto.fault_token(Fault::Status(status, body.to_owned()));
     let number = REQUESTED.fetch_add(1, Ordering::Relaxed);
     let request = TokenRequest::resource(format!("https://api.example/{number}"));
@@ -60,7 +65,7 @@ fuzz_target!(|input: &[u8]| {
     match runtime.block_on(tokens.token(&request)) {
         Ok(token) => {
             assert_eq!(status, 200);
-            check_token(&token, &members.expect("JSON"));
+            check_token(&token, &members.expect("JSON"), clock.unix_time());
         }
         Err(error) => check_error(&error, members.as_ref()),
     }
@@ -73,7 +78,7 @@ fn text(members: &Members, member: &str) -> Option<String> {
     serde_json::from_str(members.get(member)?.get()).ok()
 }
 
-fn check_token(token: &IssuedToken, members: &Members) {
+fn check_token(token: &IssuedToken, members: &Members, now: Duration) {
     assert_eq!(Some(token.secret()), text(members, "access_token").as_deref());
     let scheme = text(members, "token_type").unwrap();
     assert!(scheme.eq_ignore_ascii_case("bearer"), "{scheme}");
@@ -82,7 +87,7 @@ fn check_token(token: &IssuedToken, members: &Members) {
     assert!(header.is_sensitive());
     assert_eq!(header.to_str().unwrap(), format!("Bearer {}", token.secret()));
     let life = token.expires_at().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let life = life.saturating_sub(Duration::from_secs(NOW)).as_secs_f64();
+    let life = life.saturating_sub(now).as_secs_f64();
     assert!(life <= YEAR, "{life}");
     let debug = format!("{token:?}");
     assert!(token.secret().len() < 20 || !debug.contains(token.secret()), "{debug}");

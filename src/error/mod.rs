@@ -18,7 +18,7 @@ pub use invalid_token::InvalidToken;
 pub use keys::{KeysError, KeysUnavailable};
 pub use mismatch::Mismatch;
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::{
     bearer::challenge::ChallengeSettings,
@@ -131,6 +131,14 @@ pub enum AuthErrorKind {
     /// The validator has several audiences, and a guard names none: 500. See
     /// [`Require::audience`](crate::Require::audience).
     UnnamedAudience,
+    /// The program requires a scope that RFC 6749 §3.3 does not allow: 500. See
+    /// [`AccessToken::require_scopes`](crate::AccessToken::require_scopes).
+    InvalidScope {
+        /// The scope.
+        scope: &'static str,
+        /// The line of the call.
+        location: &'static Location<'static>,
+    },
     /// [`Require::organization_in_path`](crate::Require) names a parameter that the route does not
     /// have: 500.
     UnknownPathParameter(&'static str),
@@ -256,6 +264,10 @@ impl fmt::Display for AuthError {
                 "the validator has several audiences, and the guard names none: call \
                  Require::audience or AccessToken::require_audience, or build one validator per \
                  audience; see ValidatorBuilder::trust_all_alike",
+            ),
+            AuthErrorKind::InvalidScope { scope, location } => write!(
+                f,
+                "{location}: {scope:?} is not a scope: pass each scope as an item, without spaces"
             ),
             AuthErrorKind::UnknownPathParameter(name) => write!(
                 f,

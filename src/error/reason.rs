@@ -16,7 +16,7 @@ impl AuthError {
     /// | 401 | `missing_token`, `oversized`, `not_a_jwt`, `malformed`, `duplicate_member`, `algorithm_not_allowed`, `wrong_type`, `critical_header`, `untrusted_issuer`, `wrong_audience`, `ambiguous_audience`, `no_organization`, `missing_claim`, `malformed_claim`, `expired`, `not_yet_valid`, `sender_constrained`, `unknown_key`, `ambiguous_key`, `key_algorithm_mismatch`, `bad_signature` |
     /// | 403 | `insufficient_scope`, `wrong_organization`, `wrong_kind`, `not_a_machine`, `not_a_user`, `wrong_client`, `wrong_issuer_for_route`, `wrong_audience_for_route`, `custom_claims`, `forbidden` |
     /// | 429 | `too_many_unknown_keys` |
-    /// | 500 | `missing_layer`, `unnamed_issuer`, `unnamed_audience`, `unknown_path_parameter` |
+    /// | 500 | `missing_layer`, `unnamed_issuer`, `unnamed_audience`, `invalid_scope`, `unknown_path_parameter` |
     /// | 503 | `keys_unavailable`, `jwks_timeout`, `too_many_signature_checks` |
     ///
     /// ```
@@ -44,6 +44,7 @@ impl AuthError {
             AuthErrorKind::MissingLayer => "missing_layer",
             AuthErrorKind::UnnamedIssuer => "unnamed_issuer",
             AuthErrorKind::UnnamedAudience => "unnamed_audience",
+            AuthErrorKind::InvalidScope { .. } => "invalid_scope",
             AuthErrorKind::UnknownPathParameter(_) => "unknown_path_parameter",
         }
     }

@@ -35,6 +35,7 @@ impl AuthError {
             AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
             | AuthErrorKind::UnnamedAudience
+            | AuthErrorKind::InvalidScope { .. }
             | AuthErrorKind::UnknownPathParameter(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -85,6 +86,7 @@ impl AuthError {
             | AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
             | AuthErrorKind::UnnamedAudience
+            | AuthErrorKind::InvalidScope { .. }
             | AuthErrorKind::UnknownPathParameter(_) => None,
         }
     }

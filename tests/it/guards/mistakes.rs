@@ -9,6 +9,7 @@ use std::{
 use tower_logto::{Issuer, Require, scopes};
 
 use super::by_header;
+use crate::support::Harness;
 
 scopes! {
     ForGlobal = "a" for Global;
@@ -84,4 +85,22 @@ fn a_guard_that_no_token_can_pass_panics_at_the_line_of_the_user() {
         assert!(text.contains(file!()), "{text}");
     }
     let _ = global().issuer(&one).issuer(&one);
+}
+
+#[tokio::test]
+async fn invalid_scope_in_a_handler_is_500_with_its_line_unless_it_may_come_from_the_caller() {
+    let harness = Harness::start().await;
+    let text = harness.token().scopes(["read:products"]).build();
+    let token = harness.validator().validate(&text).await.unwrap();
+    for invalid in ["read write", "", "read\n", "caf\u{e9}"] {
+        let literal = token.require_scopes(["read:products", invalid]).unwrap_err();
+        let line = line!() - 1;
+        assert_eq!((literal.status().as_u16(), literal.reason()), (500, "invalid_scope"));
+        assert!(literal.to_string().contains(&format!("mistakes.rs:{line}:")), "{literal}");
+        assert_eq!(token.require_any_scope([invalid]).unwrap_err().status(), 500);
+
+        let owned = token.require_scopes([invalid.to_owned()]).unwrap_err();
+        assert_eq!((owned.status().as_u16(), owned.reason()), (403, "insufficient_scope"));
+    }
+    token.require_scopes(["read:products".to_owned()]).unwrap();
 }

@@ -116,8 +116,8 @@ async fn a_handler_checks_organization_and_scopes_in_its_body() {
 async fn an_empty_list_of_scopes_is_refused() {
     let harness = Harness::start().await;
     let token = harness.validator().validate(&harness.logto.token().build()).await.unwrap();
-    token.require_scopes([]).unwrap_err();
-    token.require_any_scope([]).unwrap_err();
+    token.require_scopes([""; 0]).unwrap_err();
+    token.require_any_scope([""; 0]).unwrap_err();
 }
 
 #[derive(Deserialize)]
