@@ -424,7 +424,7 @@ impl AccessToken {
     /// Who sent the token, if the log has a use for it.
     fn identity(&self) -> Option<Identity> {
         let identity = || Identity::new(self.subject(), self.client_id(), self.organization_id());
-        tracing::enabled!(tracing::Level::DEBUG).then(identity)
+        self.verified.challenge.log_level.is_enabled().then(identity)
     }
 
     /// Adds the validator's challenge settings to an error that the user's code returned.

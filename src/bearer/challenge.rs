@@ -13,6 +13,8 @@ pub(crate) struct ChallengeSettings {
     pub(crate) resource_metadata: Option<String>,
     /// What guards must name. Every token of the validator shares these settings.
     pub(crate) guards_name: GuardsName,
+    /// The log level of refusals.
+    pub(crate) log_level: RefusalLevel,
     /// Cache of rendered challenges, keyed by error and description.
     rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
 }
@@ -32,6 +34,23 @@ impl fmt::Debug for ChallengeSettings {
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,
     pub(crate) audience: bool,
+}
+
+/// A log level, by default debug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RefusalLevel(pub(crate) tracing::Level);
+
+impl Default for RefusalLevel {
+    fn default() -> Self {
+        Self(tracing::Level::DEBUG)
+    }
+}
+
+impl RefusalLevel {
+    /// Returns whether the maximum level of the subscribers includes this level.
+    pub(crate) fn is_enabled(self) -> bool {
+        self.0 <= tracing::level_filters::LevelFilter::current()
+    }
 }
 
 type ErrorAndDescription = (Option<&'static str>, Option<&'static str>);

@@ -8,6 +8,8 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER, TE, WWW_AUTHENTICATE},
 };
 
+use tracing::Level;
+
 use crate::{
     bearer::challenge::{ChallengeError, ChallengeSettings},
     error::{AuthError, AuthErrorKind, KeysUnavailable},
@@ -158,8 +160,8 @@ impl AuthError {
         response
     }
 
-    /// Logs the refusal at debug, or at error if the service is misconfigured. A handler does not
-    /// know its request.
+    /// Logs the refusal at the level of the settings, or at error if the service is misconfigured. A
+    /// handler does not know its request.
     pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
             let reason = self.reason();
@@ -167,17 +169,31 @@ impl AuthError {
             return;
         }
         let identity = self.identity.as_deref();
-        tracing::debug!(
-            status = self.status().as_u16(),
-            reason = self.reason(),
-            error = %self,
-            method = request.map(|request| request.method().as_str()),
-            path = request.map(|request| display(escaped(request.uri().path()))),
-            sub = identity.map(|identity| &*identity.subject),
-            client_id = identity.and_then(|identity| identity.client_id.as_deref()),
-            organization_id = identity.and_then(|identity| identity.organization_id.as_deref()),
-            "request refused"
-        );
+        // The level of an event is a constant.
+        macro_rules! log_at {
+            ($level:ident) => {
+                tracing::event!(
+                    Level::$level,
+                    status = self.status().as_u16(),
+                    reason = self.reason(),
+                    error = %self,
+                    method = request.map(|request| request.method().as_str()),
+                    path = request.map(|request| display(escaped(request.uri().path()))),
+                    sub = identity.map(|identity| &*identity.subject),
+                    client_id = identity.and_then(|identity| identity.client_id.as_deref()),
+                    organization_id =
+                        identity.and_then(|identity| identity.organization_id.as_deref()),
+                    "request refused"
+                )
+            };
+        }
+        match self.challenge.as_deref().map_or(Level::DEBUG, |settings| settings.log_level.0) {
+            Level::ERROR => log_at!(ERROR),
+            Level::WARN => log_at!(WARN),
+            Level::INFO => log_at!(INFO),
+            Level::DEBUG => log_at!(DEBUG),
+            Level::TRACE => log_at!(TRACE),
+        }
     }
 }
 

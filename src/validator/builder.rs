@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use reqwest::ClientBuilder;
 
 use crate::{
-    bearer::challenge::{ChallengeSettings, GuardsName},
+    bearer::challenge::{ChallengeSettings, GuardsName, RefusalLevel},
     clock::{Clock, SystemClock},
     error::ConfigError,
     escape::is_quotable,
@@ -88,6 +88,7 @@ impl Validator {
         let mut challenge = ChallengeSettings::default();
         challenge.realm.clone_from(&inner.challenge.realm);
         challenge.resource_metadata.clone_from(&inner.challenge.resource_metadata);
+        challenge.log_level = inner.challenge.log_level;
         ValidatorBuilder {
             issuers: Vec::new(),
             all_alike: false,
@@ -188,6 +189,15 @@ impl ValidatorBuilder {
     /// [`ProtectedResourceMetadata`](crate::ProtectedResourceMetadata) creates the document.
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
         self.challenge.resource_metadata = Some(url.into());
+        self
+    }
+
+    /// Sets the level at which refusals are logged. The default is debug.
+    ///
+    /// A line contains text of the caller and of the token, escaped and cut. Mistakes in the program,
+    /// which are answered with 500, are always logged as errors.
+    pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
+        self.challenge.log_level = RefusalLevel(level);
         self
     }
 

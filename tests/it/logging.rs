@@ -88,6 +88,31 @@ async fn refusal_names_the_reason_the_request_and_who_sent_a_valid_token() {
 }
 
 #[tokio::test]
+async fn level_of_refusals_is_a_setting_that_derived_validators_keep() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
+    let validator = harness.builder().log_refusals_at(tracing::Level::INFO).build().unwrap();
+    let derived = validator.derive().trust(harness.logto.trusted(SHOPPING_API)).build().unwrap();
+    for validator in [validator, derived] {
+        let router = Router::new()
+            .route("/", get(async || ""))
+            .route_layer(Require::global().scopes(["a"]))
+            .route_layer(AuthLayer::new(validator));
+        let server = Server::start(router).await;
+        for (token, status) in [("opaque".to_owned(), 401), (harness.token().build(), 403)] {
+            log.take();
+            server.get("/", &token).await;
+            let logged = log.take();
+            let line = logged.lines().find(|line| line.contains("request refused")).unwrap();
+            assert!(
+                line.contains(" INFO ") && line.contains(&format!("status={status}")),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn untrusted_text_is_escaped_and_truncated() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
