@@ -1,11 +1,12 @@
 //! A shop API protected by Logto. Run `cargo run --example shopping_api` and paste the commands it
 //! prints.
 //!
-//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process. With it, it uses that
+//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process, and serves a playground at `/`. With it, it uses that
 //! tenant. See `config.rs` for the other settings.
 
 mod api;
 mod config;
+mod playground;
 
 use std::{net::Ipv4Addr, process::ExitCode};
 
@@ -39,7 +40,12 @@ async fn run() -> Result<(), String> {
     };
     let endpoint = config.endpoint.clone().or(embedded.as_ref().map(TestIssuer::endpoint));
     let (issuer, validator) = config.validator(&endpoint.unwrap_or_default(), &url)?;
-    let app = api::router(validator).merge(api::metadata(&config.resource, &issuer).router());
+    let metadata = api::metadata(&config.resource, &issuer);
+    let mut app = api::router(validator.clone()).merge(metadata.router());
+    if let Some(issuer) = &embedded {
+        let resource = config.resource.clone();
+        app = app.merge(playground::router(issuer.clone(), validator, resource));
+    }
     print_commands(&url, issuer.as_str(), &config.resource, embedded.is_some());
     axum::serve(listener, app)
         .with_graceful_shutdown(stop_signal())
@@ -80,7 +86,7 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     let permissions = "-d organization_id=acme -d scope=invite:member";
     println!(
         "LOGTO_ENDPOINT is not set, so {issuer} is a test issuer in this process.\n\
-         Paste these into another terminal:\n\n\
+         Open {api}/ in a browser, or paste these into another terminal:\n\n\
          # tokens, as in Logto's machine-to-machine quick start\n\
          READER={}\n\
          WRITER={}\n\
