@@ -249,6 +249,20 @@ pub trait Scope {
 /// }
 /// ```
 ///
+/// A scope may also be a constant. A path to a constant is written inside of `all[…]`:
+///
+/// ```
+/// mod names {
+///     pub const READ: &str = "read:products";
+/// }
+/// const WRITE: &str = "write:products";
+///
+/// tower_logto::scopes! {
+///     pub WriteProducts = WRITE;
+///     pub ReadProducts = all[names::READ];
+/// }
+/// ```
+///
 /// If RFC 6749 §3.3 does not allow a scope, the declaration does not compile:
 ///
 /// ```compile_fail
@@ -260,18 +274,19 @@ pub trait Scope {
 #[macro_export]
 macro_rules! scopes {
     () => {};
-    ($(#[$meta:meta])* $vis:vis $name:ident = $scope:literal $(for $kind:ident)?; $($rest:tt)*) => {
-        $crate::scopes! { $(#[$meta])* $vis $name = all[$scope] $(for $kind)?; $($rest)* }
-    };
-    ($(#[$meta:meta])* $vis:vis $name:ident = all[$($scope:literal),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
+    ($(#[$meta:meta])* $vis:vis $name:ident = all[$($scope:expr),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
         $crate::scopes! { @define [$(#[$meta])* $vis $name] all_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
-    ($(#[$meta:meta])* $vis:vis $name:ident = any[$($scope:literal),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
+    ($(#[$meta:meta])* $vis:vis $name:ident = any[$($scope:expr),+ $(,)?] $(for $kind:ident)?; $($rest:tt)*) => {
         $crate::scopes! { @define [$(#[$meta])* $vis $name] any_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
-    (@define [$(#[$meta:meta])* $vis:vis $name:ident] $rule:ident [$($scope:literal),+] [$($kind:ident)?]) => {
+    // One token: a literal, or the name of a constant.
+    ($(#[$meta:meta])* $vis:vis $name:ident = $scope:tt $(for $kind:ident)?; $($rest:tt)*) => {
+        $crate::scopes! { $(#[$meta])* $vis $name = all[$scope] $(for $kind)?; $($rest)* }
+    };
+    (@define [$(#[$meta:meta])* $vis:vis $name:ident] $rule:ident [$($scope:expr),+] [$($kind:ident)?]) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis struct $name;
