@@ -54,7 +54,7 @@
 //! # Several issuers or audiences
 //! Use one validator per audience: a scope of one API means nothing in another one.
 //! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
-//! trusts several issuers or audiences, each guard must name the one that it requires
+//! trusts several issuers or audiences, each guard must name the required one
 //! ([`Require::issuer`], [`Require::audience`]). Otherwise every request gets a 500, unless
 //! [`ValidatorBuilder::trust_all_alike`] permits it.
 //!

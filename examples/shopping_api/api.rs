@@ -1,4 +1,4 @@
-//! The API itself: the part that a service of yours has too.
+//! The API itself: what your own service has too.
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};

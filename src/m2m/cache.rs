@@ -48,10 +48,10 @@ struct CacheEntry {
 #[derive(Default)]
 struct EntryState {
     token: Option<IssuedToken>,
-    /// A service has refused the token. Until its successor arrives, other callers still get it,
+    /// Set if a service has refused the token. Until its successor arrives, other calls still get it,
     /// because another service may accept it.
     is_refused: bool,
-    /// The time from which a caller may start a token request: to refresh the token, or to retry
+    /// The time from which a call may start a token request: to refresh the token, or to retry
     /// after a failure.
     next_request_at: Duration,
     requests: SingleFlight<TokenResult>,
@@ -65,7 +65,7 @@ struct EntryState {
 
 type TokenResult = Result<IssuedToken, TokenRequestError>;
 
-/// What an entry has for a caller.
+/// The result of a look-up in an entry.
 enum CacheLookup {
     Ready(TokenResult),
     Wait(InFlight<TokenResult>),
@@ -79,7 +79,7 @@ impl TokenCache {
         clock: Arc<dyn Clock>,
     ) -> Self {
         // LRU, because moka's default policy does not admit new entries to a full cache. Each of
-        // their callers would then request a token of its own.
+        // their calls would then request a token of its own.
         let entries = |capacity| {
             Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build()
         };
@@ -181,7 +181,7 @@ impl TokenCache {
         }
     }
 
-    /// What the entry has for a caller, who may have been refused with a token.
+    /// Looks up the token for a call, which may have been refused with a token.
     fn look_up(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -197,7 +197,7 @@ impl TokenCache {
         };
         if let Some(token) = state.token.clone().filter(is_usable) {
             if delay.is_zero() && in_flight.is_none() {
-                // Outside a tokio runtime no refresh starts, and callers get the token until it
+                // Outside a tokio runtime no refresh starts, and calls return the token until it
                 // expires.
                 let _ = self.start_request(entry, &mut state, now);
             }
@@ -248,7 +248,7 @@ impl TokenCache {
         match tokio::time::timeout(timeout, in_flight.outcome(&self.waiters)).await {
             Ok(Ok(result)) => result,
             Ok(Err(WaitError::TooManyWaiters)) => {
-                let message = format!("{MAX_WAITERS} callers already wait for tokens");
+                let message = format!("{MAX_WAITERS} calls already wait for tokens");
                 error(TokenRequestErrorKind::Overloaded, message)
             }
             Ok(Err(WaitError::TaskLost)) => {
@@ -283,7 +283,7 @@ impl TokenCache {
         });
         let mut state = entry.lock();
         if !state.requests.finish(number) {
-            // A newer request has replaced this one, which only answers its own callers.
+            // A newer request has replaced this one, whose result its own waiters still get.
             return result.map(|(token, _)| token);
         }
         match result {
@@ -311,7 +311,7 @@ impl TokenCache {
                 }
                 let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
                 let valid_for = valid_for.filter(|left| !left.is_zero());
-                // `Retry-After` must not outlive the cached token: callers would then fail although
+                // `Retry-After` must not outlive the cached token: calls would then fail although
                 // the server may have recovered.
                 let requested = error.retry_after().unwrap_or_default();
                 let requested = requested.min(valid_for.unwrap_or(Duration::MAX));
@@ -336,7 +336,7 @@ impl TokenCache {
     }
 
     /// How long before its expiry a token is refreshed. Up to half of the margin is added at
-    /// random, so that instances that start together do not send their requests together.
+    /// random. Otherwise, instances that start together would send their requests together.
     fn refresh_margin(&self, lifetime: Duration) -> Duration {
         let margin = match self.refresh_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -345,7 +345,7 @@ impl TokenCache {
         margin.mul_f64(1.0 + 0.5 * fastrand::f64())
     }
 
-    /// Callers wait longer than the token request takes at most, so that they receive its specific
+    /// Calls wait longer than a token request can take. They therefore receive its specific
     /// error.
     fn wait_timeout(&self) -> Duration {
         self.endpoint.timeout + GRACE
@@ -361,7 +361,7 @@ impl TokenCache {
 }
 
 impl CacheEntry {
-    /// The lock is held for a few instructions: never across an await, and never while logging.
+    /// Locks the state for a few instructions: never across an await, and never while logging.
     fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -376,7 +376,7 @@ fn interrupted(request: &TokenRequest) -> TokenRequestError {
     TokenRequestError::new(TokenRequestErrorKind::Connection, request, message)
 }
 
-/// The backoff, minus up to a fifth at random, so that instances do not retry together.
+/// The backoff, minus up to a fifth at random. Otherwise, instances would retry together.
 fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
     let (first, last) = if is_retryable {
         (FIRST_RETRY, LAST_RETRY)

@@ -27,7 +27,7 @@ use crate::{
 /// Requests access tokens with the client credentials grant (RFC 6749 §4.4), caches them, and
 /// refreshes them before they expire.
 ///
-/// A client is cheap to clone. Create one per application and share it between all callers.
+/// A client is cheap to clone. Create one per application and share it in the whole program.
 ///
 /// ```no_run
 /// use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
@@ -82,8 +82,8 @@ impl TokenClient {
 
     /// Returns a token that has not expired and has every scope that the request requires.
     ///
-    /// If the cache holds such a token, the future completes immediately. Otherwise it waits for
-    /// the token request that all callers share.
+    /// If such a token is cached, the future completes immediately. Otherwise it waits for the token
+    /// request that all calls share.
     ///
     /// # Errors
     /// Returns an error if no token is available. After a failed token request, calls fail
@@ -92,11 +92,11 @@ impl TokenClient {
     ///
     /// # Cancel safety
     /// This method is cancel safe. The token request runs in a task of its own and continues for
-    /// the other callers.
+    /// the other calls.
     ///
     /// # Runtime
     /// A token request needs a tokio runtime with I/O and time enabled. It runs on the runtime of
-    /// the caller that starts it.
+    /// the call that starts it.
     pub async fn token(&self, request: &TokenRequest) -> Result<IssuedToken, TokenRequestError> {
         self.0.token(request).await
     }
@@ -105,7 +105,7 @@ impl TokenClient {
     /// for its successor.
     ///
     /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
-    /// services may accept it. The caller that was refused uses [`successor`](Self::successor). The
+    /// services may accept it. The call that was refused uses [`successor`](Self::successor). The
     /// refused token is dropped when it expires, or when Logto responds with `invalid_client` or
     /// `access_denied`.
     ///
@@ -249,8 +249,8 @@ impl TokenClientBuilder {
     /// Sets how long before its expiry a token is refreshed, at most half of its lifetime. Default:
     /// 60 s or a tenth of the lifetime, whichever is shorter.
     ///
-    /// Up to half of the margin is added at random. The first caller within the margin starts the
-    /// refresh and gets the current token. A token that no caller asks for is not refreshed,
+    /// Up to half of the margin is added at random. The first call within the margin starts the
+    /// refresh and returns the current token. A token that no call asks for is not refreshed,
     /// because Logto Cloud bills tokens.
     pub const fn refresh_margin(mut self, margin: Duration) -> Self {
         self.refresh_margin = Some(margin);

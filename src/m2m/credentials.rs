@@ -23,7 +23,7 @@ use crate::error::ConfigError;
 /// assert_eq!(format!("{secret:?}"), "ClientSecret(redacted)");
 /// ```
 ///
-/// No other type converts into a `ClientSecret`, so the id and the secret cannot be swapped:
+/// No other type converts into a `ClientSecret`. The id and the secret can therefore not be swapped:
 ///
 /// ```compile_fail,E0308
 /// use tower_logto::{m2m::{ClientSecret, TokenClient}, Issuer};
@@ -114,7 +114,7 @@ impl ClientCredentials {
         self.basic.is_none().then_some(parameters)
     }
 
-    /// Whether a text for the log contains the secret, as it is or encoded. A secret shorter than
+    /// Returns whether a text for the log contains the secret, as it is or encoded. A secret shorter than
     /// any of Logto's could occur in any text by chance.
     pub(crate) fn occur_in(&self, text: &str) -> bool {
         let secret = self.app_secret.expose();

@@ -172,12 +172,12 @@ impl TokenRequestError {
         self.inner.hint.as_deref()
     }
 
-    /// Whether the token endpoint did not respond in time.
+    /// Returns whether the token endpoint did not respond in time.
     pub fn is_timeout(&self) -> bool {
         self.inner.is_timeout
     }
 
-    /// Whether the same request may succeed later without a change of configuration.
+    /// Returns whether the same request may succeed later without a change of configuration.
     pub fn is_retryable(&self) -> bool {
         self.inner.is_retryable
     }

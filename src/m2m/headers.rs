@@ -17,7 +17,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Du
     Some(delay.min(MAX_RETRY_AFTER))
 }
 
-/// Whether a service refused the token with this response. A `401` whose challenges do not include
+/// Returns whether a service refused the token with this response. A `401` whose challenges do not include
 /// Bearer comes from a proxy or is about other credentials.
 pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     if status != StatusCode::UNAUTHORIZED {
@@ -42,7 +42,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     media_type.to_owned()
 }
 
-/// Whether the same request may succeed later.
+/// Returns whether the same request may succeed later.
 pub(crate) fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)

@@ -31,7 +31,7 @@ use crate::m2m::{client::TokenClient, headers::is_token_refusal, token_request::
 /// | [`retry_with`](Self::retry_with) | with your function |
 /// | [`without_retry`](Self::without_retry) | never: for tonic and for streams |
 ///
-/// The layer sends the token with every request, whatever the request's host. Use it for the client
+/// The layer sends the token with every request, regardless of its host. Use it for the client
 /// of one API. Put a layer that follows redirects inside of it.
 ///
 /// The layer is always ready. A call first waits for its token, and only then for the service to be
@@ -151,7 +151,7 @@ where
         config.tokens.invalidate(&token);
         return Ok(response);
     };
-    // Without another token, the caller gets the refusal.
+    // Without another token, the refusal is the response.
     let Ok(fresh) = config.tokens.successor(&token).await else { return Ok(response) };
     if fresh.is_same(&token) {
         return Ok(response);

@@ -1,7 +1,7 @@
 //! Machine-to-machine: access tokens for services that call other services.
 //!
 //! # Getting a token
-//! A [`TokenClient`] represents one machine-to-machine application of Logto. A [`TokenRequest`]
+//! A [`TokenClient`] represents one machine-to-machine application in Logto. A [`TokenRequest`]
 //! names the API, the organization and the scopes that a token is for:
 //!
 //! ```no_run
@@ -27,36 +27,35 @@
 //! API with your own types.
 //!
 //! # Caching and cost
-//! Logto Cloud bills every token, so the client shares tokens and requests:
+//! Logto Cloud bills every token. The client therefore shares tokens and requests:
 //!
 //! - Equal token requests share one cached token. The order of the scopes does not matter.
-//! - Concurrent callers share one HTTP request to the token endpoint. If a caller is cancelled, the
+//! - Concurrent calls share one HTTP request to the token endpoint. If a call is cancelled, the
 //!   request continues.
 //! - The client refreshes a token before it expires: 60 s or a tenth of its lifetime before,
 //!   whichever is shorter, plus up to half of that at random. The refresh runs in the background.
-//!   Callers get the current token in the meantime.
-//! - Only a call starts a refresh. A token that no caller asks for is not refreshed.
+//!   Calls return the current token in the meantime.
+//! - A call starts the refresh. A token that the program no longer asks for is not refreshed.
 //!
 //! A token with a lifetime of one hour, in constant use, takes about 25 token requests a day.
 //!
 //! # When Logto is unavailable
-//! Callers get the cached token until it expires. After that, they immediately get the last error.
-//! The first call after 250 ms sends a new token request. This delay doubles up to 30 s, and a
-//! longer
-//! `Retry-After` replaces it, up to two minutes and not beyond the expiry of the token held.
+//! Calls return the cached token until it expires. After that, they immediately return the last
+//! error. The first call after 250 ms sends a new token request. This delay doubles up to 30 s. A
+//! longer `Retry-After` replaces it, up to two minutes and up to the expiry of the cached token.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, a missing role. After those the delay is 10 s, doubling up to 5 min. A
 //! corrected configuration therefore takes effect without a restart.
 //!
-//! A caller without a usable token waits for the request in flight: at most the
+//! A call without a usable token waits for the request in flight: at most the
 //! [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s by default, plus 1 s.
 //!
 //! # When a service refuses a token
 //! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a new token and
-//! affects exactly the given one, not its successor. The caller that was refused waits in
-//! [`successor`](crate::m2m::TokenClient::successor); all others get the old token meanwhile. If
-//! the service refuses the successor too, a third token would not help. The client therefore keeps
+//! affects exactly the given one, not its successor. The call that was refused waits in
+//! [`successor`](crate::m2m::TokenClient::successor). All others get the old token meanwhile. If
+//! the service refuses the successor too, a third token does not help. The client therefore keeps
 //! the successor for 10 s, doubling up to 10 min, regardless of further `401` responses. A service
 //! that refuses every token, for example because of a wrong audience, costs about a dozen tokens in
 //! the first hour instead of one per request.

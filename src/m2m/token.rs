@@ -87,7 +87,7 @@ impl IssuedToken {
         &self.0.request
     }
 
-    /// Whether both handles refer to one issued token.
+    /// Returns whether both handles refer to one issued token.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

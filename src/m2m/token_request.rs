@@ -67,7 +67,7 @@ impl TokenRequest {
 
     /// Requests a token with the scope `all` for the Management API of a self-hosted Logto.
     ///
-    /// The indicator is always `https://default.logto.app/api`, whatever the address of the
+    /// The indicator is always `https://default.logto.app/api`, regardless of the address of the
     /// installation.
     pub fn self_hosted_management_api() -> Self {
         Self::management_api("default")

@@ -22,7 +22,7 @@ impl TestIssuer {
         self.fault_all(&Fault::Hang);
     }
 
-    /// Makes every endpoint respond only after this time. The delay is in real time, whatever the
+    /// Makes every endpoint respond only after this time. The delay is in real time, regardless of the
     /// issuer's clock is.
     ///
     /// Call [`recover`](Self::recover) to end it.

@@ -72,7 +72,7 @@
 //!   [`start_again`](TestIssuer::start_again).
 //! - Any other response of one endpoint: [`fault_jwks`](TestIssuer::fault_jwks) or
 //!   [`fault_token`](TestIssuer::fault_token) with a [`Fault`].
-//! - A new signing key: [`rotate`](TestIssuer::rotate). A key set of your own:
+//! - A new signing key: [`rotate`](TestIssuer::rotate). Another key set:
 //!   [`publish`](TestIssuer::publish).
 //! - The number of requests that your service sent: [`jwks_requests`](TestIssuer::jwks_requests)
 //!   and [`token_requests`](TestIssuer::token_requests).
@@ -84,7 +84,7 @@
 //!
 //! # Limits
 //! The test kit is not an identity server. It supports only the client credentials grant, and it
-//! has no users. If the kit itself fails, it panics, so that your test fails.
+//! has no users. If the kit itself fails, it panics, and your test fails.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

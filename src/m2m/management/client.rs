@@ -1,4 +1,4 @@
-//! One call of the Management API: the URL, the token, the retry, the pause after a `429`.
+//! One call to the Management API: the URL, the token, the retry, the pause after a `429`.
 
 use std::{
     fmt,

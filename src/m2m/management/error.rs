@@ -1,4 +1,4 @@
-//! Why a call of the Management API failed, and what to do about it.
+//! Why a call to the Management API failed, and what to do about it.
 
 use std::{error::Error, fmt, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Why a call of the Management API failed. Cheap to clone.
+/// Why a call to the Management API failed. Cheap to clone.
 ///
 /// Match on [`code`](Self::code): Logto's `message` is in the tenant's language.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub enum ManagementErrorKind {
 
 type Inner = ErrorInner<ManagementErrorKind, Details>;
 
-/// What Logto's errors contain beside the code: untrusted input. Or the error of the token request.
+/// The error of the token request, or what Logto's error contains beside the code: untrusted input.
 #[derive(Default)]
 struct Details {
     token_error: Option<TokenRequestError>,
@@ -144,12 +144,12 @@ impl ManagementError {
         self.inner.hint.as_deref()
     }
 
-    /// Whether the Management API or the token endpoint did not respond in time.
+    /// Returns whether the Management API or the token endpoint did not respond in time.
     pub fn is_timeout(&self) -> bool {
         self.inner.is_timeout
     }
 
-    /// Whether the same call may succeed later without a change of configuration. After an error of
+    /// Returns whether the same call may succeed later without a change of configuration. After an error of
     /// the kind [`Connection`](ManagementErrorKind::Connection), Logto may have carried out the
     /// call.
     pub fn is_retryable(&self) -> bool {

@@ -17,7 +17,7 @@ pub enum Fault {
     ServerError,
     /// Accepts the request and does not respond until the fault changes.
     Hang,
-    /// Responds as Logto does, but only after this time. The delay is in real time, whatever the
+    /// Responds as Logto does, but only after this time. The delay is in real time, regardless of the
     /// issuer's clock is.
     Slow(Duration),
     /// Responds with this status and body. The content type is `application/json` if the body

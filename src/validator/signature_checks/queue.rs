@@ -8,7 +8,7 @@ use crate::error::AuthErrorKind;
 
 /// The waiting checks: first those of known subjects, then the others, each in order of arrival.
 ///
-/// A blind order serves nobody in a flood: good tokens then wait as long as forged ones.
+/// In order of arrival alone, good tokens would wait as long as forged ones.
 #[derive(Debug)]
 pub(super) struct CheckQueue<T> {
     known: VecDeque<Waiting<T>>,

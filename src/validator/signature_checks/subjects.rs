@@ -90,7 +90,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(1_000);
 
     #[test]
-    fn unknown_subjects_do_not_come_first_whatever_is_counted() {
+    fn unknown_subjects_do_not_come_first() {
         let mut subjects = Subjects::default();
         subjects.count_bad_signature(SubjectHash(1), NOW);
         assert!(!subjects.come_first(SubjectHash(1), NOW));
