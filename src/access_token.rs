@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     fmt,
-    ops::Range,
     panic::Location,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,7 +19,7 @@ use crate::{
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     scope::{Scope, ScopePolicy, ScopeSet, TokenKind},
-    validator::lifetime::Lifetime,
+    validator::token_claims::{Audiences, Span, TokenClaims},
 };
 
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
@@ -52,62 +51,6 @@ pub(crate) struct VerifiedToken {
     pub(crate) key: Arc<VerifyingKey>,
     /// The keys of its issuer.
     pub(crate) keys: Arc<KeyStore>,
-}
-
-/// The claims of a verified token: one copy of the payload, and spans that point into it.
-#[derive(Debug)]
-pub(crate) struct TokenClaims {
-    /// The payload's JSON, followed by the claims that had to be unescaped.
-    pub(crate) text: Box<str>,
-    pub(crate) payload: Span,
-    pub(crate) issuer: Span,
-    pub(crate) subject: Span,
-    pub(crate) audiences: Audiences,
-    pub(crate) client_id: Option<Span>,
-    pub(crate) organization_id: Option<Span>,
-    pub(crate) scope: Option<Span>,
-    pub(crate) jwt_id: Option<Span>,
-    pub(crate) kind: TokenKind,
-    /// Seconds since the Unix epoch.
-    pub(crate) issued_at: Option<u64>,
-    pub(crate) lifetime: Lifetime,
-}
-
-/// The audiences in `aud`. Logto always sets one string, but RFC 7519 §4.1.3 allows several.
-#[derive(Debug)]
-pub(crate) enum Audiences {
-    One(Span),
-    Several(Box<[Span]>),
-}
-
-/// A byte range in the text of [`TokenClaims`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// Creates a span. Tokens are far shorter than 4 GiB. A larger offset is clamped.
-    pub(crate) fn new(range: Range<usize>) -> Self {
-        let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
-        Self { start: offset(range.start), end: offset(range.end) }
-    }
-
-    const fn range(self) -> Range<usize> {
-        self.start as usize..self.end as usize
-    }
-}
-
-impl TokenClaims {
-    /// Returns the payload as received.
-    pub(crate) fn json(&self) -> &str {
-        self.get(self.payload)
-    }
-
-    fn get(&self, span: Span) -> &str {
-        self.text.get(span.range()).unwrap_or_default()
-    }
 }
 
 impl AccessToken {

@@ -7,13 +7,14 @@ pub mod explain;
 pub(crate) mod jws;
 pub(crate) mod lifetime;
 mod signature_checks;
+pub(crate) mod token_claims;
 
 use std::{fmt, sync::Arc};
 
 pub use builder::ValidatorBuilder;
 
 use crate::{
-    access_token::{AccessToken, Anonymous, TokenClaims, VerifiedToken},
+    access_token::{AccessToken, Anonymous, VerifiedToken},
     algorithm::Algorithm,
     bearer::{challenge::ChallengeSettings, credentials::is_b64token},
     clock::{Clock, Moment},
@@ -26,6 +27,7 @@ use crate::{
         claims::{ClaimRules, Payload},
         jws::{Header, Jws},
         signature_checks::{QueueLimits, SignatureChecks, Signed, SignedToken},
+        token_claims::TokenClaims,
     },
 };
 

@@ -8,13 +8,15 @@ use serde::{
 };
 
 use crate::{
-    access_token::{Audiences, Span, TokenClaims},
     algorithm::Algorithm,
     error::InvalidToken,
     issuer::{LOGTO_AUDIENCES, ORGANIZATION_AUDIENCE},
     json::{self, MemberVisitor, OneOrMany, Text},
     scope::TokenKind,
-    validator::lifetime::Lifetime,
+    validator::{
+        lifetime::Lifetime,
+        token_claims::{Audiences, Span, TokenClaims},
+    },
 };
 
 /// The unverified claims that are validated or kept.
