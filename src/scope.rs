@@ -297,9 +297,10 @@ macro_rules! scopes {
             );
         }
 
-        const _: () = {
-            $(assert!($crate::__private::is_scope_token($scope), "not a scope-token of RFC 6749 §3.3");)+
-        };
+        // For a text that is not a scope, the expected type is `PrintableAsciiWithoutSpaces`, and the compiler points
+        // at the text.
+        $(const _: <$crate::__private::IsScope<{ $crate::__private::is_scope_token($scope) }>
+            as $crate::__private::CheckedScope>::Text = $scope;)+
     };
     (@kind ($policy:expr)) => { $policy };
     (@kind ($policy:expr) any_kind) => { $crate::__private::for_any_kind($policy) };
@@ -313,6 +314,31 @@ pub mod macro_support {
     use super::{Kinds, Rule, ScopePolicy, TokenKind};
 
     pub use super::is_scope_token;
+
+    /// The result of [`is_scope_token`] as a type.
+    #[derive(Debug)]
+    #[non_exhaustive]
+    pub struct IsScope<const IS_SCOPE: bool>;
+
+    /// A text that RFC 6749 §3.3 does not allow as one scope: printable ASCII without spaces, `"`
+    /// and `\\`.
+    #[derive(Debug)]
+    #[non_exhaustive]
+    pub struct PrintableAsciiWithoutSpaces;
+
+    /// The type that the text of a scope must have.
+    pub trait CheckedScope {
+        /// `&str` for a scope.
+        type Text;
+    }
+
+    impl CheckedScope for IsScope<true> {
+        type Text = &'static str;
+    }
+
+    impl CheckedScope for IsScope<false> {
+        type Text = PrintableAsciiWithoutSpaces;
+    }
 
     /// Requires all of these scopes.
     pub const fn all_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {

@@ -1,0 +1,1 @@
+//! Has no code: the test compiles the programs in `ui`.
