@@ -178,4 +178,4 @@ pub use validator::explain;
 pub use validator::{Validator, ValidatorBuilder};
 
 #[doc(hidden)]
-pub use scope::macro_support as __private;
+pub use scope::macros as __private;
