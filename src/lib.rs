@@ -67,6 +67,7 @@
 //! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
 //! | too many requests with unknown key ids are waiting for a refresh | 429 | none; `Retry-After` |
 //! | the issuer's signing keys are unavailable | 503 | none; `Retry-After` |
+//! | too many tokens with bad signatures: the check waited too long, or the queue is full | 503 | none; `Retry-After` |
 //! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none; logged as an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
@@ -111,8 +112,9 @@
 //!   Use `nest`.
 //! - In a `Router`, the layer added last runs first: add [`AuthLayer`] after the guards. In a
 //!   `ServiceBuilder`, the layer added first runs first, see [the guide](guide::routes).
-//! - Each token with a wrong signature costs one signature check. Limit the request rate in front
-//!   of the service.
+//! - Each token with a wrong signature costs one signature check. In a flood of them, the checks move
+//!   to other threads, and first tokens of new subjects wait. Limit the request rate in front of the
+//!   service.
 //! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds one of its
 //!   permits. After a refusal, the service keeps the permit until it is called again or dropped.
 //!   axum and hyper-util drop the service after each request.
