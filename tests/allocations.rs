@@ -1,6 +1,6 @@
 //! Allocations and memory of a cache hit, a first validation, a refusal and a cached token.
 //!
-//! A binary of its own, because it replaces the allocator. It counts the calling thread only. The
+//! This is a separate binary, because it replaces the allocator. It counts the calling thread. The
 //! minimum of several runs counts, because some insertions also run the maintenance of the cache.
 
 #![allow(

@@ -1,5 +1,5 @@
-//! Memory use with malicious JWKS responses. A binary of its own, because it reads the peak memory
-//! of the process.
+//! Memory use with malicious JWKS responses. This is a separate binary, because it reads the
+//! peak memory of the process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test")]
 

@@ -23,14 +23,14 @@ impl TestIssuer {
     }
 
     /// Makes every endpoint respond only after this time. The delay is in real time, regardless of the
-    /// issuer's clock is.
+    /// issuer's clock.
     ///
     /// Call [`recover`](Self::recover) to end it.
     pub fn slow(&self, duration: Duration) {
         self.fault_all(&Fault::Slow(duration));
     }
 
-    /// Sets the fault of the JWKS endpoint only.
+    /// Sets the fault of the JWKS endpoint. The other endpoints keep theirs.
     ///
     /// ```
     /// use tower_logto::testing::{Fault, TestIssuer};
@@ -52,7 +52,7 @@ impl TestIssuer {
         self.state().faults.jwks.set(fault);
     }
 
-    /// Sets the fault of the token endpoint only.
+    /// Sets the fault of the token endpoint. The other endpoints keep theirs.
     ///
     /// # Panics
     /// If the code of a [`Fault::Status`] is not from 100 to 999.

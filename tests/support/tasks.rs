@@ -46,7 +46,8 @@ pub(crate) fn shut_down_runtime() -> Handle {
     runtime.handle().clone()
 }
 
-/// Whether the work ends within the timeout, on a thread of its own: false after a deadlock.
+/// Runs the work on a new thread, and returns whether it ends within the timeout. A deadlock gives
+/// false.
 pub(crate) fn finishes(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {

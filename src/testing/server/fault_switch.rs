@@ -18,7 +18,7 @@ pub enum Fault {
     /// Accepts the request and does not respond until the fault changes.
     Hang,
     /// Responds as Logto does, but only after this time. The delay is in real time, regardless of the
-    /// issuer's clock is.
+    /// issuer's clock.
     Slow(Duration),
     /// Responds with this status and body. The content type is `application/json` if the body
     /// starts with `{`, otherwise `text/plain`.

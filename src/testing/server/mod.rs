@@ -22,8 +22,8 @@ use tokio::{net::TcpSocket, runtime, sync::oneshot};
 /// Serves until it is dropped.
 ///
 /// The server has its own thread and runtime, for three reasons:
-/// - It continues after the runtime of the test that started it ends, so that all tests of a binary
-///   can share it.
+/// - It continues after the runtime of the test that started it ends. All tests of a binary can
+///   therefore share it.
 /// - A test that pauses tokio's clock does not affect it.
 /// - Dropping the runtime closes every connection.
 pub(crate) struct Server {

@@ -12,7 +12,7 @@ use crate::support::{
     HOUR, MINUTE, RawServer, SECOND, SHOPPING_API, Server, base64url, header, jwks_response, status,
 };
 
-/// Whether the fetch of a malicious response ends before its timeout.
+/// Returns whether the fetch of a malicious response ends before its timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
     BeforeTimeout,

@@ -62,7 +62,7 @@ async fn recovery_after_the_keys_expired_takes_one_second() {
     validator.validate(&token).await.unwrap();
 }
 
-/// The keys may be used only as long as they are fresh: whatever the jitter, the refresh starts
+/// The keys may be used only as long as they are fresh: regardless of the jitter, the refresh starts
 /// before they expire.
 #[tokio::test]
 async fn refresh_starts_before_the_keys_expire() {

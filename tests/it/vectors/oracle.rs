@@ -35,7 +35,7 @@ impl BothKeys {
         }
     }
 
-    /// Whether the signature is valid; both libraries must agree.
+    /// Returns whether the signature is valid. Both libraries must agree.
     fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         let ours = self.ours.verify(Some(&self.kid), algorithm, message, signature).is_ok();
         let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
