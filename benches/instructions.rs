@@ -1,6 +1,6 @@
 //! Sends one kind of request COUNT times, for `.ci/instructions`, which counts instructions.
 //!
-//! `instructions NAME COUNT`; without a name it lists the names. It measures only the layer: no
+//! `instructions NAME COUNT`. Without a name it lists the names. It measures only the layer: no
 //! router, and an inner service that does nothing.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]

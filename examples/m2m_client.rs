@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `LOGTO_ENDPOINT` | the tenant that issues the tokens |
 //! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | a machine-to-machine app of that tenant |
-//! | `LOGTO_RESOURCE` | the API's resource indicator; default: `https://shopping.api` |
+//! | `LOGTO_RESOURCE` | the API's resource indicator (default: `https://shopping.api`) |
 //! | `SHOPPING_API_URL` | the shop to call, such as the example `shopping_api` |
 //! | `LOGTO_ORGANIZATION_ID` | an organization that the app is a member of |
 

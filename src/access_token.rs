@@ -24,7 +24,7 @@ use crate::{
 
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
 ///
-/// [`AuthLayer`](crate::AuthLayer) inserts it into the request's extensions; with axum it is an
+/// [`AuthLayer`](crate::AuthLayer) inserts it into the request's extensions. With axum it is an
 /// extractor. A clone increments one reference count. `Debug` shows claims, never the token.
 ///
 /// ```

@@ -46,7 +46,7 @@ pub fn validator(builder: ValidatorBuilder) -> Validator {
     builder.trust(trusted).clock(ManualClock::at(NOW)).build().unwrap()
 }
 
-/// Whether Logto signed these bytes. The signature is not compared, because an ECDSA signature has a
+/// Returns whether Logto signed these bytes. The signature is not compared, because an ECDSA signature has a
 /// second valid form.
 pub fn is_genuine(token: &str) -> bool {
     static SIGNED: LazyLock<Vec<&str>> =

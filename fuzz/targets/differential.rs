@@ -51,7 +51,7 @@ impl BothKeys {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // The first byte selects a key and an algorithm; the rest is the token.
+    // The first byte selects a key and an algorithm. The rest is the token.
     let Some((choice, token)) = input.split_first() else { return };
     let Some(dot) = token.iter().rposition(|byte| *byte == b'.') else { return };
     let (signed, signature) = (&token[..dot], &token[dot + 1..]);

@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
     if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(has_usable_kid)) {
         return;
     }
-    // Serialized again, so that duplicate members are gone.
+    // Serialized again, because that removes duplicate members.
     let without_usable = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
     document["keys"].as_array_mut().unwrap().push(json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": USABLE_KID,
@@ -62,7 +62,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(with_usable.len(), without_usable.map_or(0, |keys| keys.len()) + 1);
 });
 
-/// Six for an RSA key without `alg`, one for each algorithm; none for an entry that is not a public
+/// Six for an RSA key without `alg`, one for each algorithm. None for an entry that is not a public
 /// signature key.
 fn max_keys(entry: &Value) -> usize {
     let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());

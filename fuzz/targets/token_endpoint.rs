@@ -49,7 +49,7 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    // Each input requests another resource, so that no token or error is cached.
+    // Each input requests another resource. Therefore no token and no error is cached.
     static REQUESTED: AtomicU64 = AtomicU64::new(0);
     // The first byte selects a status, and the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };

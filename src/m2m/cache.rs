@@ -79,7 +79,7 @@ impl TokenCache {
         clock: Arc<dyn Clock>,
     ) -> Self {
         // LRU, because moka's default policy does not admit new entries to a full cache. Each of
-        // their calls would then request a token of its own.
+        // their calls would then request another token.
         let entries = |capacity| {
             Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build()
         };
@@ -220,7 +220,7 @@ impl TokenCache {
         )
     }
 
-    /// Starts a token request in a task of its own. `None` outside a tokio runtime.
+    /// Starts a token request in a new task. `None` outside a tokio runtime.
     fn start_request(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,

@@ -91,7 +91,7 @@ impl TokenClient {
     /// [`retry_after`](TokenRequestError::retry_after) says.
     ///
     /// # Cancel safety
-    /// This method is cancel safe. The token request runs in a task of its own and continues for
+    /// This method is cancel safe. The token request runs in its own task and continues for
     /// the other calls.
     ///
     /// # Runtime

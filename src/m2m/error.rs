@@ -281,7 +281,7 @@ fn status_hint(url: &Url, status: StatusCode) -> Option<Cow<'static, str>> {
             let advice = format!("the token endpoint of a Logto is {origin}{TOKEN_PATH}");
             return Some(advice.into());
         }
-        407 => "a proxy requires credentials of its own",
+        407 => "a proxy requires its own credentials",
         429 => "too many token requests, or the quota of the tenant's plan is used up",
         _ => return None,
     };

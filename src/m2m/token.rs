@@ -32,7 +32,7 @@ struct IssuedTokenInner {
 
 /// A successful response of the token endpoint (RFC 6749 §5.1).
 pub(crate) struct TokenResponse {
-    /// `Bearer …`, marked sensitive; the only copy of the token.
+    /// `Bearer …`, marked as sensitive. This is the only copy of the token.
     pub(crate) authorization: HeaderValue,
     /// `None` if `expires_in` is missing, zero or invalid.
     pub(crate) lifetime: Option<Duration>,

@@ -11,7 +11,7 @@ use crate::{
 
 /// What a machine-to-machine token is requested for. Equal requests share one token.
 ///
-/// Logto has three permission models, and its Management API is a resource of its own:
+/// Logto has three permission models, and its Management API is a separate resource:
 ///
 /// | token for | request |
 /// |---|---|

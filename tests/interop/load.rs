@@ -118,7 +118,7 @@ impl Load {
         &self.state.service
     }
 
-    /// Stops the callers after the responses to all requests in flight.
+    /// Stops the tasks after the responses to all requests in flight.
     pub(crate) async fn stop(&mut self) {
         let _no_request_in_flight = self.state.retired.write().await;
         self.callers.shutdown().await;

@@ -1,5 +1,5 @@
 //! Tests with a real server: oidc-provider, the engine inside Logto, in the major versions that
-//! Logto uses. `npm ci` in this directory installs its packages; without them the tests are
+//! Logto uses. `npm ci` in this directory installs its packages. Without them the tests are
 //! skipped.
 
 #![allow(

@@ -53,7 +53,7 @@ impl Provider {
         self.state["kid"].as_str().unwrap().into()
     }
 
-    /// Signs with a new key. The current one stays published; older ones are removed.
+    /// Signs with a new key. The current one stays published, and older ones are removed.
     pub(crate) fn rotate_to(&mut self, algorithm: &str) {
         self.tell(&format!("rotate {algorithm}"));
     }

@@ -14,7 +14,7 @@ use crate::{
     support::{SHOPPING_API, Server},
 };
 
-/// The audience of tokens that expire after two seconds; others expire after an hour.
+/// The audience of tokens that expire after two seconds. Others expire after an hour.
 pub(crate) const SHORT_LIVED_API: &str = "https://brief.api";
 
 pub(crate) struct Service(Server);

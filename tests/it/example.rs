@@ -97,7 +97,7 @@ fn program() -> Command {
     program
 }
 
-/// The running program; stops when dropped.
+/// The running program. It stops when this value is dropped.
 struct Running(Child);
 
 impl Running {

@@ -1,4 +1,4 @@
-//! The contract of tower: a service is called only after it was polled ready; bodies are generic.
+//! The contract of tower: a service is called only after it was polled ready, and bodies are generic.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -32,7 +32,7 @@ async fn an_inner_concurrency_limit_keeps_its_permits() {
     let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = harness.logto.token().build();
-    // Refusals before, between and after valid tokens; the first of those waits for keys.
+    // Refusals before, between and after valid tokens. The first valid token waits for keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
             service.ready().await.unwrap().call(request(token.map(String::as_str))).await;

@@ -46,7 +46,7 @@ pub(crate) fn validate_now(validator: &Validator, token: &str) -> Result<AccessT
     validator.try_validate(token).expect("the keys are available")
 }
 
-/// Validates in a task of its own.
+/// Validates in a new task.
 pub(crate) fn spawn_validate(
     validator: &Validator,
     token: &str,
@@ -55,7 +55,7 @@ pub(crate) fn spawn_validate(
     tokio::spawn(async move { validator.validate(&token).await })
 }
 
-/// Validates all tokens at the same time, each in a task of its own.
+/// Validates all tokens at the same time, each in its own task.
 pub(crate) async fn validate_all(
     validator: &Validator,
     tokens: impl IntoIterator<Item = String>,

@@ -69,7 +69,7 @@ pub(crate) fn request<B: Default>(token: Option<&str>) -> Request<B> {
     request
 }
 
-/// The service inside the layer; it allocates nothing.
+/// The service inside the layer. It allocates nothing.
 #[derive(Clone)]
 pub(crate) struct EmptyService;
 

@@ -1,6 +1,6 @@
 //! An HTTP server that sends any bytes a test chooses.
 //!
-//! It runs on threads of its own: it shares neither the runtime of a test nor its paused time.
+//! It runs on its own threads: it shares neither the runtime of a test nor its paused time.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -81,7 +81,7 @@ impl RawServer {
         Self { address, shared }
     }
 
-    /// Starts a server with this handler; see [`respond_with`](Self::respond_with).
+    /// Starts a server with this handler. See [`respond_with`](Self::respond_with).
     pub(crate) fn responding_with(
         respond: impl Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
@@ -105,7 +105,7 @@ impl RawServer {
     }
 
     /// Sends the bytes that the function returns. The connection stays open only after a complete
-    /// response without `Connection: close`; see [`keep_alive_response`].
+    /// response without `Connection: close`. See [`keep_alive_response`].
     pub(crate) fn respond_with(
         &self,
         respond: impl Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
@@ -250,12 +250,12 @@ fn content_length(head: &str) -> Option<usize> {
     })
 }
 
-/// A response with its length, from a status line and headers; closes the connection.
+/// A response with its length, from a status line and headers. It closes the connection.
 pub(crate) fn response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     keep_alive_response(&format!("{head}\r\nConnection: close"), body)
 }
 
-/// A response with its length, from a status line and headers; keeps the connection open.
+/// A response with its length, from a status line and headers. It keeps the connection open.
 pub(crate) fn keep_alive_response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len());

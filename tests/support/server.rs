@@ -39,7 +39,7 @@ impl Drop for Server {
     }
 }
 
-/// The value of a header; empty if the header is missing.
+/// The value of a header. It is empty if the header is missing.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
 }

@@ -66,7 +66,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str, more: &str) 
     );
 }
 
-/// The length of a bar on the log scale; a ratio of 1 has length 0.
+/// The length of a bar on the log scale. A ratio of 1 has length 0.
 fn length(ratio: f64) -> f64 {
     ratio.max(1.0).log10() * (WIDTH - BARS - 70.0) / 3.7
 }

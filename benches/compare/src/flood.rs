@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load -- flood`
 //!
-//! The server is a process of its own. Each scenario sends the flood for a few seconds, and probes
+//! The server is a separate process. Each scenario sends the flood for a few seconds, and probes
 //! of four kinds at the same time.
 
 use std::{

@@ -156,7 +156,7 @@ impl Server {
         (requests, rate.trim().parse().unwrap())
     }
 
-    /// The user and system time so far; the kernel counts in 10 ms.
+    /// The user and system time so far. The kernel counts in steps of 10 ms.
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();

@@ -202,7 +202,7 @@ impl Bench {
             let tokens = Arc::new(tokens);
             let name = |what: &str| format!("tower-logto {what} {}", kind.name());
             let new_tokens = Arc::clone(&tokens);
-            // A new validator for each sample, so that no token is cached.
+            // A new validator for each sample has no cached token.
             let sample = move |runs: usize| {
                 let validator = subjects::validator(&self.jwks, 10_000);
                 let token = |number| &new_tokens[number];

@@ -1,4 +1,4 @@
-//! Interleaved rounds: every case runs once per round, so that a slow moment affects all cases.
+//! Interleaved rounds: every case runs once per round. A slow moment then affects all cases.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -57,7 +57,7 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     let batches = cases.iter_mut().map(batch).collect::<Vec<_>>();
     let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..rounds {
-        // Alternates the order, so that no case always follows the same other case.
+        // Alternates the order. Otherwise a case would always follow the same other case.
         let mut order = (0..cases.len()).collect::<Vec<_>>();
         if round % 2 == 1 {
             order.reverse();

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin memory`
 //!
-//! It needs Linux and 10,000 open files (`ulimit -n`). The server is a process of its own.
+//! It needs Linux and 10,000 open files (`ulimit -n`). The server is a separate process.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod subjects;

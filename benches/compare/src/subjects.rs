@@ -31,7 +31,7 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// No layer; the handler looks for claims anyway.
+/// No layer. The handler looks for claims anyway.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())

@@ -40,7 +40,7 @@ pub struct Signer {
     rsa: LazyLock<RsaKeyPair>,
 }
 
-/// The variable content of a token; the rest is the same in every token.
+/// The variable content of a token. The rest is the same in every token.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
     pub number: usize,

@@ -37,7 +37,7 @@ pub enum ManagementErrorKind {
     Token,
     /// Connecting to Logto failed, the connection broke, or Logto did not respond in time.
     Connection,
-    /// Logto refused the call with an error of its own.
+    /// Logto refused the call, and its response says why.
     Refused,
     /// The response does not come from Logto, or does not match your type.
     UnexpectedResponse,
@@ -139,7 +139,7 @@ impl ManagementError {
     }
 
     /// Returns what to do about the error, if that is known. See also
-    /// [`token_error`](Self::token_error), which has a hint of its own.
+    /// [`token_error`](Self::token_error), which has its own hint.
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }

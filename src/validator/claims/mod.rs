@@ -53,7 +53,7 @@ impl<'a> Payload<'a> {
         self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
 
-    /// The unverified audiences; none if the claim is missing.
+    /// The unverified audiences. The list is empty if the claim is missing.
     pub(crate) fn audiences(&self) -> impl Iterator<Item = &str> {
         self.audiences.iter().flat_map(OneOrMany::iter)
     }

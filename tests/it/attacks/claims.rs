@@ -286,7 +286,7 @@ async fn deeply_nested_payload_does_not_overflow_the_stack() {
     ];
     let deep = deep.map(|(name, payload)| (name, target.sign(payload)));
     target.assert_outcomes(deep.clone().map(|(name, token)| (name, token, Accepted))).await;
-    // The `Claims` extractor refuses the token; the stack does not overflow.
+    // The `Claims` extractor refuses the token, and the stack does not overflow.
     target
         .assert_outcomes_at(
             "/claims",

@@ -84,7 +84,7 @@ impl Target {
         signed(&self.key(), self.header().to_string(), payload)
     }
 
-    /// Each attack has its outcome at this route, twice; a valid token is accepted afterwards.
+    /// Each attack has its outcome at this route, twice. A valid token is accepted afterwards.
     async fn assert_outcomes_at<N: Display>(
         &self,
         path: &str,

@@ -18,7 +18,7 @@ use crate::support::{
     Server, header, new_runtime,
 };
 
-/// Sends these bytes; returns the status and the whole response.
+/// Sends these bytes, and returns the status and the whole response.
 async fn send_raw(server: &Server, request: &str) -> (u16, String) {
     let address = server.url().strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();

@@ -19,7 +19,7 @@ scopes! {
     AForPermissions = "a" for OrganizationPermissions;
 }
 
-/// One letter for each refusal, so that a row of the table fits a line.
+/// One letter for each refusal. With letters, a row of the table fits a line.
 fn letter(refusal: Option<&AuthErrorKind>) -> char {
     match refusal {
         None => '.',

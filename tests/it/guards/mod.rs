@@ -83,7 +83,7 @@ fn by_header() -> Require {
     Require::organization_in_header(http::HeaderName::from_static("x-organization"))
 }
 
-/// Sends a request through the guard; returns the token that the guard leaves for the handler.
+/// Sends a request through the guard, and returns the token that the guard leaves for the handler.
 fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError> {
     let handler = service_fn(async |request: Request<()>| {
         let token = request.extensions().get::<AccessToken>().cloned();

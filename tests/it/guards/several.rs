@@ -179,7 +179,7 @@ async fn a_derived_validator_shares_keys_and_verified_tokens() {
         .realm("wider")
         .build()
         .unwrap();
-    // Neither a fetch nor a signature check: the key set is held, and the token is in the cache.
+    // Neither a fetch nor a signature check: the key set is there, and the token is in the cache.
     wider.try_validate(&token).unwrap().unwrap();
     wider.try_validate(&ours.token().subject("bob").build()).unwrap().unwrap();
     wider.validate(&theirs.token().build()).await.unwrap();

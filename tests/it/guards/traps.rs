@@ -1,5 +1,5 @@
 //! Ways of building a router that leave a route outside its guard. The docs of `Require` warn of
-//! them. A test fails if axum closes one, so that the warning can go.
+//! them. A test fails if axum closes one. Its warning can then be removed.
 
 use std::collections::HashMap;
 

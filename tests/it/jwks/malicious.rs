@@ -68,7 +68,7 @@ impl MaliciousEndpoint {
         let accepts = |token: &str| validator.try_validate(token).is_some_and(|v| v.is_ok());
         let stalls = (ends == Ends::AtTimeout).then(|| self.server.stalls());
         assert!(accepts(&known), "{name}: while the refresh starts");
-        // This request waits for the refresh, and then for a fetch of its own.
+        // This request waits for the refresh, and then for another fetch.
         let unknown = self.token().kid("unknown").build();
         let unknown = self.status(&validator, &unknown);
         let (unknown, ()) = tokio::join!(unknown, skip_time_when_stalled(&self.server, stalls));
@@ -114,7 +114,7 @@ impl MaliciousEndpoint {
         assert_eq!(response.text().await.unwrap(), "", "{name}");
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
-        // The waiter may reach its timeout before the fetch does; the failure counts from the
+        // The waiter may reach its timeout before the fetch does. The failure counts from the
         // fetch.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
@@ -151,7 +151,7 @@ impl MaliciousEndpoint {
     }
 }
 
-/// Pauses time once the server has stalled again, so that it advances to the next timer.
+/// Pauses time once the server has stalled again. Paused time advances to the next timer.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
     if let Some(before) = stalls {
         server.stalled(before + 1).await;

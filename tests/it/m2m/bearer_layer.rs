@@ -130,7 +130,7 @@ async fn body_that_cannot_be_copied_is_not_retried_and_starts_the_request_for_a_
     for status in [401, 200] {
         let request = request(&uri).map(Body::new);
         assert_eq!(client.clone().oneshot(request).await.unwrap().status(), status);
-        // The layer has started the request for the successor; it does not wait for it.
+        // The layer has started the request for the successor, and does not wait for it.
         issuer.token_requested(2).await;
         while status == 401 && tokens.token(&read()).await.unwrap().authorization() == first {
             tokio::task::yield_now().await;
