@@ -1,4 +1,4 @@
-//! A token bucket: it limits the requests that untrusted input may cause.
+//! Limits of what untrusted input or an outage may cause: requests and log messages.
 
 use std::time::Duration;
 
@@ -47,9 +47,44 @@ impl RateLimit {
     }
 }
 
+/// A warning that may repeat, for example during an outage. The same text is logged once per minute.
+#[derive(Debug, Default)]
+pub(crate) struct RepeatedWarning(Option<(Box<str>, Duration)>);
+
+impl RepeatedWarning {
+    /// Returns whether to log this text now. A new text is always logged.
+    pub(crate) fn is_due(&mut self, text: &str, now: Duration) -> bool {
+        let is_repeated = self.0.as_ref().is_some_and(|(logged, at)| {
+            **logged == *text && now < at.saturating_add(SAME_WARNING_INTERVAL)
+        });
+        if !is_repeated {
+            self.0 = Some((text.into(), now));
+        }
+        !is_repeated
+    }
+}
+
+const SAME_WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_warning_is_due_once_per_minute_and_a_new_one_immediately() {
+        let mut warning = RepeatedWarning::default();
+        for (at, text, is_due) in [
+            (0, "timeout", true),
+            (1, "timeout", false),
+            (59, "timeout", false),
+            (60, "timeout", true),
+            (61, "refused", true),
+            (62, "timeout", true),
+            (63, "timeout", false),
+        ] {
+            assert_eq!(warning.is_due(text, Duration::from_secs(at)), is_due, "{text} at {at} s");
+        }
+    }
 
     #[test]
     fn two_permits_are_available_and_one_is_regained_per_interval() {

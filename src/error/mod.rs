@@ -6,6 +6,7 @@ mod failed_condition;
 mod invalid_request;
 mod invalid_token;
 mod keys;
+mod log;
 mod mismatch;
 mod reason;
 pub(crate) mod response;

@@ -8,12 +8,9 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER, TE, WWW_AUTHENTICATE},
 };
 
-use tracing::Level;
-
 use crate::{
     bearer::challenge::{ChallengeError, ChallengeSettings},
     error::{AuthError, AuthErrorKind, KeysUnavailable},
-    escape::escaped,
 };
 
 impl AuthError {
@@ -158,42 +155,6 @@ impl AuthError {
             headers.insert("grpc-message", HeaderValue::from_static(message));
         }
         response
-    }
-
-    /// Logs the refusal at the level of the settings, or at error if the service is misconfigured. A
-    /// handler does not know its request.
-    pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
-        if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            let reason = self.reason();
-            tracing::error!(reason, error = %self, "request refused: the service is misconfigured");
-            return;
-        }
-        let identity = self.identity.as_deref();
-        // The level of an event is a constant.
-        macro_rules! log_at {
-            ($level:ident) => {
-                tracing::event!(
-                    Level::$level,
-                    status = self.status().as_u16(),
-                    reason = self.reason(),
-                    error = %self,
-                    method = request.map(|request| request.method().as_str()),
-                    path = request.map(|request| display(escaped(request.uri().path()))),
-                    sub = identity.map(|identity| &*identity.subject),
-                    client_id = identity.and_then(|identity| identity.client_id.as_deref()),
-                    organization_id =
-                        identity.and_then(|identity| identity.organization_id.as_deref()),
-                    "request refused"
-                )
-            };
-        }
-        match self.challenge.as_deref().map_or(Level::DEBUG, |settings| settings.log_level.0) {
-            Level::ERROR => log_at!(ERROR),
-            Level::WARN => log_at!(WARN),
-            Level::INFO => log_at!(INFO),
-            Level::DEBUG => log_at!(DEBUG),
-            Level::TRACE => log_at!(TRACE),
-        }
     }
 }
 

@@ -32,6 +32,7 @@ impl KeyStore {
     ) -> Result<Self, ConfigError> {
         match &trusted.jwks {
             JwksSource::Static(json) => KeySet::from_json(json.as_bytes(), &trusted.algorithms)
+                .inspect(|keys| keys.log_warnings(None))
                 .map(Self::Static)
                 .map_err(|error| ConfigError::new("static_jwks", error.to_string())),
             JwksSource::Uri(uri) => {

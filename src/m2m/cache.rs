@@ -16,7 +16,7 @@ use crate::{
         token_endpoint::TokenEndpoint,
         token_request::TokenRequest,
     },
-    rate_limit::RateLimit,
+    rate_limit::{RateLimit, RepeatedWarning},
     scope::ScopeSet,
     single_flight::{InFlight, SingleFlight, WaitError, backoff},
 };
@@ -58,6 +58,7 @@ struct EntryState {
     /// Token requests that have not succeeded since the last success or change of `last_error`.
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
+    warning: RepeatedWarning,
     invalidated_in_a_row: u32,
     /// The time until which [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
@@ -294,6 +295,7 @@ impl TokenCache {
                 state.is_refused = false;
                 state.failures_in_a_row = 0;
                 state.last_error = None;
+                state.warning = RepeatedWarning::default();
                 drop(state);
                 self.promote(entry);
                 let lifetime_secs = lifetime.as_secs();
@@ -323,13 +325,16 @@ impl TokenCache {
                     state.token = None;
                     state.is_refused = false;
                 }
+                let is_logged = state.warning.is_due(&error.to_string(), now.monotonic);
                 drop(state);
-                tracing::warn!(
-                    %error,
-                    cached_token_valid_for_secs = valid_for.unwrap_or_default().as_secs(),
-                    retry_after_ms = delay.as_millis(),
-                    "token request failed"
-                );
+                if is_logged {
+                    tracing::warn!(
+                        %error,
+                        cached_token_valid_for_secs = valid_for.unwrap_or_default().as_secs(),
+                        retry_after_ms = delay.as_millis(),
+                        "token request failed"
+                    );
+                }
                 Err(error.with_retry_after(Some(delay)))
             }
         }

@@ -30,6 +30,16 @@ pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
     /// The number of JWKs that the keys come from.
     jwk_count: usize,
+    warnings: Arc<[Warning]>,
+}
+
+/// What is wrong with an entry of a JWK Set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warning {
+    /// The entry at this position is not used.
+    Skipped { position: usize, reason: &'static str },
+    /// Several keys of this algorithm share a `kid`.
+    DuplicateKid(Algorithm),
 }
 
 /// One public key, bound to one algorithm.
@@ -58,6 +68,7 @@ impl KeySet {
         }
         let mut keys = Vec::with_capacity(entries.len());
         let (mut jwk_count, mut first_reason) = (0, "it is empty");
+        let mut warnings = Vec::new();
         for (position, entry) in entries.into_iter().enumerate() {
             match verifying_keys(entry.get(), allowed) {
                 Ok(usable) => {
@@ -65,19 +76,37 @@ impl KeySet {
                     jwk_count += 1;
                 }
                 Err(reason) => {
-                    tracing::warn!(position, reason, "JWK skipped");
+                    warnings.push(Warning::Skipped { position, reason });
                     if position == 0 {
                         first_reason = reason;
                     }
                 }
             }
         }
-        drop_duplicates(&mut keys);
+        drop_duplicates(&mut keys, &mut warnings);
         if keys.is_empty() {
             let message = format!("the JWKS has no usable signing key: {first_reason}");
             return Err(KeysError::new(message));
         }
-        Ok(Self { keys: keys.into_iter().map(Arc::new).collect(), jwk_count })
+        let keys = keys.into_iter().map(Arc::new).collect();
+        Ok(Self { keys, jwk_count, warnings: warnings.into() })
+    }
+
+    /// Logs the entries that are not used, unless the key set that this one replaces had the same.
+    pub(crate) fn log_warnings(&self, replaced: Option<&Self>) {
+        if replaced.is_some_and(|replaced| replaced.warnings == self.warnings) {
+            return;
+        }
+        for warning in &*self.warnings {
+            match warning {
+                Warning::Skipped { position, reason } => {
+                    tracing::warn!(position, reason, "JWK skipped");
+                }
+                Warning::DuplicateKid(algorithm) => {
+                    tracing::warn!(%algorithm, "duplicate kid in the JWKS; ignoring its keys");
+                }
+            }
+        }
     }
 
     /// Returns the number of verifying keys. An RSA key without `alg` counts once per allowed
@@ -164,7 +193,7 @@ impl KeySet {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
         };
-        Self { keys: self.keys.iter().map(reuse).collect(), jwk_count: self.jwk_count }
+        Self { keys: self.keys.iter().map(reuse).collect(), ..self }
     }
 }
 
@@ -324,7 +353,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
 }
 
 /// Drops all keys that share a `kid` and an algorithm, because it is unknown which one is right.
-fn drop_duplicates(keys: &mut Vec<VerifyingKey>) {
+fn drop_duplicates(keys: &mut Vec<VerifyingKey>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
     for key in keys.iter().filter(|key| key.kid.is_some()) {
         *counts.entry((key.kid.clone(), key.algorithm)).or_insert(0_usize) += 1;
@@ -332,7 +361,7 @@ fn drop_duplicates(keys: &mut Vec<VerifyingKey>) {
     keys.retain(|key| {
         let alone = counts.get(&(key.kid.clone(), key.algorithm)).is_none_or(|count| *count == 1);
         if !alone {
-            tracing::warn!(algorithm = %key.algorithm, "duplicate kid in the JWKS; ignoring its keys");
+            warnings.push(Warning::DuplicateKid(key.algorithm));
         }
         alone
     });

@@ -26,7 +26,7 @@ use crate::{
         missing_keys::MissingKeys,
         refresh::state::{NEVER, RefreshState, Schedule, Snapshot, UsableKeys, Waiters, nanos},
     },
-    rate_limit::RateLimit,
+    rate_limit::{RateLimit, RepeatedWarning},
     single_flight::{InFlight, SingleFlight, WaitError},
 };
 
@@ -105,6 +105,7 @@ impl RemoteKeys {
                 unknown_keys,
                 missing_keys: MissingKeys::default(),
                 last_failure: None,
+                failure_warning: RepeatedWarning::default(),
                 failures_in_a_row: 0,
                 retry_at: Duration::ZERO,
             }),

@@ -13,6 +13,7 @@ use crate::{
     clock::Moment,
     error::KeysError,
     jwks::fetch::{FETCH_TIMEOUT, FetchedKeys},
+    rate_limit::RepeatedWarning,
     single_flight::{InFlight, backoff},
 };
 
@@ -82,18 +83,24 @@ impl RemoteKeys {
         }
         self.schedule.wait_until.store(0, Ordering::Relaxed);
         match fetched {
-            Ok(fetched) => self.refreshed(state, fetched),
+            Ok(fetched) => self.refreshed(state, fetched, held.as_deref()),
             Err(error) => self.failed(state, &error, held.as_deref()),
         }
     }
 
-    fn refreshed(&self, mut state: MutexGuard<'_, RefreshState>, fetched: FetchedKeys) {
+    fn refreshed(
+        &self,
+        mut state: MutexGuard<'_, RefreshState>,
+        fetched: FetchedKeys,
+        held: Option<&Snapshot>,
+    ) {
         let now = self.now();
+        let key_set = fetched.keys.clone();
         let RefreshPolicy { fresh_for, serve_stale_for, .. } = self.policy;
         // Regardless of the jitter, refresh before the keys expire.
         let refresh_in = jittered(fresh_for).min(serve_stale_for / 10 * 9);
-        let keys = fetched.keys.jwk_count();
         state.last_failure = None;
+        state.failure_warning = RepeatedWarning::default();
         state.failures_in_a_row = 0;
         state.retry_at = now.monotonic;
         state.missing_keys.remove_published(fetched.keys.kids());
@@ -102,6 +109,8 @@ impl RemoteKeys {
         refresh_at.store(nanos(now.monotonic.saturating_add(refresh_in)), Ordering::Relaxed);
         refresh_at_unix.store(nanos(now.unix.saturating_add(refresh_in)), Ordering::Relaxed);
         drop(state);
+        key_set.log_warnings(held.map(|held| &held.fetched.keys));
+        let keys = key_set.jwk_count();
         tracing::info!(issuer = &*self.issuer, keys, "JWKS refreshed");
     }
 
@@ -122,19 +131,16 @@ impl RemoteKeys {
         state.retry_at = now.monotonic.saturating_add(delay);
         state.last_failure = Some(error.clone());
         self.schedule.refresh_at.store(nanos(state.retry_at), Ordering::Relaxed);
+        let message = match (usable_for, held) {
+            (Some(_), _) => "JWKS refresh failed; serving stale keys",
+            (None, Some(_)) => "JWKS refresh failed; stale keys expired, answering 503",
+            (None, None) => "JWKS fetch failed; no keys yet, answering 503",
+        };
+        let is_logged = state.failure_warning.is_due(&format!("{message}: {error}"), now.monotonic);
         drop(state);
-        let issuer = &*self.issuer;
-        match (usable_for, held) {
-            (Some(left), _) => {
-                let stale_for_secs = left.as_secs();
-                tracing::warn!(issuer, %error, stale_for_secs, "JWKS refresh failed; serving stale keys");
-            }
-            (None, Some(_)) => {
-                tracing::warn!(issuer, %error, "JWKS refresh failed; stale keys expired, answering 503");
-            }
-            (None, None) => {
-                tracing::warn!(issuer, %error, "JWKS fetch failed; no keys yet, answering 503");
-            }
+        if is_logged {
+            let stale_for_secs = usable_for.map(|left| left.as_secs());
+            tracing::warn!(issuer = &*self.issuer, %error, stale_for_secs, "{message}");
         }
     }
 }

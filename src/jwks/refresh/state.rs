@@ -13,7 +13,7 @@ use crate::{
     clock::Moment,
     error::{InvalidToken, KeysError, KeysUnavailable},
     jwks::{fetch::FetchedKeys, key_set::VerifyingKey, missing_keys::MissingKeys},
-    rate_limit::RateLimit,
+    rate_limit::{RateLimit, RepeatedWarning},
     single_flight::SingleFlight,
 };
 
@@ -57,6 +57,7 @@ pub(super) struct RefreshState {
     pub(super) missing_keys: MissingKeys,
     /// The error of the last refresh, or `None` if it succeeded.
     pub(super) last_failure: Option<KeysError>,
+    pub(super) failure_warning: RepeatedWarning,
     pub(super) failures_in_a_row: u32,
     /// Without usable keys, no refresh starts before this time.
     pub(super) retry_at: Duration,

@@ -140,7 +140,12 @@ async fn response_that_is_no_token_response_is_described() {
             false,
             "is this the address of Logto",
         ),
-        (response("407 Proxy", "", ""), UnexpectedResponse, false, "a proxy requires credentials"),
+        (
+            response("407 Proxy", "", ""),
+            UnexpectedResponse,
+            false,
+            "a proxy requires its own credentials",
+        ),
         (response("429 Slow", "", ""), UnexpectedResponse, true, "quota"),
         (json("429 Slow", "{\"error\":\"rate_limited\"}"), Refused, true, "quota"),
         (json("503 x", "{\"error\":\"temporarily_unavailable\"}"), Refused, true, "temporarily"),
