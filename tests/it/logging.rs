@@ -1,10 +1,14 @@
 //! What the log contains, and what it never contains.
 
 use axum::{Router, routing::get};
-use tower_logto::{AuthLayer, Issuer, Require, TrustedIssuer, Validator, testing::TokenBuilder};
+use tower_logto::{
+    AuthLayer, Issuer, Require, TrustedIssuer, Validator,
+    testing::{Fault, TokenBuilder},
+};
 
 use crate::support::{
-    HOUR, Harness, LogCapture, SECOND, SHOPPING_API, Server, finishes, log_on_every_thread,
+    HOUR, Harness, LogCapture, MINUTE, SECOND, SHOPPING_API, Server, eventually, finishes,
+    log_on_every_thread,
 };
 
 #[tokio::test]
@@ -155,6 +159,46 @@ async fn refresh_is_logged_at_info_and_its_failure_at_warn() {
     validator.warm_up().await.unwrap();
     let refreshed = log.take();
     assert!(refreshed.contains("INFO") && refreshed.contains("JWKS refreshed"), "{refreshed}");
+}
+
+#[tokio::test]
+async fn the_same_failure_is_logged_once_per_minute_and_again_after_a_recovery() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
+    let validator = harness.validator();
+    let warnings = || log.take().matches("JWKS fetch failed; no keys yet").count();
+    harness.logto.go_down();
+    for _ in 0..30 {
+        validator.warm_up().await.unwrap_err();
+        harness.clock.advance(SECOND);
+    }
+    assert_eq!(warnings(), 1);
+    for _ in 0..60 {
+        validator.warm_up().await.unwrap_err();
+        harness.clock.advance(SECOND);
+    }
+    assert_eq!(warnings(), 1);
+    harness.logto.recover();
+    validator.warm_up().await.unwrap();
+    harness.logto.go_down();
+    harness.clock.advance(25 * HOUR);
+    validator.warm_up().await.unwrap_err();
+    assert_eq!(log.take().matches("stale keys expired, answering 503").count(), 1);
+}
+
+#[tokio::test]
+async fn unusable_keys_are_logged_when_the_key_set_changes() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start();
+    let validator = harness.validator();
+    let keys = harness.logto.jwks().replace("\"keys\":[", "\"keys\":[{\"kty\":\"oct\"},");
+    harness.logto.fault_jwks(Fault::Status(200, keys));
+    for refreshes in 1..5 {
+        validator.warm_up().await.unwrap();
+        eventually(|| log.text().matches("JWKS refreshed").count() == refreshes).await;
+        harness.clock.advance(11 * MINUTE);
+    }
+    assert_eq!(log.text().matches("JWK skipped").count(), 1);
 }
 
 #[tokio::test]
