@@ -1,0 +1,117 @@
+//! Logs a refusal: one line per request, with the reason and what is known about the caller.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Request, StatusCode};
+use tracing::Level;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    error::AuthError,
+    escape::escaped,
+    rate_limit::RateLimit,
+};
+
+impl AuthError {
+    /// Logs the refusal at the level of the settings, or at error if the service is misconfigured. A
+    /// handler does not know its request.
+    pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
+        if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            self.log_misconfiguration();
+            return;
+        }
+        let identity = self.identity.as_deref();
+        // The level of an event is a constant.
+        macro_rules! log_at {
+            ($level:ident) => {
+                tracing::event!(
+                    Level::$level,
+                    status = self.status().as_u16(),
+                    reason = self.reason(),
+                    error = %self,
+                    method = request.map(|request| request.method().as_str()),
+                    path = request.map(|request| display(escaped(request.uri().path()))),
+                    sub = identity.map(|identity| &*identity.subject),
+                    client_id = identity.and_then(|identity| identity.client_id.as_deref()),
+                    organization_id =
+                        identity.and_then(|identity| identity.organization_id.as_deref()),
+                    "request refused"
+                )
+            };
+        }
+        match self.challenge.as_deref().map_or(Level::DEBUG, |settings| settings.log_level.0) {
+            Level::ERROR => log_at!(ERROR),
+            Level::WARN => log_at!(WARN),
+            Level::INFO => log_at!(INFO),
+            Level::DEBUG => log_at!(DEBUG),
+            Level::TRACE => log_at!(TRACE),
+        }
+    }
+
+    /// Logs that the service is misconfigured. Every request has the same cause, so the number of
+    /// lines is limited for each reason.
+    fn log_misconfiguration(&self) {
+        static LIMITS: Mutex<BTreeMap<&str, LogLimit>> = Mutex::new(BTreeMap::new());
+        let (reason, now) = (self.reason(), SystemClock.monotonic());
+        let mut limits = LIMITS.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = limits.entry(reason).or_insert_with(|| LogLimit::new(now));
+        let not_logged = limit.next_line(now);
+        drop(limits);
+        if let Some(not_logged) = not_logged {
+            tracing::error!(
+                reason,
+                error = %self,
+                not_logged,
+                "request refused: the service is misconfigured"
+            );
+        }
+    }
+}
+
+/// Limits the lines with the same reason.
+struct LogLimit {
+    lines: RateLimit,
+    /// The lines that were left out since the last one.
+    not_logged: u64,
+}
+
+impl LogLimit {
+    const fn new(now: Duration) -> Self {
+        Self { lines: RateLimit::new(MAX_LINES_AT_ONCE, LINE_INTERVAL, now), not_logged: 0 }
+    }
+
+    /// Returns how many lines were left out before this one, or `None` if it is left out as well.
+    fn next_line(&mut self, now: Duration) -> Option<u64> {
+        if self.lines.take_permit(now) {
+            return Some(std::mem::take(&mut self.not_logged));
+        }
+        self.not_logged += 1;
+        None
+    }
+}
+
+const MAX_LINES_AT_ONCE: u32 = 20;
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_lines_are_logged_at_once_and_then_one_per_ten_seconds_with_a_count() {
+        let mut limit = LogLimit::new(Duration::ZERO);
+        for _ in 0..20 {
+            assert_eq!(limit.next_line(Duration::from_secs(1)), Some(0));
+        }
+        for _ in 0..1_000 {
+            assert_eq!(limit.next_line(Duration::from_secs(2)), None);
+        }
+        assert_eq!(limit.next_line(Duration::from_secs(11)), Some(1_000));
+        assert_eq!(limit.next_line(Duration::from_secs(12)), None);
+        assert_eq!(limit.next_line(Duration::from_secs(21)), Some(1));
+    }
+}
