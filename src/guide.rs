@@ -12,6 +12,9 @@ pub mod organizations {}
 #[doc = include_str!("docs/guide/claims_and_errors.md")]
 pub mod claims_and_errors {}
 #[cfg(all(feature = "axum", feature = "client"))]
+#[doc = include_str!("docs/guide/configuration.md")]
+pub mod configuration {}
+#[cfg(all(feature = "axum", feature = "client"))]
 #[doc = include_str!("docs/guide/other_places.md")]
 pub mod other_places {}
 #[cfg(all(feature = "axum", feature = "testing"))]

@@ -33,14 +33,19 @@ impl Issuer {
     /// a fragment or a user name. If it is the address of an issuer, a key set or a discovery
     /// document, or not written as Logto writes it, the error has the corrected value.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
+        Self::from_endpoint(endpoint, Transport::HttpsOrLoopback)
+    }
+
+    /// Does the same as [`logto`](Self::logto), and may allow plain `http`.
+    pub(crate) fn from_endpoint(endpoint: &str, transport: Transport) -> Result<Self, ConfigError> {
         let url = url::parse_url("endpoint", endpoint)?;
-        if url.scheme() == "http" && !url::is_loopback(&url) && !url::is_http_allowed() {
+        if !url::is_permitted(&url, transport) {
             return Err(ConfigError::new(
                 "endpoint",
                 format!(
-                    "{endpoint:?} is plain http to a host that is not loopback; use https, or, \
-                     inside a network that you trust, Issuer::new({:?}) and \
-                     dangerously_allow_http()",
+                    "{endpoint:?} is plain http to a host that is not loopback: use https, or, \
+                     inside a network you trust, set LOGTO_ALLOW_HTTP=1 or use \
+                     Issuer::new({:?}) and dangerously_allow_http()",
                     format!("{}/oidc", endpoint.trim_end_matches('/'))
                 ),
             ));

@@ -156,6 +156,7 @@ pub mod m2m;
 mod rate_limit;
 mod resource_metadata;
 mod scope;
+pub mod settings;
 mod single_flight;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -41,11 +41,7 @@ pub(crate) fn check_url(
     transport: Transport,
 ) -> Result<Url, ConfigError> {
     let url = parse_url(setting, text)?;
-    if url.scheme() == "https"
-        || is_loopback(&url)
-        || transport == Transport::AllowHttp
-        || is_http_allowed()
-    {
+    if is_permitted(&url, transport) {
         return Ok(url);
     }
     Err(ConfigError::new(
@@ -57,8 +53,16 @@ pub(crate) fn check_url(
     ))
 }
 
+/// Returns whether the URL is `https`, or may be plain `http`.
+pub(crate) fn is_permitted(url: &Url, transport: Transport) -> bool {
+    url.scheme() == "https"
+        || is_loopback(url)
+        || transport == Transport::AllowHttp
+        || is_http_allowed()
+}
+
 /// Returns whether the environment allows plain `http` to any host.
-pub(crate) fn is_http_allowed() -> bool {
+fn is_http_allowed() -> bool {
     std::env::var(ALLOW_HTTP).is_ok_and(|value| value == "1")
 }
 

@@ -3,7 +3,7 @@
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};
 use tower_logto::{
-    AccessToken, AuthError, AuthLayer, Claims, Issuer, ProtectedResourceMetadata, Require, Scoped,
+    AccessToken, AuthError, AuthLayer, Claims, ProtectedResourceMetadata, Require, Scoped,
     Validator, scopes,
 };
 
@@ -32,11 +32,9 @@ pub(crate) fn router(validator: Validator) -> Router {
         .route("/public", get(async || "Hello, anonymous caller.\n"))
 }
 
-/// Describes the API and its issuer to clients (RFC 9728).
-pub(crate) fn metadata(resource: &str, issuer: &Issuer) -> ProtectedResourceMetadata {
-    ProtectedResourceMetadata::new(resource, [issuer])
-        .scopes(["read:products", "write:products", "read:members"])
-        .name("Shopping")
+/// Adds the API's scopes and name to the document for clients (RFC 9728).
+pub(crate) fn describe(document: ProtectedResourceMetadata) -> ProtectedResourceMetadata {
+    document.scopes(["read:products", "write:products", "read:members"]).name("Shopping")
 }
 
 async fn list(token: Scoped<ReadProducts>) -> Json<Value> {

@@ -1,17 +1,19 @@
 //! A shop API protected by Logto. Run `cargo run --example shopping_api` and paste the commands it
 //! prints.
 //!
-//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process, and serves a playground at `/`. With it, it uses that
-//! tenant. See `config.rs` for the other settings.
+//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process, and serves a playground at
+//! `/`. With it, it uses that tenant. `tower_logto::settings::Settings` lists the other variables.
 
 mod api;
-mod config;
 mod playground;
 
-use std::{net::Ipv4Addr, process::ExitCode};
+use std::{env, net::Ipv4Addr, process::ExitCode};
 
 use tokio::{net::TcpListener, signal};
-use tower_logto::testing::{TestApp, TestIssuer};
+use tower_logto::{
+    settings::Settings,
+    testing::{TestApp, TestIssuer},
+};
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
@@ -29,28 +31,45 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), String> {
-    let config = config::Config::from_env()?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))
+    let mut settings = Settings::from_env().map_err(|error| error.to_string())?;
+    let (port, issuer_port) = (port("PORT", 3000)?, port("ISSUER_PORT", 3001)?);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
-        .map_err(|error| format!("PORT: 127.0.0.1:{} is unavailable: {error}", config.port))?;
+        .map_err(|error| format!("PORT: 127.0.0.1:{port} is unavailable: {error}"))?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| error.to_string())?);
-    let embedded = match &config.endpoint {
-        Some(_) => None,
-        None => Some(embedded_issuer(config.issuer_port, &config.resource).await?),
-    };
-    let endpoint = config.endpoint.clone().or(embedded.as_ref().map(TestIssuer::endpoint));
-    let (issuer, validator) = config.validator(&endpoint.unwrap_or_default(), &url)?;
-    let metadata = api::metadata(&config.resource, &issuer);
-    let mut app = api::router(validator.clone()).merge(metadata.router());
-    if let Some(issuer) = &embedded {
-        let resource = config.resource.clone();
-        app = app.merge(playground::router(issuer.clone(), validator, resource));
+    if settings.resource.is_empty() {
+        settings.resource.push("https://shopping.api".into());
     }
-    print_commands(&url, issuer.as_str(), &config.resource, embedded.is_some());
+    let resource = settings.resource.first().cloned().unwrap_or_default();
+    let mut embedded = None;
+    if settings.endpoint.is_none() && settings.issuer.is_none() {
+        let issuer = embedded_issuer(issuer_port, &resource).await?;
+        settings.endpoint = Some(issuer.endpoint());
+        embedded = Some(issuer);
+    }
+    settings.organizations = true;
+    settings.realm.get_or_insert_with(|| "shopping".into());
+    let metadata = settings.metadata().map_err(|error| error.to_string())?;
+    let metadata_url = format!("{url}{}", metadata.path());
+    settings.resource_metadata.get_or_insert(metadata_url);
+    let validator = settings.validator().map_err(|error| error.to_string())?;
+    let issuer = settings.issuer().map_err(|error| error.to_string())?;
+
+    let mut app = api::router(validator.clone()).merge(api::describe(metadata).router());
+    if let Some(issuer) = &embedded {
+        app = app.merge(playground::router(issuer.clone(), validator, resource.clone()));
+    }
+    print_commands(&url, issuer.as_str(), &resource, embedded.is_some());
     axum::serve(listener, app)
         .with_graceful_shutdown(stop_signal())
         .await
         .map_err(|error| format!("the server stopped: {error}"))
+}
+
+/// Reads a port from an environment variable.
+fn port(variable: &str, default: u16) -> Result<u16, String> {
+    let Ok(value) = env::var(variable) else { return Ok(default) };
+    value.parse().map_err(|error| format!("{variable}: {value:?} is not a port ({error})"))
 }
 
 async fn embedded_issuer(port: u16, resource: &str) -> Result<TestIssuer, String> {

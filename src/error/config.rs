@@ -13,13 +13,15 @@ use std::{borrow::Cow, error::Error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
+    /// The name in a configuration file or in the environment.
+    written_as: Option<Box<str>>,
     issuer: Option<Box<str>>,
     advice: Cow<'static, str>,
 }
 
 impl ConfigError {
     pub(crate) fn new(setting: &'static str, advice: impl Into<Cow<'static, str>>) -> Self {
-        Self { setting, issuer: None, advice: advice.into() }
+        Self { setting, written_as: None, issuer: None, advice: advice.into() }
     }
 
     /// Adds the issuer that has the setting to the message.
@@ -27,7 +29,14 @@ impl ConfigError {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Returns the name of the setting.
+    /// Names the key of a file or the environment variable in the message, unless it has a name.
+    /// Such settings have one issuer, so the message does not name it.
+    pub(crate) fn written_as(self, name: Box<str>) -> Self {
+        Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
+    }
+
+    /// Returns the name of the setting: the name of the setter. The message names the key or the
+    /// variable if the setting comes from [`Settings`](crate::settings::Settings).
     pub const fn setting(&self) -> &'static str {
         self.setting
     }
@@ -35,7 +44,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.setting)?;
+        f.write_str(self.written_as.as_deref().unwrap_or(self.setting))?;
         if let Some(issuer) = &self.issuer {
             write!(f, " of issuer {issuer:?}")?;
         }

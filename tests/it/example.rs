@@ -11,7 +11,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tower_logto::testing::{TestApp, TestIssuer};
+use tower_logto::{
+    ProtectedResourceMetadata,
+    testing::{TestApp, TestIssuer},
+};
 
 use crate::support::{SHOPPING_API, Server};
 
@@ -46,7 +49,8 @@ async fn route_accepts_only_its_kinds_of_tokens() {
         .unwrap();
     let trusted = logto.trusted(SHOPPING_API).organizations();
     let validator = tower_logto::Validator::builder().trust(trusted).build().unwrap();
-    let metadata = api::metadata(SHOPPING_API, &logto.issuer());
+    let metadata = ProtectedResourceMetadata::new(SHOPPING_API, [&logto.issuer()]);
+    let metadata = api::describe(metadata);
     let server = Server::start(api::router(validator).merge(metadata.router())).await;
     let issuer = logto.issuer().to_string();
     let products = ("scope", "read:products write:products");
@@ -168,8 +172,8 @@ fn invalid_variable_is_reported_with_exit_code_2() {
         ("LOGTO_JWKS_URI", "http://logto:3001/oidc/jwks"),
         ("LOGTO_CLOCK_TOLERANCE_SECS", "-1"),
         ("LOGTO_CLOCK_TOLERANCE_SECS", "301"),
-        ("LOGTO_JWKS_COOLDOWN_SECS", "0"),
-        ("LOGTO_JWKS_COOLDOWN_SECS", "ten"),
+        ("LOGTO_UNKNOWN_KEY_COOLDOWN_SECS", "0"),
+        ("LOGTO_UNKNOWN_KEY_COOLDOWN_SECS", "ten"),
         ("LOGTO_ALLOW_HTTP", "yes"),
         ("PORT", "65536"),
         ("ISSUER_PORT", "x"),

@@ -25,6 +25,7 @@ mod logging;
 mod m2m;
 mod readiness;
 mod responses;
+mod settings;
 mod threat_model;
 mod token_cache;
 mod untrusted_input;
