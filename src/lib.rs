@@ -163,8 +163,19 @@ mod single_flight;
 pub mod testing;
 #[doc = include_str!("docs/threat_model.md")]
 pub mod threat_model {}
+/// The status of a validator, without I/O.
+pub mod status {
+    pub use crate::{
+        jwks::status::{IssuerStatus, KeysState},
+        validator::status::Status,
+    };
+}
 mod url;
 mod validator;
+/// Keys that survive a restart of the service.
+pub mod warm_start {
+    pub use crate::jwks::snapshot::KeySnapshot;
+}
 
 pub use access_token::{AccessToken, Anonymous};
 pub use algorithm::Algorithm;

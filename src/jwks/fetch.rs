@@ -1,6 +1,9 @@
 //! Fetches a JWKS over HTTP with one conditional request, which is bounded in time and size.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::Client;
@@ -21,11 +24,20 @@ pub(super) struct JwksEndpoint {
     client: OnceLock<Client>,
 }
 
-/// A key set, and the `ETag` of its response.
+/// A key set, its JSON, and the `ETag` of its response.
 #[derive(Debug, Clone)]
 pub(super) struct FetchedKeys {
     pub(super) keys: KeySet,
+    pub(super) json: Arc<str>,
     etag: Option<HeaderValue>,
+}
+
+impl FetchedKeys {
+    pub(super) fn from_json(json: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeysError> {
+        let keys = KeySet::from_json(json, algorithms)?;
+        // JSON is UTF-8, so nothing is replaced.
+        Ok(Self { keys, json: String::from_utf8_lossy(json).into(), etag: None })
+    }
 }
 
 impl JwksEndpoint {
@@ -61,13 +73,13 @@ impl JwksEndpoint {
                 }
                 BodyError::Broken(error) => self.unreachable(&error),
             })?;
-        let keys = KeySet::from_json(&body, algorithms)
+        let mut fetched = FetchedKeys::from_json(&body, algorithms)
             .map_err(|error| KeysError::new(format!("{}: {error}{}", self.url, self.advice())))?;
-        let keys = match held {
-            Some(held) => keys.reusing(&held.keys),
-            None => keys,
-        };
-        Ok(FetchedKeys { keys, etag })
+        fetched.etag = etag;
+        if let Some(held) = held {
+            fetched.keys = fetched.keys.reusing(&held.keys);
+        }
+        Ok(fetched)
     }
 
     fn client(&self) -> Result<&Client, KeysError> {

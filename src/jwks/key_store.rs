@@ -12,6 +12,8 @@ use crate::{
         fetch::JwksEndpoint,
         key_set::{KeySet, VerifyingKey},
         refresh::{RefreshPolicy, RemoteKeys},
+        snapshot::{IssuerSnapshot, KeySnapshot},
+        status::{IssuerStatus, KeysState},
     },
     url::check_url,
 };
@@ -29,6 +31,7 @@ impl KeyStore {
         policy: RefreshPolicy,
         clients: &HttpClients,
         clock: Arc<dyn Clock>,
+        initial_keys: Option<&KeySnapshot>,
     ) -> Result<Self, ConfigError> {
         match &trusted.jwks {
             JwksSource::Static(json) => KeySet::from_json(json.as_bytes(), &trusted.algorithms)
@@ -41,6 +44,11 @@ impl KeyStore {
                 let algorithms = trusted.algorithms.as_slice().into();
                 let remote =
                     RemoteKeys::new(trusted.issuer.as_str(), endpoint, algorithms, policy, clock);
+                let issuer = trusted.issuer.as_str();
+                let mut snapshots = initial_keys.into_iter().flat_map(|keys| &keys.issuers);
+                if let Some(snapshot) = snapshots.find(|one| &*one.issuer == issuer) {
+                    remote.restore(snapshot);
+                }
                 Ok(Self::Remote(Arc::new(remote)))
             }
         }
@@ -86,6 +94,28 @@ impl KeyStore {
         match self {
             Self::Static(keys) => keys.holds(key),
             Self::Remote(remote) => remote.holds(key, now),
+        }
+    }
+
+    /// Returns the status of the keys, without I/O.
+    pub(crate) fn status(&self, issuer: &str) -> IssuerStatus {
+        match self {
+            Self::Static(keys) => IssuerStatus {
+                issuer: issuer.into(),
+                state: KeysState::Static,
+                keys: keys.jwk_count(),
+                age_secs: None,
+                last_error: None,
+            },
+            Self::Remote(remote) => remote.status(),
+        }
+    }
+
+    /// Returns the fetched key set. `None` if there is none.
+    pub(crate) fn snapshot(&self) -> Option<IssuerSnapshot> {
+        match self {
+            Self::Static(_) => None,
+            Self::Remote(remote) => remote.key_snapshot(),
         }
     }
 

@@ -6,3 +6,5 @@ pub(crate) mod key_set;
 pub(crate) mod key_store;
 mod missing_keys;
 pub(crate) mod refresh;
+pub(crate) mod snapshot;
+pub(crate) mod status;

@@ -71,6 +71,11 @@ impl TokenCache {
         }
     }
 
+    /// Returns the number of tokens, which may be a moment old.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, Cache::entry_count)
+    }
+
     /// The number of tokens, and the capacity that they take.
     #[cfg(test)]
     #[cfg(feature = "testing")]
@@ -83,8 +88,7 @@ impl TokenCache {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.as_ref().map_or(0, Cache::entry_count);
-        write!(f, "TokenCache({count})")
+        write!(f, "TokenCache({})", self.count())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod explain;
 pub(crate) mod jws;
 pub(crate) mod lifetime;
 mod signature_checks;
+pub(crate) mod status;
 pub(crate) mod token_claims;
 
 use std::{fmt, sync::Arc};

@@ -26,6 +26,7 @@ mod m2m;
 mod readiness;
 mod responses;
 mod settings;
+mod status;
 mod threat_model;
 mod token_cache;
 mod untrusted_input;

@@ -4,6 +4,7 @@
 
 mod schedule;
 mod state;
+mod status;
 
 use std::{
     sync::{

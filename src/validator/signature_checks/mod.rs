@@ -117,6 +117,11 @@ impl SignatureChecks {
         now.monotonic < Duration::from_millis(self.0.flood_ends_at_ms.load(Ordering::Relaxed))
     }
 
+    /// Returns the number of checks in the queue.
+    pub(crate) fn queue_length(&self) -> usize {
+        lock(&self.0.workers).queue.len()
+    }
+
     /// Checks a signature on the calling thread.
     pub(crate) fn check_now(
         &self,

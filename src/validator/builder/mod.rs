@@ -1,5 +1,7 @@
 //! The settings of a validator, and their validation.
 
+mod derive;
+
 use std::{sync::Arc, time::Duration};
 
 use reqwest::ClientBuilder;
@@ -10,8 +12,8 @@ use crate::{
     error::ConfigError,
     escape::is_quotable,
     http_client::HttpClients,
-    issuer::{Issuer, TrustedIssuer},
-    jwks::{key_store::KeyStore, refresh::RefreshPolicy},
+    issuer::TrustedIssuer,
+    jwks::{key_store::KeyStore, refresh::RefreshPolicy, snapshot::KeySnapshot},
     url::parse_url,
     validator::{
         IssuerEntry, Validator, ValidatorInner,
@@ -20,90 +22,6 @@ use crate::{
         signature_checks::{QueueLimits, SignatureChecks},
     },
 };
-
-impl Validator {
-    /// Builds a validator that trusts one issuer for one audience: the API's resource indicator.
-    /// All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
-    ///
-    /// # Errors
-    /// If a setting is invalid, for example the audience. The error names the setting and the
-    /// reason.
-    pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
-        Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
-    }
-
-    /// Returns a builder for a validator with several issuers or other settings.
-    pub fn builder() -> ValidatorBuilder {
-        ValidatorBuilder::default()
-    }
-
-    /// Returns a builder with the settings of this validator, but without its issuers. Use it for
-    /// another audience, or to add or remove issuers.
-    ///
-    /// If an issuer has the same key settings in both validators, they share its keys and fetch
-    /// them once. The validators also share the cache of validated tokens and the queue of
-    /// signature checks. Each validator checks the claims of a cached token against its own
-    /// settings. The sharing ends if you change a setting of the keys, the cache, the queue, the
-    /// HTTP client or the clock.
-    ///
-    /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). It keeps
-    /// the realm and the metadata URL, so set them again for another audience.
-    ///
-    /// # One validator per audience
-    /// A scope of one API means nothing in another one. With one validator per API, no guard can
-    /// confuse them:
-    ///
-    /// ```
-    /// use tower_logto::{Issuer, TrustedIssuer, Validator};
-    ///
-    /// let issuer = Issuer::logto("https://tenant.logto.app")?;
-    /// let shop = Validator::new(&issuer, "https://shopping.api")?;
-    /// let reports = TrustedIssuer::new(&issuer).audience("https://reports.api");
-    /// let reports = shop.derive().trust(reports).build()?;
-    /// # Ok::<(), tower_logto::error::ConfigError>(())
-    /// ```
-    ///
-    /// # Adding and removing issuers
-    /// Store the current validator in an `ArcSwap<Validator>` (crate `arc-swap`). A middleware
-    /// loads it for each request. Issuers that remain keep their keys:
-    ///
-    /// ```ignore
-    /// // After a tenant was added or removed:
-    /// let all = tenants.iter().map(|issuer| TrustedIssuer::new(issuer).audience(API));
-    /// let builder = all.fold(current.load().derive(), ValidatorBuilder::trust);
-    /// current.store(Arc::new(builder.build()?));
-    ///
-    /// // Instead of an AuthLayer: axum::middleware::from_fn_with_state(current, authenticate).
-    /// async fn authenticate(
-    ///     State(current): State<Arc<ArcSwap<Validator>>>,
-    ///     request: Request,
-    ///     next: Next,
-    /// ) -> Result<Response, Infallible> {
-    ///     let validator = Validator::clone(&current.load());
-    ///     AuthLayer::new(validator).layer(next).oneshot(request).await
-    /// }
-    /// ```
-    pub fn derive(&self) -> ValidatorBuilder {
-        let inner = &self.0;
-        let mut challenge = ChallengeSettings::default();
-        challenge.realm.clone_from(&inner.challenge.realm);
-        challenge.resource_metadata.clone_from(&inner.challenge.resource_metadata);
-        challenge.log_level = inner.challenge.log_level;
-        ValidatorBuilder {
-            issuers: Vec::new(),
-            all_alike: false,
-            challenge,
-            refresh: inner.refresh,
-            clients: inner.clients.clone(),
-            clock: Arc::clone(&inner.clock),
-            max_token_size: inner.max_token_size,
-            token_cache_capacity: inner.token_cache_capacity,
-            queue: inner.queue,
-            origin: Some(self.clone()),
-            shares: true,
-        }
-    }
-}
 
 /// The settings of a [`Validator`]. [`build`](Self::build) validates them.
 ///
@@ -136,6 +54,7 @@ pub struct ValidatorBuilder {
     origin: Option<Validator>,
     /// Set if the keys and the cache are shared with the origin.
     shares: bool,
+    initial_keys: Option<KeySnapshot>,
 }
 
 impl Default for ValidatorBuilder {
@@ -152,6 +71,7 @@ impl Default for ValidatorBuilder {
             queue: QueueLimits::default(),
             origin: None,
             shares: false,
+            initial_keys: None,
         }
     }
 }
@@ -241,6 +161,16 @@ impl ValidatorBuilder {
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
+        self
+    }
+
+    /// Starts with the keys of an earlier validator, so that a service that restarts while Logto is
+    /// down accepts tokens. The keys keep their age, and the first request refreshes them.
+    ///
+    /// An issuer whose key set is missing from the snapshot, or has no usable key there, fetches its
+    /// keys as usual. See [`KeySnapshot`] for how to store it.
+    pub fn initial_keys(mut self, snapshot: KeySnapshot) -> Self {
+        self.initial_keys = Some(snapshot);
         self
     }
 
@@ -361,7 +291,9 @@ impl ValidatorBuilder {
         let keys = shared.map_or_else(
             || {
                 let clock = Arc::clone(&self.clock);
-                KeyStore::new(trusted, self.refresh, &self.clients, clock).map(Arc::new)
+                let initial_keys = self.initial_keys.as_ref();
+                KeyStore::new(trusted, self.refresh, &self.clients, clock, initial_keys)
+                    .map(Arc::new)
             },
             Ok,
         );
