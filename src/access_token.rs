@@ -370,6 +370,17 @@ impl AccessToken {
         self.verified.challenge.log_level.is_enabled().then(identity)
     }
 
+    /// Records the identity in the current span. Fields that the span does not declare are ignored.
+    pub(crate) fn record_identity(&self) {
+        let span = tracing::Span::current();
+        if span.is_disabled() {
+            return;
+        }
+        span.record("enduser.id", self.subject());
+        span.record("logto.client_id", self.client_id());
+        span.record("logto.organization_id", self.organization_id());
+    }
+
     /// Adds the validator's challenge settings to an error that the user's code returned.
     pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
         refusal.or_challenge(&self.verified.challenge).with_identity(self.identity())

@@ -17,6 +17,12 @@ pub mod configuration {}
 #[cfg(all(feature = "axum", feature = "client"))]
 #[doc = include_str!("docs/guide/other_places.md")]
 pub mod other_places {}
+#[cfg(all(feature = "client", feature = "tonic"))]
+#[doc = include_str!("docs/guide/grpc.md")]
+pub mod grpc {}
+#[cfg(feature = "metrics")]
+#[doc = include_str!("docs/guide/metrics.md")]
+pub mod metrics {}
 #[cfg(all(feature = "axum", feature = "testing"))]
 #[doc = include_str!("docs/guide/operations.md")]
 pub mod operations {}

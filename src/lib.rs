@@ -71,8 +71,8 @@
 //! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the log has an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
-//! Handlers and extractors respond with HTTP statuses. Use [`AuthError::grpc_status`] to build a
-//! `tonic::Status` there.
+//! Handlers and extractors respond with HTTP statuses. With the feature `tonic`, an [`AuthError`]
+//! converts to a `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
 //! (`RUST_LOG=tower_logto=debug`). The response does not contain them.
@@ -144,6 +144,8 @@ pub mod error;
 mod escape;
 #[cfg(feature = "axum")]
 mod extract;
+#[cfg(feature = "tonic")]
+mod grpc;
 pub mod guide;
 mod http_client;
 mod issuer;
@@ -153,6 +155,7 @@ pub mod layer;
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod m2m;
+mod metrics;
 mod rate_limit;
 mod resource_metadata;
 mod scope;

@@ -28,13 +28,22 @@ pub(crate) fn router(validator: Validator) -> Router {
         .route("/me", get(me))
         .merge(members)
         .merge(permissions)
-        .route_layer(AuthLayer::new(validator)) // the last layer runs first
+        .route_layer(AuthLayer::new(validator.clone())) // the last layer runs first
         .route("/public", get(async || "Hello, anonymous caller.\n"))
+        .route("/ready", get(async move || ready(validator).await))
 }
 
 /// Adds the API's scopes and name to the document for clients (RFC 9728).
 pub(crate) fn describe(document: ProtectedResourceMetadata) -> ProtectedResourceMetadata {
     document.scopes(["read:products", "write:products", "read:members"]).name("Shopping")
+}
+
+/// The readiness probe. With usable keys, it neither waits nor sends a request.
+async fn ready(validator: Validator) -> StatusCode {
+    match validator.warm_up().await {
+        Ok(()) => StatusCode::OK,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }
 
 async fn list(token: Scoped<ReadProducts>) -> Json<Value> {

@@ -13,6 +13,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::AuthError,
     escape::escaped,
+    metrics,
     rate_limit::RateLimit,
 };
 
@@ -20,6 +21,7 @@ impl AuthError {
     /// Logs the refusal at the level of the settings, or at error if the service is misconfigured. A
     /// handler does not know its request.
     pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
+        metrics::refused(self.reason());
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
             self.log_misconfiguration();
             return;

@@ -90,6 +90,18 @@ impl AuthError {
         }
     }
 
+    /// Returns the message of a gRPC status: the description, or a general sentence.
+    pub(crate) const fn grpc_message(&self) -> &'static str {
+        match (self.description(), self.status()) {
+            (Some(description), _) => description,
+            (None, StatusCode::UNAUTHORIZED) => "the call has no access token",
+            (None, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                "the access token cannot be checked now"
+            }
+            (None, _) => "the service is misconfigured",
+        }
+    }
+
     /// Returns the value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1), or `None` for 429, 500
     /// and 503.
     pub fn challenge(&self) -> Option<HeaderValue> {
@@ -145,15 +157,13 @@ impl AuthError {
     /// and so on.
     fn into_grpc_response<B: Default>(self) -> Response<B> {
         let status = self.grpc_status();
-        let message = self.description();
+        let message = self.grpc_message();
         let mut response = self.into_http_response();
         *response.status_mut() = StatusCode::OK;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(status));
-        if let Some(message) = message {
-            headers.insert("grpc-message", HeaderValue::from_static(message));
-        }
+        headers.insert("grpc-message", HeaderValue::from_static(message));
         response
     }
 }

@@ -41,6 +41,11 @@ use crate::{
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 ///
+/// # Tracing
+/// If the current span declares the fields `enduser.id` (as OpenTelemetry names the subject),
+/// `logto.client_id` or `logto.organization_id`, the layer records the validated values there.
+/// [The guide](crate::guide::operations#traces) shows how to declare them.
+///
 /// # CORS
 /// Browsers send preflight requests without credentials, so this layer refuses them. Add the CORS
 /// layer after this one. The CORS layer is then outside, and answers preflight requests itself:
@@ -123,7 +128,10 @@ where
             Credentials::Several => Err(InvalidRequest::SeveralAuthorizationHeaders.into()),
         };
         match checked {
-            Ok(Some(token)) => drop(request.extensions_mut().insert(token)),
+            Ok(Some(token)) => {
+                token.record_identity();
+                request.extensions_mut().insert(token);
+            }
             Ok(None) => {
                 request.extensions_mut().remove::<AccessToken>();
                 request.extensions_mut().insert(validator.anonymous());
@@ -161,6 +169,7 @@ where
     ResponseFuture::deferred(Box::pin(async move {
         match validator.finish(*pending).await {
             Ok(token) => {
+                token.record_identity();
                 request.extensions_mut().insert(token);
                 ready.call(request).await
             }

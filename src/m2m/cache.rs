@@ -16,6 +16,7 @@ use crate::{
         token_endpoint::TokenEndpoint,
         token_request::TokenRequest,
     },
+    metrics,
     rate_limit::{RateLimit, RepeatedWarning},
     scope::ScopeSet,
     single_flight::{InFlight, SingleFlight, WaitError, backoff},
@@ -281,6 +282,10 @@ impl TokenCache {
             let lifetime = response.lifetime.unwrap_or(UNKNOWN_LIFETIME);
             let expires_at = requested_at + lifetime;
             Ok((IssuedToken::new(Arc::clone(request), response, expires_at), lifetime))
+        });
+        metrics::token_requested(match &result {
+            Ok(_) => "issued",
+            Err(error) => error.kind().label(),
         });
         let mut state = entry.lock();
         if !state.requests.finish(number) {

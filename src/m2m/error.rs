@@ -60,6 +60,21 @@ pub enum TokenRequestErrorKind {
     Overloaded,
 }
 
+impl TokenRequestErrorKind {
+    /// The label in metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Refused => "refused",
+            Self::UnexpectedResponse => "unexpected_response",
+            Self::MissingScopes => "missing_scopes",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
 /// The details are the required scopes that were not granted.
 type Inner = ErrorInner<TokenRequestErrorKind, Box<[Box<str>]>>;
 

@@ -10,13 +10,16 @@ use std::{
 };
 
 use http::{
-    Request, Response,
+    HeaderMap, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::m2m::{client::TokenClient, headers::is_token_refusal, token_request::TokenRequest};
+use crate::m2m::{
+    client::TokenClient, error::TokenRequestError, headers::is_token_refusal,
+    token_request::TokenRequest,
+};
 
 /// Attaches an access token to every request of a tower HTTP client.
 ///
@@ -38,7 +41,8 @@ use crate::m2m::{client::TokenClient, headers::is_token_refusal, token_request::
 /// ready: a call that waits for a token holds no permit of a concurrency limit.
 ///
 /// The error type of the service becomes a boxed error. If no token is available, that box contains
-/// a [`TokenRequestError`](crate::m2m::TokenRequestError).
+/// a [`TokenRequestError`](crate::m2m::TokenRequestError). With the feature `tonic`, it contains a
+/// `tonic::Status` for gRPC requests.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -137,7 +141,8 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    let token = config.tokens.token(&config.request).await?;
+    let token = config.tokens.token(&config.request).await;
+    let token = token.map_err(|error| boxed(error, request.headers()))?;
     let (mut parts, body) = request.into_parts();
     parts.headers.insert(AUTHORIZATION, token.authorization());
     let copy = (config.copy)(&body).map(|body| Request::from_parts(parts.clone(), body));
@@ -163,11 +168,24 @@ where
     service.call(retry).await.map_err(Into::into)
 }
 
+/// tonic converts an error to a status only if it is one.
+fn boxed(error: TokenRequestError, headers: &HeaderMap) -> BoxError {
+    #[cfg(feature = "tonic")]
+    if is_grpc(headers) {
+        return Box::new(tonic::Status::from(error));
+    }
+    let _ = headers;
+    Box::new(error)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE);
+    media_type.is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"))
+}
+
 fn is_refusal<R>(response: &Response<R>) -> bool {
     let headers = response.headers();
-    let is_grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc = is_grpc(headers);
     let is_unauthenticated = headers.get("grpc-status").is_some_and(|status| status == "16");
     is_token_refusal(response.status(), headers) || is_grpc && is_unauthenticated
 }

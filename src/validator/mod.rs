@@ -23,6 +23,7 @@ use crate::{
     http_client::HttpClients,
     issuer::TrustedIssuer,
     jwks::{key_set::VerifyingKey, key_store::KeyStore, refresh::RefreshPolicy},
+    metrics::TokenMetrics,
     validator::{
         cache::TokenCache,
         claims::{ClaimRules, Payload},
@@ -55,6 +56,7 @@ struct ValidatorInner {
     max_token_size: usize,
     challenge: Arc<ChallengeSettings>,
     cache: TokenCache,
+    metrics: TokenMetrics,
     signatures: SignatureChecks,
     /// For validators that are derived from this one.
     refresh: RefreshPolicy,
@@ -176,7 +178,7 @@ impl Validator {
             self.0.signatures.check(&token, &key).await?;
             // The token may have expired while the request waited.
             claims.lifetime.check(self.0.clock.unix_time())?;
-            Ok(self.accept(&token.token, claims, key, keys))
+            Ok(self.accept_checked(&token.token, claims, key, keys))
         };
         finished.await.map_err(|kind| self.error(kind))
     }
@@ -186,7 +188,7 @@ impl Validator {
         let PendingToken { token, claims, keys, key } = pending;
         let PendingKey::Found(key) = key else { return None };
         let checked = self.0.signatures.check_now(token.signed(), &key);
-        let accepted = checked.map(|()| self.accept(&token.token, claims, key, keys));
+        let accepted = checked.map(|()| self.accept_checked(&token.token, claims, key, keys));
         Some(accepted.map_err(|reason| self.error(reason.into())))
     }
 
@@ -209,6 +211,7 @@ impl Validator {
         }
         let now = Moment::now(&*self.0.clock);
         if let Some(cached) = self.cached(token, now) {
+            self.0.metrics.cache_hit();
             return Ok(cached);
         }
         let jws = Jws::parse(token)?;
@@ -242,7 +245,7 @@ impl Validator {
         let message = jws.signed.as_bytes();
         let signed = Signed { message, signature: &signature, subject: subject() };
         self.0.signatures.check_now(signed, &key)?;
-        Ok(self.accept(token, claims.to_token_claims(&json), key, Arc::clone(keys)))
+        Ok(self.accept_checked(token, claims.to_token_claims(&json), key, Arc::clone(keys)))
     }
 
     /// A cached token, if its lifetime and its key still hold.
@@ -279,6 +282,19 @@ impl Validator {
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))
+    }
+
+    /// Accepts a token whose signature was checked.
+    fn accept_checked(
+        &self,
+        token: &str,
+        claims: TokenClaims,
+        key: Arc<VerifyingKey>,
+        keys: Arc<KeyStore>,
+    ) -> AccessToken {
+        let accepted = self.accept(token, claims, key, keys);
+        self.0.metrics.accepted(|| self.0.cache.count());
+        accepted
     }
 
     /// Makes the access token, and caches it.

@@ -64,6 +64,7 @@ async fn route_accepts_only_its_kinds_of_tokens() {
     let callers = [None, Some(&reader), Some(&writer), Some(&member), Some(&inviter)];
     for (method, path, statuses) in [
         ("GET", "/public", [200, 200, 200, 200, 200]),
+        ("GET", "/ready", [200, 200, 200, 200, 200]),
         ("GET", "/products", [401, 200, 200, 403, 403]),
         ("POST", "/products", [401, 403, 201, 403, 403]),
         ("GET", "/me", [401, 200, 200, 200, 200]),
@@ -132,6 +133,8 @@ async fn program_starts_without_logto_and_stops_on_sigterm() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let open = client.get(format!("{url}/public")).send().await.unwrap();
     assert_eq!(open.status(), 200);
+    let ready = client.get(format!("{url}/ready")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
     let pid = running.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert_eq!(running.0.wait().unwrap().code(), Some(0));

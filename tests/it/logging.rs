@@ -92,6 +92,39 @@ async fn refusal_names_the_reason_the_request_and_who_sent_a_valid_token() {
 }
 
 #[tokio::test]
+async fn identity_is_recorded_in_a_span_that_declares_the_fields() {
+    let harness = Harness::start().await;
+    let log = LogCapture::start_for_every_crate();
+    let span = |request: &axum::extract::Request| match request.uri().path() {
+        "/declared" => tracing::info_span!(
+            "request",
+            enduser.id = tracing::field::Empty,
+            logto.client_id = tracing::field::Empty,
+            logto.organization_id = tracing::field::Empty,
+        ),
+        _ => tracing::info_span!("request", other = tracing::field::Empty),
+    };
+    let handler = get(async || tracing::info!("handled"));
+    let router = Router::new()
+        .route("/declared", handler.clone())
+        .route("/undeclared", handler)
+        .route_layer(AuthLayer::new(harness.validator()))
+        .layer(tower_http::trace::TraceLayer::new_for_http().make_span_with(span));
+    let server = Server::start(router).await;
+    let token = harness.token().subject("alice").client_id("web").organization_resource("acme");
+    // The first request waits for keys, the second finds the token in the cache.
+    for path in ["/declared", "/declared", "/undeclared"] {
+        log.take();
+        assert_eq!(server.get(path, &token.clone().build()).await.status(), 200);
+        let logged = log.take();
+        let handled = logged.lines().find(|line| line.contains("handled")).unwrap();
+        for field in ["enduser.id=\"alice\"", "client_id=\"web\"", "organization_id=\"acme\""] {
+            assert_eq!(handled.contains(field), path == "/declared", "{field}: {handled}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn level_of_refusals_is_a_setting_that_derived_validators_keep() {
     let harness = Harness::start().await;
     let log = LogCapture::start();

@@ -19,10 +19,14 @@ mod example;
 mod explain;
 mod extract;
 mod flood;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod guards;
 mod jwks;
 mod logging;
 mod m2m;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod readiness;
 mod responses;
 mod settings;

@@ -13,6 +13,7 @@ use crate::{
     clock::Moment,
     error::KeysError,
     jwks::fetch::{FETCH_TIMEOUT, FetchedKeys},
+    metrics,
     rate_limit::RepeatedWarning,
     single_flight::{InFlight, backoff},
 };
@@ -109,6 +110,7 @@ impl RemoteKeys {
         refresh_at.store(nanos(now.monotonic.saturating_add(refresh_in)), Ordering::Relaxed);
         refresh_at_unix.store(nanos(now.unix.saturating_add(refresh_in)), Ordering::Relaxed);
         drop(state);
+        metrics::jwks_fetched(&self.issuer, now.unix);
         key_set.log_warnings(held.map(|held| &held.fetched.keys));
         let keys = key_set.jwk_count();
         tracing::info!(issuer = &*self.issuer, keys, "JWKS refreshed");
@@ -138,6 +140,7 @@ impl RemoteKeys {
         };
         let is_logged = state.failure_warning.is_due(&format!("{message}: {error}"), now.monotonic);
         drop(state);
+        metrics::jwks_fetch_failed(&self.issuer);
         if is_logged {
             let stale_for_secs = usable_for.map(|left| left.as_secs());
             tracing::warn!(issuer = &*self.issuer, %error, stale_for_secs, "{message}");

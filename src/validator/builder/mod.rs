@@ -14,6 +14,7 @@ use crate::{
     http_client::HttpClients,
     issuer::TrustedIssuer,
     jwks::{key_store::KeyStore, refresh::RefreshPolicy, snapshot::KeySnapshot},
+    metrics::TokenMetrics,
     url::parse_url,
     validator::{
         IssuerEntry, Validator, ValidatorInner,
@@ -261,6 +262,7 @@ impl ValidatorBuilder {
             max_token_size: self.max_token_size,
             challenge: Arc::new(challenge),
             cache,
+            metrics: TokenMetrics::new(),
             signatures,
             refresh: self.refresh,
             clients: self.clients,

@@ -22,6 +22,7 @@ use crate::{
     clock::{Clock, Moment},
     error::{AuthErrorKind, InvalidToken},
     jwks::key_set::VerifyingKey,
+    metrics,
     validator::signature_checks::{
         flood::{FloodChange, FloodDetector},
         queue::{CheckQueue, Waiting},
@@ -149,7 +150,9 @@ impl SignatureChecks {
         let check = QueuedCheck { token: Arc::clone(token), key: Arc::clone(key) };
         let (outcome, too_many) = {
             let queue = &mut lock(&self.0.workers).queue;
-            (queue.push(check, is_known, now)?, queue.too_many())
+            let outcome = queue.push(check, is_known, now);
+            metrics::queued_checks(queue.len());
+            (outcome?, queue.too_many())
         };
         self.0.check_added.notify_one();
         outcome.await.unwrap_or(Err(too_many))
@@ -162,6 +165,7 @@ impl Shared {
         let outcome = key.verify(signed.message, signed.signature);
         let now = self.clock.monotonic();
         let took = now.saturating_sub(started_at);
+        metrics::signature_checked(outcome.is_ok(), took);
         let mut history = lock(&self.history);
         match outcome {
             Ok(()) => history.subjects.insert(signed.subject),
@@ -177,6 +181,9 @@ impl Shared {
         let ends_at = flood.ends_at().unwrap_or_default();
         let ends_at = u64::try_from(ends_at.as_millis()).unwrap_or(u64::MAX);
         self.flood_ends_at_ms.store(ends_at, Ordering::Relaxed);
+        if let Some(change) = &change {
+            metrics::flooded(matches!(change, FloodChange::Started(_)));
+        }
         match change {
             None => {}
             Some(FloodChange::Started(counts)) => tracing::warn!(
@@ -211,6 +218,7 @@ impl Shared {
         let mut workers = lock(&self.workers);
         loop {
             if let Some(waiting) = workers.queue.pop(self.clock.monotonic()) {
+                metrics::queued_checks(workers.queue.len());
                 return Some(waiting);
             }
             let (guard, wait) = self

@@ -288,13 +288,22 @@ async fn tonic_client_is_accepted_by_auth_layer() {
     let channel = tonic::transport::Endpoint::new(uri).unwrap().connect_lazy();
     let without_token = call(&channel).await.unwrap_err();
     assert_eq!(without_token.code(), tonic::Code::Unauthenticated);
+    assert_eq!(without_token.message(), "the call has no access token");
+    assert_eq!(without_token.metadata().get("www-authenticate").unwrap(), "Bearer");
     let client = BearerLayer::without_retry(client_of(&issuer, &clock), read()).layer(channel);
     assert_eq!(call(&client).await.unwrap(), b"apples");
 
     issuer.go_down();
     clock.advance(std::time::Duration::from_secs(7_200));
     let error = call(&client).await.unwrap_err();
-    assert!(error.message().contains("no access token"), "{error}");
+    if cfg!(feature = "tonic") {
+        assert_eq!(error.code(), tonic::Code::Unavailable);
+        assert_eq!(error.message(), "the access token for this call is unavailable");
+        let source = std::error::Error::source(&error).unwrap();
+        assert!(source.downcast_ref::<TokenRequestError>().unwrap().is_retryable(), "{source}");
+    } else {
+        assert!(error.message().contains("no access token"), "{error}");
+    }
 }
 
 #[tokio::test]
