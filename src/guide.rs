@@ -17,6 +17,8 @@ pub mod configuration {}
 #[cfg(all(feature = "axum", feature = "client"))]
 #[doc = include_str!("docs/guide/other_places.md")]
 pub mod other_places {}
+#[doc = include_str!("docs/guide/forward_auth.md")]
+pub mod forward_auth {}
 #[cfg(all(feature = "client", feature = "tonic"))]
 #[doc = include_str!("docs/guide/grpc.md")]
 pub mod grpc {}
