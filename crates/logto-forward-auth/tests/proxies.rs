@@ -1,5 +1,7 @@
 //! The server alone, behind nginx and behind Caddy, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing helper fails the test")]
+
 mod support;
 
 use support::{ForwardAuth, Proxied, RESOURCE, Response, Upstream, nginx_with};
