@@ -1,0 +1,94 @@
+//! A service with hyper and tower, without axum.
+//!
+//! `cargo run -p example-hyper` serves on port 3000. With `--demo`, the program also plays the
+//! client, and exits with 0 if every request ends as it should. Without `LOGTO_ENDPOINT`, it starts
+//! a test issuer in its own process.
+
+mod demo;
+
+use std::{convert::Infallible, env, error::Error, net::Ipv4Addr, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tower::{ServiceBuilder, service_fn};
+use tower_logto::{
+    AccessToken, AuthLayer, Require, Validator, settings::Settings, testing::TestIssuer,
+};
+use tracing_subscriber::EnvFilter;
+
+const RESOURCE: &str = "https://shopping.api";
+/// `axum::serve` has neither of these limits.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: usize = 1_000;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if env::args().any(|argument| argument == "--demo") {
+        return demo::run().await;
+    }
+    let mut settings = Settings::from_env()?;
+    let mut embedded = None;
+    if settings.endpoint.is_none() && settings.issuer.is_none() {
+        let issuer = TestIssuer::start().await?;
+        settings.endpoint = Some(issuer.endpoint());
+        settings.resource = vec![RESOURCE.into()];
+        let token = issuer.token().audience(RESOURCE).scopes(["read:products"]).build();
+        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("curl -i localhost:3000 -H \"Authorization: Bearer {token}\"");
+        embedded = Some(issuer);
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
+    let stop = async { drop(tokio::signal::ctrl_c().await) };
+    serve(settings.validator()?, listener, stop).await;
+    drop(embedded);
+    Ok(())
+}
+
+/// Serves HTTP/1 and HTTP/2 until the future `stop` completes.
+async fn serve(validator: Validator, listener: TcpListener, stop: impl Future<Output = ()>) {
+    let service = ServiceBuilder::new()
+        .layer(AuthLayer::new(validator)) // the first layer runs first
+        .layer(Require::global().scopes(["read:products"]))
+        .service(service_fn(products));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The timeout needs a timer.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut stop => break,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        let service = TowerToHyperService::new(service.clone());
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+    graceful.shutdown().await;
+}
+
+async fn products(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    // `Require` has checked the token, so it is there.
+    let token = request.extensions().get::<AccessToken>();
+    let subject = token.map(AccessToken::subject).unwrap_or_default();
+    Ok(Response::new(format!("bread and butter for {subject}\n").into()))
+}
