@@ -1,0 +1,83 @@
+//! An MCP server whose tools need access tokens of Logto.
+//!
+//! `cargo run -p example-mcp-server` serves on port 3000. With `--demo`, the program also plays the
+//! client, and exits with 0 if every call ends as it should. Without `LOGTO_ENDPOINT`, it starts a
+//! test issuer in its own process.
+
+mod demo;
+mod tools;
+
+use std::{env, error::Error, net::Ipv4Addr, sync::Arc};
+
+use axum::Router;
+use rmcp::transport::streamable_http_server::{
+    StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+};
+use tokio::net::TcpListener;
+use tower_logto::{
+    AuthLayer,
+    error::ConfigError,
+    settings::Settings,
+    testing::{TestApp, TestIssuer},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::tools::Shop;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if env::args().any(|argument| argument == "--demo") {
+        return demo::run().await;
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
+    let mut settings = Settings::from_env()?;
+    // An MCP client asks for a token with the URL of the server as its resource indicator.
+    let resource = format!("http://{}/mcp", listener.local_addr()?);
+    let mut embedded = None;
+    if settings.endpoint.is_none() && settings.issuer.is_none() {
+        let issuer = test_issuer(&resource).await?;
+        settings.endpoint = Some(issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        embedded = Some(issuer);
+    }
+    if settings.resource.is_empty() {
+        settings.resource.push(resource);
+    }
+    println!("The MCP server is http://{}/mcp.", listener.local_addr()?);
+    axum::serve(listener, router(settings)?).await?;
+    drop(embedded);
+    Ok(())
+}
+
+/// The MCP server at `/mcp`, and the metadata document at
+/// `/.well-known/oauth-protected-resource/mcp` (RFC 9728 §3.1).
+fn router(mut settings: Settings) -> Result<Router, ConfigError> {
+    let metadata = settings.metadata()?.scopes([tools::READ, tools::DELETE]).name("Shop");
+    let origin = settings.resource.first().and_then(|resource| resource.strip_suffix("/mcp"));
+    let url = format!("{}{}", origin.unwrap_or_default(), metadata.path());
+    settings.resource_metadata = Some(url);
+    let host = origin.and_then(|origin| origin.split("//").nth(1)).unwrap_or_default();
+    let config = StreamableHttpServerConfig::default()
+        // A session belongs to whoever knows its id: another user's valid token could use it.
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        // Against DNS rebinding: only these hosts may be in the Host header.
+        .with_allowed_hosts([host]);
+    let mcp = StreamableHttpService::new(
+        || Ok(Shop::new()),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    );
+    Ok(Router::new()
+        .route_service("/mcp", mcp)
+        .route_layer(AuthLayer::new(settings.validator()?))
+        .merge(metadata.router()))
+}
+
+/// A test issuer with an application for agents.
+async fn test_issuer(resource: &str) -> std::io::Result<TestIssuer> {
+    let app = TestApp::new("agent", "agent-secret").grant(resource, [tools::READ]);
+    TestIssuer::builder().app(app).start().await
+}
