@@ -72,7 +72,7 @@ use crate::{
 /// | `client.app_secret` | `LOGTO_APP_SECRET` | its secret |
 /// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of the secret: a file that contains it |
 /// | `client.token_endpoint` | `LOGTO_TOKEN_ENDPOINT` | the address of the token endpoint, default `{issuer}/token` |
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Settings {
@@ -130,7 +130,7 @@ pub struct Settings {
 /// assert_eq!(client.app_id.as_deref(), Some("b4k3r"));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ClientSettings {
@@ -145,7 +145,7 @@ pub struct ClientSettings {
 }
 
 /// How errors name a setting: the key in a file, or the environment variable.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Names {
     #[default]
     Keys,

@@ -1,68 +1,95 @@
-//! Forward authentication with Logto access tokens: answers whether a request that a proxy received
-//! is allowed. See the README for the rules, and for the configurations of nginx and Caddy.
+//! Forward authentication with Logto access tokens, for nginx `auth_request` and Caddy
+//! `forward_auth`.
 
+mod auth;
 mod config;
-mod decision;
+#[cfg(feature = "demo")]
 mod demo;
+mod pattern;
 mod rules;
 mod server;
 mod target;
 
-use std::{env, path::PathBuf, process::ExitCode, sync::Arc};
-
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
 };
-use tracing_subscriber::EnvFilter;
 
-use crate::{config::Config, server::Current};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let arguments: Vec<_> = env::args().skip(1).collect();
-    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["--demo"] => demo::run().await,
-        [file] if !file.starts_with('-') => run(PathBuf::from(file)).await,
-        _ => Err("usage: logto-forward-auth FILE.toml, or logto-forward-auth --demo".into()),
+use crate::{config::Config, server::Server};
+
+/// Validates Logto access tokens for nginx auth_request and Caddy forward_auth.
+///
+/// SIGHUP reads the file again, SIGTERM stops the server. The log level is in RUST_LOG.
+#[derive(Debug, Parser)]
+#[command(name = "logto-forward-auth", version, about)]
+struct Cli {
+    /// The file with the settings and the rules.
+    #[arg(long, short, env = "LOGTO_FORWARD_AUTH_CONFIG", default_value = "forward-auth.toml")]
+    config: PathBuf,
+    /// Checks the file, and exits.
+    #[arg(long)]
+    check: bool,
+    /// Starts a test issuer, a service and the server, sends requests, and prints what happens.
+    #[cfg(feature = "demo")]
+    #[arg(long)]
+    demo: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(format!("the runtime cannot start: {error}")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("logto-forward-auth: {problem}");
-            ExitCode::from(2)
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
         }
     }
 }
 
-async fn run(path: PathBuf) -> Result<(), String> {
-    let config = Config::read(&path)?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("listen: {} is unavailable: {error}", config.listen))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let signals = |kind| signal(kind).map_err(|error| format!("no signal handler: {error}"));
-    let (mut reload, mut terminate) =
-        (signals(SignalKind::hangup())?, signals(SignalKind::terminate())?);
-    let mut interrupt = signals(SignalKind::interrupt())?;
-    tracing::info!(rules = %config.rules, "configuration loaded");
-    let current: Current = watch::Sender::new(Arc::new(config));
-    println!("listening on {address}");
-    let reloaded = current.clone();
+async fn run(cli: Cli) -> Result<(), String> {
+    #[cfg(feature = "demo")]
+    if cli.demo {
+        return demo::run().await;
+    }
+    if cli.check {
+        let config = Config::read(&cli.config).map_err(|error| error.to_string())?;
+        println!("{}: {} rules, no mistakes", cli.config.display(), config.rules.len());
+        return Ok(());
+    }
+    let no_signals = |error: io::Error| format!("signals cannot be received: {error}");
+    let mut hangup = signal(SignalKind::hangup()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let server = Server::open(cli.config).await?;
+    let address = server.address().map_err(|error| error.to_string())?;
+    let reload = server.reloader();
+    tracing::info!(%address, "listening");
     tokio::spawn(async move {
-        while reload.recv().await.is_some() {
-            server::reload(&reloaded, &path);
+        while hangup.recv().await.is_some() {
+            reload();
         }
     });
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
     };
-    server::serve(listener, current, stop).await;
+    server.run(stop).await;
     Ok(())
 }

@@ -1,94 +1,179 @@
-//! The server: it answers the proxy, with a limit of connections and a timeout for headers.
+//! The HTTP server: connections, paths, reload and stop.
 
-use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, service::service_fn};
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response, StatusCode};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use tokio::{net::TcpListener, sync::Semaphore, sync::watch};
-
-use crate::{
-    config::Config,
-    decision::{self, Empty},
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
 };
 
-/// The current configuration. Requests that are under way keep the one they started with.
-pub(crate) type Current = watch::Sender<Arc<Config>>;
+use crate::{auth::Authorizer, config::Config};
 
-/// Serves until the future `stop` completes, and then finishes the requests under way.
-pub(crate) async fn serve(listener: TcpListener, current: Current, stop: impl Future<Output = ()>) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let accepted = async {
-            // At the limit, new connections wait in the queue of the kernel.
-            let permit = Arc::clone(&connections).acquire_owned().await.ok();
-            (listener.accept().await, permit)
-        };
-        let (connection, permit) = tokio::select! {
-            accepted = accepted => accepted,
-            () = &mut stop => break,
-        };
-        let Ok((stream, _)) = connection else {
-            // Out of file descriptors, most likely: wait until connections end.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let current = current.clone();
-        let service = service_fn(move |request| {
-            let config = Arc::clone(&current.borrow());
-            async move { Ok::<_, Infallible>(respond(&config, &request).await) }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            // An error is a broken connection, which concerns its proxy alone.
-            let _ = connection.await;
-            drop(permit);
-        });
-    }
-    let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+/// The server, before it accepts connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: TcpListener,
+    file: PathBuf,
+    current: Arc<ArcSwap<Authorizer>>,
+    connections: Arc<Semaphore>,
 }
 
-async fn respond(config: &Config, request: &Request<Incoming>) -> Response<Empty> {
-    let status = match (request.method(), request.uri().path()) {
-        (_, "/auth") => return decision::decide(config, request.headers()).await,
-        (&Method::GET, "/-/live") => StatusCode::OK,
-        (&Method::GET, "/-/ready") => match config.validator.warm_up().await {
-            Ok(()) => StatusCode::OK,
-            Err(_) => StatusCode::SERVICE_UNAVAILABLE,
-        },
-        _ => StatusCode::NOT_FOUND,
+impl Server {
+    /// Reads the file and opens the port. The error says what is wrong and how to fix it.
+    pub(crate) async fn open(file: PathBuf) -> Result<Self, String> {
+        let config = Config::read(&file).map_err(|error| error.to_string())?;
+        let listen = config.listen;
+        let connections = Arc::new(Semaphore::new(config.max_connections));
+        let authorizer = Authorizer::new(config, None)?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            format!("{}: listen: {listen} cannot be opened: {error}", file.display())
+        })?;
+        let current = Arc::new(ArcSwap::from_pointee(authorizer));
+        Ok(Self { listener, file, current, connections })
+    }
+
+    pub(crate) fn address(&self) -> io::Result<std::net::SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Returns a function that reads the file again. It keeps the old rules if the file is wrong.
+    pub(crate) fn reloader(&self) -> impl Fn() + Send + 'static {
+        let (file, current) = (self.file.clone(), Arc::clone(&self.current));
+        move || {
+            let old = current.load_full();
+            let reloaded = Config::read(&file).map_err(|error| error.to_string()).and_then(|new| {
+                if new.listen != old.config.listen
+                    || new.max_connections != old.config.max_connections
+                {
+                    tracing::warn!("listen or max_connections changed; restart to apply it");
+                }
+                Authorizer::new(new, Some(&old))
+            });
+            match reloaded {
+                Ok(new) => {
+                    tracing::info!(rules = new.config.rules.len(), "rules reloaded");
+                    current.store(Arc::new(new));
+                }
+                Err(error) => tracing::error!(%error, "reload failed; the old rules stay in force"),
+            }
+        }
+    }
+
+    /// Serves until `stop` completes. Requests in flight then have 10 s to complete.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
+        self.warm_up();
+        let graceful = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                () = &mut stop => break,
+            };
+            let Some((stream, permit)) = accepted else { continue };
+            let current = Arc::clone(&self.current);
+            let service = service_fn(move |request| {
+                let current = current.load_full();
+                async move { Ok::<_, Infallible>(respond(&current, request).await) }
+            });
+            let mut builder = http1::Builder::new();
+            // Without a timer, hyper waits for the headers forever. The timeout also closes idle
+            // connections.
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+            builder.max_header_size(MAX_HEADER_SIZE).max_buf_size(MAX_HEADER_SIZE);
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "connection failed");
+                }
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        tracing::info!("stopping");
+        if tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests in flight did not complete in time");
+        }
+    }
+
+    /// Waits for a free place, then for a connection.
+    async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
+        match self.listener.accept().await {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                Some((stream, permit))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                // Most likely there are too many open files. An immediate retry would spin.
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                None
+            }
+        }
+    }
+
+    /// Fetches the keys in the background, so that the first request need not wait.
+    fn warm_up(&self) {
+        let validator = self.current.load().validator.clone();
+        tokio::spawn(async move {
+            if let Err(error) = validator.warm_up().await {
+                tracing::warn!(%error, "JWKS fetch failed; the next request tries again");
+            }
+        });
+    }
+}
+
+async fn respond(current: &Authorizer, request: Request<Incoming>) -> Response<String> {
+    let (status, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/auth") => return current.respond(request.headers()).await,
+        (&Method::GET | &Method::HEAD, "/-/ready") => (StatusCode::OK, "ready\n"),
+        (_, "/auth" | "/-/ready") => (StatusCode::METHOD_NOT_ALLOWED, ""),
+        _ => (StatusCode::NOT_FOUND, ""),
     };
-    let mut response = Response::new(Empty::new());
+    let mut response = Response::new(body.to_owned());
     *response.status_mut() = status;
     response
 }
 
-/// Reads the file again. If it is wrong, the current configuration stays.
-pub(crate) fn reload(current: &Current, path: &Path) {
-    match Config::read(path) {
-        Ok(config) => {
-            if config.listen != current.borrow().listen {
-                tracing::warn!("listen has changed, which needs a restart");
-            }
-            tracing::info!(rules = %config.rules, "configuration reloaded");
-            current.send_replace(Arc::new(config));
-        }
-        Err(problem) => {
-            tracing::error!("configuration not reloaded; the old one stays in use: {problem}");
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_HEADER_SIZE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const FILE: &str = "listen = \"127.0.0.1:0\"\nproxy = \"nginx\"\n[logto]\n\
+                        endpoint = \"http://127.0.0.1:1\"\nresource = [\"https://shopping.api\"]\n\
+                        [[rule]]\nmethods = [\"GET\"]\npath = \"/\"\npublic = true\n";
+
+    /// The clock of the runtime is paused, so it advances to the timeout as soon as all tasks wait.
+    #[tokio::test(start_paused = true)]
+    async fn connections_without_a_complete_request_are_closed() {
+        let file = std::env::temp_dir().join(format!("timeout-{}.toml", std::process::id()));
+        std::fs::write(&file, FILE).unwrap();
+        let server = Server::open(file.clone()).await.unwrap();
+        std::fs::remove_file(file).unwrap();
+        let address = server.address().unwrap();
+        tokio::spawn(server.run(std::future::pending()));
+        for bytes in [&b""[..], b"GET /auth HTTP/1.1\r\nX-Original-URI: /"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            let closed = tokio::time::timeout(2 * HEADER_READ_TIMEOUT, async {
+                while stream.read(&mut [0; 64]).await.is_ok_and(|length| length > 0) {}
+            });
+            assert!(closed.await.is_ok(), "{}", bytes.escape_ascii());
         }
     }
 }
-
-const MAX_CONNECTIONS: usize = 4_096;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_HEADERS: usize = 64 * 1024;

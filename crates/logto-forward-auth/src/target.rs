@@ -1,69 +1,115 @@
-//! Reads the path of the original request. What proxies and services could read differently is
-//! refused, and nothing is normalized.
+//! Checks a raw request target (RFC 9112 §3.2) and splits its path into segments.
+//!
+//! Proxies and services disagree about how to normalize a path. A target whose meaning depends on
+//! the normalization is refused, and never normalized here: nginx with `proxy_pass http://app/`
+//! sent `/admin` to the service where the rules saw `/products/../admin`.
 
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
-
-/// The decoded segments of a path. `/products/` has two: `products`, and an empty one.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Segments(pub(crate) Vec<String>);
-
-/// Why a target is refused.
+/// Why a request target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TargetError {
-    NotAPath,
-    EmptySegment,
-    DotSegment,
-    Character(char),
+pub(crate) enum BadTarget {
+    /// It does not start with a slash: absolute form, authority form or asterisk form.
+    NotOriginForm,
+    /// A control character or a space, in the path or in the query.
+    ControlByte,
+    /// `\`, `;` or `#` in the path.
+    ReservedByte,
+    /// A percent sign without two hexadecimal digits.
+    BadEscape,
+    /// A percent-encoded character that changes the structure of the path for some parsers.
+    ReservedEscape,
+    /// The path is not UTF-8, before or after percent-decoding.
     NotUtf8,
+    /// `//`.
+    EmptySegment,
+    /// The segment `.` or `..`.
+    DotSegment,
 }
 
-/// Reads the target of a request line: a path, and perhaps a query, which no rule looks at.
-pub(crate) fn segments(target: &str) -> Result<Segments, TargetError> {
-    if let Some(control) = target.chars().find(|c| c.is_control() || *c == '#' || *c == ' ') {
-        return Err(TargetError::Character(control));
-    }
-    let path = target.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix('/').ok_or(TargetError::NotAPath)?;
-    let segments: Vec<_> = path.split('/').collect();
-    let last = segments.len().saturating_sub(1);
-    let decoded = segments.iter().enumerate().map(|(position, segment)| {
-        // Only the last segment may be empty: `/` and `/products/`.
-        if segment.is_empty() && position != last {
-            return Err(TargetError::EmptySegment);
-        }
-        decode(segment)
-    });
-    decoded.collect::<Result<_, _>>().map(Segments)
-}
-
-fn decode(segment: &str) -> Result<String, TargetError> {
-    let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| TargetError::NotUtf8)?;
-    if let Some(found) = decoded.chars().find(|c| c.is_control() || AMBIGUOUS.contains(c)) {
-        return Err(TargetError::Character(found));
-    }
-    // A service may remove an encoded dot segment, and so may a proxy in front of it.
-    let is_dots = matches!(&*decoded, "." | "..");
-    if is_dots || segment.to_ascii_lowercase().contains("%2e") {
-        return Err(TargetError::DotSegment);
-    }
-    Ok(decoded.into_owned())
-}
-
-/// Characters that some servers take for a separator, encoded or not, and the escape itself.
-const AMBIGUOUS: [char; 6] = ['/', '\\', ';', '#', '?', '%'];
-
-impl fmt::Display for TargetError {
+impl fmt::Display for BadTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAPath => f.write_str("the target does not begin with a slash"),
-            Self::EmptySegment => f.write_str("the path has an empty segment (//)"),
-            Self::DotSegment => f.write_str("the path has a dot segment, or an encoded dot"),
-            Self::Character(found) => write!(f, "the path contains {found:?}"),
-            Self::NotUtf8 => f.write_str("the path is not UTF-8"),
-        }
+        f.write_str(match self {
+            Self::NotOriginForm => "the target does not start with a slash",
+            Self::ControlByte => "the target has a control character or a space",
+            Self::ReservedByte => "the path has a backslash, a semicolon or a number sign",
+            Self::BadEscape => "the path has a percent sign without two hexadecimal digits",
+            Self::ReservedEscape => {
+                "the path has a percent-encoded slash, backslash, dot, percent sign, semicolon, \
+                 number sign, question mark or control character"
+            }
+            Self::NotUtf8 => "the path is not UTF-8",
+            Self::EmptySegment => "the path has an empty segment",
+            Self::DotSegment => "the path has a dot segment",
+        })
     }
+}
+
+/// Returns the percent-decoded segments of the path. A trailing slash is an empty last segment.
+pub(crate) fn segments(target: &[u8]) -> Result<Vec<String>, BadTarget> {
+    if target.first() != Some(&b'/') {
+        return Err(BadTarget::NotOriginForm);
+    }
+    if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(BadTarget::ControlByte);
+    }
+    let path = path_of(target);
+    if path.iter().any(|byte| is_reserved(*byte)) {
+        return Err(BadTarget::ReservedByte);
+    }
+    let mut segments = Vec::new();
+    let mut raw = path.split(|byte| *byte == b'/').skip(1).peekable();
+    while let Some(segment) = raw.next() {
+        if segment.is_empty() && raw.peek().is_some() {
+            return Err(BadTarget::EmptySegment);
+        }
+        if segment == b"." || segment == b".." {
+            return Err(BadTarget::DotSegment);
+        }
+        segments.push(decode(segment)?);
+    }
+    Ok(segments)
+}
+
+/// Returns the part of the target before the query. A query may contain secrets, so logs show only
+/// the path.
+pub(crate) fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+fn decode(segment: &[u8]) -> Result<String, BadTarget> {
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut bytes = segment.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte != b'%' {
+            decoded.push(*byte);
+            continue;
+        }
+        let (Some(high), Some(low)) = (hex(bytes.next()), hex(bytes.next())) else {
+            return Err(BadTarget::BadEscape);
+        };
+        let byte = high << 4 | low;
+        if is_reserved(byte) || byte.is_ascii_control() || b"/.%?".contains(&byte) {
+            return Err(BadTarget::ReservedEscape);
+        }
+        decoded.push(byte);
+    }
+    let decoded = String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)?;
+    // The control characters from U+0080 to U+009F.
+    if decoded.chars().any(char::is_control) {
+        return Err(BadTarget::ControlByte);
+    }
+    Ok(decoded)
+}
+
+/// Returns whether the character separates or ends a path for some parsers.
+pub(crate) const fn is_reserved(byte: u8) -> bool {
+    matches!(byte, b'\\' | b';' | b'#')
+}
+
+fn hex(digit: Option<&u8>) -> Option<u8> {
+    let digit = char::from(*digit?).to_digit(16)?;
+    u8::try_from(digit).ok()
 }
 
 #[cfg(test)]
@@ -71,57 +117,73 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_paths_are_split_and_decoded() {
+    fn ambiguous_targets_are_refused() {
+        use BadTarget::*;
         for (target, expected) in [
-            ("/", &[""][..]),
-            ("/products", &["products"]),
-            ("/products/", &["products", ""]),
-            ("/a/b?c=/../d;e", &["a", "b"]),
-            ("/%61dmin", &["admin"]),
-            ("/caf%C3%A9", &["café"]),
-            ("/a.b/.well-known", &["a.b", ".well-known"]),
+            (&b""[..], NotOriginForm),
+            (b"*", NotOriginForm),
+            (b"http://app/products", NotOriginForm),
+            (b"\\products", NotOriginForm),
+            (b"/products/../admin", DotSegment),
+            (b"/products/./admin", DotSegment),
+            (b"/products/..", DotSegment),
+            (b"/..?x", DotSegment),
+            (b"//admin", EmptySegment),
+            (b"/products//admin", EmptySegment),
+            (b"/products//", EmptySegment),
+            (b"/products\\..\\admin", ReservedByte),
+            (b"/products;x=1", ReservedByte),
+            (b"/products/..;/admin", ReservedByte),
+            (b"/products#/admin", ReservedByte),
+            (b"/products%2Fadmin", ReservedEscape),
+            (b"/products%2fadmin", ReservedEscape),
+            (b"/products%5C..", ReservedEscape),
+            (b"/products%5c..", ReservedEscape),
+            (b"/%2E%2E/admin", ReservedEscape),
+            (b"/%2e%2e/admin", ReservedEscape),
+            (b"/.%2e/admin", ReservedEscape),
+            (b"/%252e%252e/admin", ReservedEscape),
+            (b"/products%00", ReservedEscape),
+            (b"/products%0d%0aX:y", ReservedEscape),
+            (b"/products%7f", ReservedEscape),
+            (b"/products%3Bx", ReservedEscape),
+            (b"/products%23x", ReservedEscape),
+            (b"/products%3Fx", ReservedEscape),
+            (b"/products%", BadEscape),
+            (b"/products%2", BadEscape),
+            (b"/products%zz", BadEscape),
+            (b"/products%+1", BadEscape),
+            (b"/products%u002e", BadEscape),
+            (b"/%c0%ae%c0%ae/admin", NotUtf8),
+            (b"/%ff", NotUtf8),
+            (b"/\xff", NotUtf8),
+            (b"/\xc0\xaf", NotUtf8),
+            (b"/%c2%85", ControlByte),
+            (b"/products admin", ControlByte),
+            (b"/products\tadmin", ControlByte),
+            (b"/products?x=\x01", ControlByte),
+            (b"/products?x=\x7f", ControlByte),
         ] {
-            let found = segments(target).unwrap();
-            assert_eq!(found.0, expected, "{target}");
+            let found = segments(target);
+            assert_eq!(found, Err(expected), "{}", target.escape_ascii());
         }
     }
 
     #[test]
-    fn targets_that_servers_read_differently_are_refused() {
-        use TargetError::{Character, DotSegment, EmptySegment, NotAPath, NotUtf8};
-        for (target, reason) in [
-            ("", NotAPath),
-            ("*", NotAPath),
-            ("http://shop/products", NotAPath),
-            ("products", NotAPath),
-            ("//products", EmptySegment),
-            ("/products//1", EmptySegment),
-            ("/products/../admin", DotSegment),
-            ("/products/./1", DotSegment),
-            ("/products/..", DotSegment),
-            ("/products/%2e%2e/admin", DotSegment),
-            ("/products/%2E./admin", DotSegment),
-            ("/products/a%2Eb", DotSegment),
-            ("/products/..;/admin", Character(';')),
-            ("/products;x=1", Character(';')),
-            ("/products%3Bx", Character(';')),
-            ("/products\\..\\admin", Character('\\')),
-            ("/products%5C..%5Cadmin", Character('\\')),
-            ("/products%2F..%2Fadmin", Character('/')),
-            ("/products%2fadmin", Character('/')),
-            ("/products%252Fadmin", Character('%')),
-            ("/products%00", Character('\0')),
-            ("/products%0d%0aX", Character('\r')),
-            ("/products%3Fx", Character('?')),
-            ("/products%23x", Character('#')),
-            ("/products#x", Character('#')),
-            ("/products x", Character(' ')),
-            ("/products\u{7f}", Character('\u{7f}')),
-            ("/%ff", NotUtf8),
-            ("/%zz", Character('%')),
-            ("/%", Character('%')),
+    fn plain_targets_are_decoded_once() {
+        for (target, expected) in [
+            (&b"/"[..], &[""][..]),
+            (b"/products", &["products"]),
+            (b"/products/", &["products", ""]),
+            (b"/%61dmin", &["admin"]),
+            (b"/caf%C3%A9", &["café"]),
+            ("/café".as_bytes(), &["café"]),
+            (b"/a%20b/c+d", &["a b", "c+d"]),
+            (b"/file.txt/...", &["file.txt", "..."]),
+            (b"/products?next=/../%2e%2e//;#x", &["products"]),
+            (b"/products?%00", &["products"]),
         ] {
-            assert_eq!(segments(target), Err(reason), "{target:?}");
+            assert_eq!(segments(target).unwrap(), expected, "{}", target.escape_ascii());
         }
     }
 }

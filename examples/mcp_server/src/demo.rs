@@ -32,7 +32,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let document = challenge.split('"').find(|part| part.starts_with("http")).unwrap_or_default();
     let document: Value = http.get(document).send().await?.json().await?;
     println!("the metadata document: {document}");
-    check(document["resource"] == *url, "expected the resource in the document")?;
+    check(document.get("resource") == Some(&json!(url)), "expected the resource in the document")?;
 
     // Each call asks the token client, which caches and refreshes the token.
     let tokens = TokenClient::new(&issuer.issuer(), "agent", ClientSecret::new("agent-secret"))?;
@@ -40,14 +40,15 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let listed = tokens.send(call(&http, &url, "list_products"), &request).await?;
     let listed: Value = listed.json().await?;
     println!("list_products: {listed}");
-    let text = listed["result"]["content"][0]["text"].as_str().unwrap_or_default();
-    check(text == "bread and butter for agent", "expected the products")?;
+    let text = listed.pointer("/result/content/0/text");
+    check(text == Some(&json!("bread and butter for agent")), "expected the products")?;
 
     let refused = tokens.send(call(&http, &url, "delete_products"), &request).await?;
     let status = refused.status();
     let refused: Value = refused.json().await?;
     println!("delete_products: {status}, {refused}");
-    check(refused["error"]["data"]["scope"] == tools::DELETE, "expected the missing scope")?;
+    let scope = refused.pointer("/error/data/scope");
+    check(scope == Some(&json!(tools::DELETE)), "expected the missing scope")?;
 
     let other = issuer.token().audience("https://another.api").scopes([tools::READ]).build();
     let other = call(&http, &url, "list_products").bearer_auth(other).send().await?;

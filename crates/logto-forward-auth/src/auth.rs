@@ -1,0 +1,325 @@
+//! The endpoint `/auth`: decides a request that the proxy describes in headers.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use tower_logto::{AccessToken, AuthError, TokenKind, Validator, settings::Settings};
+
+use crate::{
+    config::{Config, Proxy},
+    rules::{Access, Decision, Methods, Organization, Requirements, Rule},
+    target,
+};
+
+/// Decides requests with one version of the file.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    pub(crate) config: Config,
+    pub(crate) validator: Validator,
+    /// The challenge for a request without a token.
+    challenge: HeaderValue,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+enum Refusal {
+    /// 403: the rules or the request target.
+    Forbidden(String),
+    /// 500: the proxy does not send what it must.
+    Misconfigured(String),
+    /// 401, without an error code (RFC 6750 §3.1).
+    NoToken,
+    /// What the token lacks.
+    Token(AuthError),
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self::Token(error)
+    }
+}
+
+/// The headers by which the proxy describes the request.
+struct OriginalRequest<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+}
+
+impl Authorizer {
+    /// Uses the validator of an earlier version if `[logto]` has not changed. It then keeps its
+    /// keys and its cache.
+    pub(crate) fn new(config: Config, earlier: Option<&Self>) -> Result<Self, String> {
+        let same = earlier.filter(|earlier| earlier.config.logto == config.logto);
+        let validator = match same {
+            Some(earlier) => earlier.validator.clone(),
+            None => config.logto.validator().map_err(|error| error.to_string())?,
+        };
+        let challenge = HeaderValue::try_from(challenge_without_token(&config.logto))
+            .map_err(|_| "realm or resource_metadata is not ASCII".to_owned())?;
+        Ok(Self { config, validator, challenge })
+    }
+
+    /// Decides a request. The response is 200 with identity headers, or a refusal.
+    pub(crate) async fn respond(&self, headers: &HeaderMap) -> Response<String> {
+        let decided = self.decide(headers).await;
+        decided.and_then(|token| identity_response(token.as_ref())).unwrap_or_else(|refusal| {
+            log(headers, self.config.proxy, &refusal);
+            self.refuse(refusal)
+        })
+    }
+
+    /// Returns the token of the request, or `None` if a public rule permits it.
+    async fn decide(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Refusal> {
+        let forbidden = |reason: String| Err(Refusal::Forbidden(reason));
+        if let Some(name) = overriding_header(headers) {
+            return forbidden(format!(
+                "the request has {name}, with which some services replace the method or the path"
+            ));
+        }
+        let original = self.config.proxy.read(headers)?;
+        let segments = match target::segments(original.target) {
+            Ok(segments) => segments,
+            Err(reason) => return forbidden(reason.to_string()),
+        };
+        let Some(method) = Methods::of_request(original.method) else {
+            return forbidden("no rule can permit this method".into());
+        };
+        let rule = match self.config.rules.decide(method, &segments) {
+            Decision::Rule(rule) => rule,
+            Decision::NoRule => return forbidden("no rule matches; add one".into()),
+            Decision::Ambiguous { near, matched } => {
+                return forbidden(format!(
+                    "rule {} matches, but a service that ignores case or a trailing slash would \
+                     apply rule {}; add a rule for this path",
+                    matched.number, near.number
+                ));
+            }
+        };
+        match &rule.access {
+            // nginx and Caddy forward a request after any 2xx. A gRPC request without a token never
+            // gets one, whatever the rule says.
+            Access::Public if !is_grpc(headers) => Ok(None),
+            Access::Public => self.validate(headers).await.map(|_| None),
+            Access::Token(requirements) => {
+                let token = self.validate(headers).await?;
+                require(&token, requirements, rule, &segments)?;
+                Ok(Some(token))
+            }
+        }
+    }
+
+    async fn validate(&self, headers: &HeaderMap) -> Result<AccessToken, Refusal> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let credentials = match (values.next(), values.next()) {
+            (None, _) => return Err(Refusal::NoToken),
+            (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
+            // The validator refuses an empty token as malformed credentials: 400.
+            (Some(_), Some(_)) => "",
+        };
+        Ok(self.validator.validate(credentials).await?)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<String> {
+        let (status, challenge) = match refusal {
+            Refusal::Forbidden(_) => (StatusCode::FORBIDDEN, None),
+            Refusal::Misconfigured(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            Refusal::NoToken => (StatusCode::UNAUTHORIZED, Some(self.challenge.clone())),
+            Refusal::Token(error) => return error.into_http_response(),
+        };
+        let mut response = Response::new(String::new());
+        *response.status_mut() = status;
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl Proxy {
+    const fn headers(self) -> (HeaderName, HeaderName) {
+        match self {
+            Self::Nginx => (
+                const { HeaderName::from_static("x-original-method") },
+                const { HeaderName::from_static("x-original-uri") },
+            ),
+            Self::Caddy => (
+                const { HeaderName::from_static("x-forwarded-method") },
+                const { HeaderName::from_static("x-forwarded-uri") },
+            ),
+        }
+    }
+
+    fn read(self, headers: &HeaderMap) -> Result<OriginalRequest<'_>, Refusal> {
+        // If `proxy` names the wrong proxy, a client could write these headers itself. The right
+        // ones are then present, too.
+        let other = if self == Self::Nginx { Self::Caddy } else { Self::Nginx };
+        let (method, target) = other.headers();
+        if let Some(name) = [method, target].iter().find(|name| headers.contains_key(*name)) {
+            return Err(Refusal::Forbidden(format!(
+                "the request has {name}, which is a header of another proxy; check the setting \
+                 proxy, or remove the header in the proxy"
+            )));
+        }
+        let (method, target) = self.headers();
+        Ok(OriginalRequest { method: once(headers, &method)?, target: once(headers, &target)? })
+    }
+}
+
+fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a [u8], Refusal> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Ok(value.as_bytes()),
+        (Some(_), Some(_)) => Err(Refusal::Forbidden(format!("the request has several {name}"))),
+        (None, _) => Err(Refusal::Misconfigured(format!(
+            "the proxy sent no {name}; compare its configuration with the README, and check the \
+             setting proxy"
+        ))),
+    }
+}
+
+/// Returns the challenge for a request without a token (RFC 6750 §3, RFC 9728 §5.1). The validator
+/// has checked that the values need no escaping.
+fn challenge_without_token(settings: &Settings) -> String {
+    let parameters =
+        [("realm", &settings.realm), ("resource_metadata", &settings.resource_metadata)];
+    let parameters = parameters
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("{name}=\"{value}\"")));
+    let parameters = parameters.collect::<Vec<_>>().join(", ");
+    format!("Bearer {parameters}").trim_end().to_owned()
+}
+
+/// Returns the text after `Bearer `, or an empty text if it is malformed. Returns `None` for
+/// another scheme. Accepts what `AuthLayer` accepts (RFC 6750 §2.1, RFC 9110 §11.4).
+fn bearer(value: &[u8]) -> Option<&str> {
+    let (scheme, rest) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return None;
+    }
+    match rest {
+        [b' ', rest @ ..] => {
+            Some(std::str::from_utf8(rest).unwrap_or_default().trim_start_matches(' '))
+        }
+        [] | [b'\t', ..] => Some(""),
+        _ => None,
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let prefix = b"application/grpc";
+    headers.get_all(CONTENT_TYPE).iter().any(|value| {
+        let start = value.as_bytes().get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
+}
+
+/// Returns the first header with which a service may replace the method or the path that the rules
+/// decided about. Some services read `_` in the name of a header as `-`.
+fn overriding_header(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| OVERRIDING.contains(&&*name.as_str().replace('_', "-")))
+}
+
+fn require(
+    token: &AccessToken,
+    requirements: &Requirements,
+    rule: &Rule,
+    segments: &[String],
+) -> Result<(), AuthError> {
+    let Requirements { audience, scopes, any_scope, organization } = requirements;
+    let mut token = match audience {
+        Some(audience) => token.require_audience(audience)?,
+        None => token.clone(),
+    };
+    let organization = match organization {
+        Organization::None if token.kind() == TokenKind::Global => None,
+        Organization::None => {
+            return Err(AuthError::forbidden(
+                "the token is for an organization, and the rule accepts global tokens only; add \
+                 `organization` to the rule",
+            ));
+        }
+        Organization::Any => Some(token.organization_id().unwrap_or_default().to_owned()),
+        Organization::Parameter(name) => {
+            Some(rule.pattern.parameter(name, segments).unwrap_or_default().to_owned())
+        }
+    };
+    if let Some(organization) = organization {
+        // An empty id is refused.
+        token = token.require_organization(&organization)?;
+    }
+    if !scopes.is_empty() {
+        token.require_scopes(scopes.iter().cloned())?;
+    }
+    if !any_scope.is_empty() {
+        token.require_any_scope(any_scope.iter().cloned())?;
+    }
+    Ok(())
+}
+
+/// Every 200 carries every identity header. If one were absent, a proxy that copies headers could
+/// keep the value that the client sent.
+fn identity_response(token: Option<&AccessToken>) -> Result<Response<String>, Refusal> {
+    let scopes = token.map(|token| token.scopes().iter().collect::<Vec<_>>().join(" "));
+    let values = [
+        (SUBJECT, token.map(AccessToken::subject)),
+        (CLIENT_ID, token.and_then(AccessToken::client_id)),
+        (ORGANIZATION_ID, token.and_then(AccessToken::organization_id)),
+        (SCOPES, scopes.as_deref()),
+    ];
+    let mut response = Response::new(String::new());
+    for (name, value) in values {
+        let value = value.unwrap_or_default();
+        let is_safe = |byte: u8| byte.is_ascii_graphic() || byte == b' ' && name == SCOPES;
+        let header = HeaderValue::from_str(value).ok().filter(|_| value.bytes().all(is_safe));
+        let Some(header) = header else {
+            let reason = format!("the value of {name} has characters that no header may have");
+            return Err(Refusal::Forbidden(reason));
+        };
+        response.headers_mut().insert(HeaderName::from_static(name), header);
+    }
+    Ok(response)
+}
+
+/// Logs a refusal. The query of the target may contain secrets, so the log shows the path only.
+fn log(headers: &HeaderMap, proxy: Proxy, refusal: &Refusal) {
+    let (method, target) = proxy.headers();
+    let shown = |name: &HeaderName| {
+        let value = headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        let path = target::path_of(value);
+        path.get(..MAX_LOGGED).unwrap_or(path).escape_ascii().to_string()
+    };
+    let (method, path) = (shown(&method), shown(&target));
+    match refusal {
+        Refusal::Forbidden(reason) => {
+            tracing::debug!(status = 403, error = %reason, method, path, "request refused");
+        }
+        Refusal::Misconfigured(reason) => {
+            tracing::error!(error = %reason, "request refused: the proxy is misconfigured");
+        }
+        Refusal::NoToken => {
+            let error = AuthError::missing_token();
+            tracing::debug!(status = 401, error = %error, method, path, "request refused");
+        }
+        Refusal::Token(error) if error.status() == StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(error = %error, "request refused: the server is misconfigured");
+        }
+        Refusal::Token(error) => {
+            let (status, reason) = (error.status().as_u16(), error.reason());
+            tracing::debug!(status, reason, error = %error, method, path, "request refused");
+        }
+    }
+}
+
+const SUBJECT: &str = "x-auth-subject";
+const CLIENT_ID: &str = "x-auth-client-id";
+const ORGANIZATION_ID: &str = "x-auth-organization-id";
+const SCOPES: &str = "x-auth-scopes";
+const OVERRIDING: &[&str] = &[
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+const MAX_LOGGED: usize = 200;
