@@ -132,6 +132,7 @@ macro_rules! scopes {
         $vis struct $name;
 
         impl $crate::Scope for $name {
+            const SCOPES: &'static [&'static str] = &[$($scope),+];
             const POLICY: $crate::error::ScopePolicy = $crate::scopes!(
                 @kind ($crate::__private::$rule(&[$(::std::borrow::Cow::Borrowed($scope)),+])) $($kind)?
             );

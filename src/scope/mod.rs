@@ -210,6 +210,16 @@ impl fmt::Display for ScopePolicy {
     note = "declare it: `tower_logto::scopes! {{ pub {Self} = \"read:products\"; }}`"
 )]
 pub trait Scope {
+    /// The scopes as in the declaration, for documents that name them.
+    ///
+    /// ```
+    /// use tower_logto::{Scope, scopes};
+    ///
+    /// scopes! { ManageProducts = all["read:products", "write:products"]; }
+    /// assert_eq!(ManageProducts::SCOPES, ["read:products", "write:products"]);
+    /// ```
+    const SCOPES: &'static [&'static str];
+
     /// The scopes, and the kinds of token that may have them.
     #[doc(hidden)]
     const POLICY: ScopePolicy;
