@@ -19,7 +19,10 @@ use crate::{
     json,
     jwks::{key_set::VerifyingKey, key_store::KeyStore},
     scope::{Scope, ScopePolicy, ScopeSet, TokenKind},
-    validator::token_claims::{Audiences, Span, TokenClaims},
+    validator::{
+        revocation::Revocable,
+        token_claims::{Audiences, Span, TokenClaims},
+    },
 };
 
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
@@ -51,6 +54,7 @@ pub(crate) struct VerifiedToken {
     pub(crate) key: Arc<VerifyingKey>,
     /// The keys of its issuer.
     pub(crate) keys: Arc<KeyStore>,
+    pub(crate) revocable: Revocable,
 }
 
 impl AccessToken {
@@ -293,6 +297,11 @@ impl AccessToken {
         Ok(Self { organization_checked: true, ..self.clone() })
     }
 
+    /// Fails if a rule revokes the token.
+    pub(crate) fn check_revocation(&self) -> Result<(), AuthError> {
+        self.verified.revocable.check().map_err(|kind| self.refuse(kind))
+    }
+
     /// Returns what a guard must still name because the validator trusts more than one.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
@@ -345,7 +354,7 @@ impl AccessToken {
             Audiences::One(_) => 0,
             Audiences::Several(spans) => size_of_val::<[Span]>(spans),
         };
-        size_of::<VerifiedToken>() + text.len() + spans
+        size_of::<VerifiedToken>() + text.len() + spans + self.verified.revocable.heap_size()
     }
 
     pub(crate) fn insufficient_scope(&self, required: &ScopePolicy) -> AuthError {

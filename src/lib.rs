@@ -158,6 +158,9 @@ pub mod m2m;
 mod metrics;
 mod rate_limit;
 mod resource_metadata;
+#[cfg(feature = "revocation")]
+#[cfg_attr(docsrs, doc(cfg(feature = "revocation")))]
+pub mod revocation;
 mod scope;
 pub mod settings;
 mod single_flight;

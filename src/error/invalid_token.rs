@@ -62,6 +62,15 @@ pub enum InvalidToken {
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
+    /// A rule revokes the token. See [`ValidatorBuilder`](crate::ValidatorBuilder).
+    Revoked,
+    /// The token is valid for longer than rules that revoke tokens are kept.
+    TooLongLife {
+        /// The time from `iat` to `exp`.
+        life: Duration,
+        /// The longest accepted time.
+        longest: Duration,
+    },
 }
 
 impl InvalidToken {
@@ -103,6 +112,8 @@ impl InvalidToken {
                 "the access token is signed with an unknown key"
             }
             Self::BadSignature => "the signature is invalid",
+            Self::Revoked => "the access token was revoked",
+            Self::TooLongLife { .. } => "the access token is valid for too long",
         }
     }
 }
@@ -197,6 +208,18 @@ impl fmt::Display for InvalidToken {
             Self::BadSignature => f.write_str(
                 "the signature does not match the issuer's key: the token was changed, or it was \
                  signed with another key under this kid",
+            ),
+            Self::Revoked => f.write_str(
+                "the token was revoked: its user was suspended or deleted or left the organization, \
+                 or a rule of Revocations names its user, client, organization or id",
+            ),
+            Self::TooLongLife { life, longest } => write!(
+                f,
+                "the token is valid for {} s, and rules that revoke tokens are kept for {} s: \
+                 shorten the life of the API's tokens in Logto's Console, or see \
+                 RevocationsBuilder::longest_token_life",
+                life.as_secs(),
+                longest.as_secs()
             ),
         }
     }

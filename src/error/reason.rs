@@ -13,7 +13,7 @@ impl AuthError {
     /// | status | labels |
     /// |---|---|
     /// | 400 | `several_authorization_headers`, `malformed_credentials`, `organization_header` |
-    /// | 401 | `missing_token`, `oversized`, `not_a_jwt`, `malformed`, `duplicate_member`, `algorithm_not_allowed`, `wrong_type`, `critical_header`, `untrusted_issuer`, `wrong_audience`, `ambiguous_audience`, `no_organization`, `missing_claim`, `malformed_claim`, `expired`, `not_yet_valid`, `sender_constrained`, `unknown_key`, `ambiguous_key`, `key_algorithm_mismatch`, `bad_signature` |
+    /// | 401 | `missing_token`, `oversized`, `not_a_jwt`, `malformed`, `duplicate_member`, `algorithm_not_allowed`, `wrong_type`, `critical_header`, `untrusted_issuer`, `wrong_audience`, `ambiguous_audience`, `no_organization`, `missing_claim`, `malformed_claim`, `expired`, `not_yet_valid`, `sender_constrained`, `unknown_key`, `ambiguous_key`, `key_algorithm_mismatch`, `bad_signature`, `revoked`, `too_long_life` |
     /// | 403 | `insufficient_scope`, `wrong_organization`, `wrong_kind`, `not_a_machine`, `not_a_user`, `wrong_client`, `wrong_issuer_for_route`, `wrong_audience_for_route`, `custom_claims`, `forbidden` |
     /// | 429 | `too_many_unknown_keys` |
     /// | 500 | `missing_layer`, `unnamed_issuer`, `unnamed_audience`, `invalid_scope`, `unknown_path_parameter` |
@@ -91,5 +91,7 @@ const fn invalid_token(reason: &InvalidToken) -> &'static str {
         InvalidToken::AmbiguousKey => "ambiguous_key",
         InvalidToken::KeyAlgorithmMismatch(_) => "key_algorithm_mismatch",
         InvalidToken::BadSignature => "bad_signature",
+        InvalidToken::Revoked => "revoked",
+        InvalidToken::TooLongLife { .. } => "too_long_life",
     }
 }

@@ -139,6 +139,7 @@ where
             Err(Stop::Refused(kind)) => {
                 return ResponseFuture::refused(validator.error(kind), &request);
             }
+            Err(Stop::Revoked(error)) => return ResponseFuture::refused(*error, &request),
             Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
                 // The service that returned `Ready` handles this request. The caller polls its

@@ -6,6 +6,7 @@ pub(crate) mod claims;
 pub mod explain;
 pub(crate) mod jws;
 pub(crate) mod lifetime;
+pub(crate) mod revocation;
 mod signature_checks;
 pub(crate) mod status;
 pub(crate) mod token_claims;
@@ -28,6 +29,7 @@ use crate::{
         cache::TokenCache,
         claims::{ClaimRules, Payload},
         jws::{Header, Jws},
+        revocation::{IssuerRevocations, RevocationSets},
         signature_checks::{QueueLimits, SignatureChecks, Signed, SignedToken},
         token_claims::TokenClaims,
     },
@@ -49,7 +51,7 @@ use crate::{
 pub struct Validator(Arc<ValidatorInner>);
 
 struct ValidatorInner {
-    issuers: Box<[IssuerEntry]>,
+    issuers: Box<[Arc<IssuerEntry>]>,
     /// The issuers' names, for refusals.
     issuer_names: Arc<[Box<str>]>,
     clock: Arc<dyn Clock>,
@@ -63,6 +65,7 @@ struct ValidatorInner {
     clients: HttpClients,
     token_cache_capacity: usize,
     queue: QueueLimits,
+    revocations: RevocationSets,
 }
 
 /// A trusted issuer.
@@ -70,11 +73,14 @@ struct IssuerEntry {
     rules: ClaimRules,
     keys: Arc<KeyStore>,
     trusted: TrustedIssuer,
+    revocations: IssuerRevocations,
 }
 
 /// Why a check ended without an access token.
 pub(crate) enum Stop {
     Refused(AuthErrorKind),
+    /// The token is valid, but a rule revokes it.
+    Revoked(Box<AuthError>),
     /// The check must wait, see [`Validator::finish`].
     Pending(Box<PendingToken>),
 }
@@ -83,7 +89,7 @@ pub(crate) enum Stop {
 pub(crate) struct PendingToken {
     token: Arc<SignedToken>,
     claims: TokenClaims,
-    keys: Arc<KeyStore>,
+    issuer: Arc<IssuerEntry>,
     key: PendingKey,
 }
 
@@ -109,6 +115,7 @@ impl Validator {
         match self.check(token) {
             Ok(token) => Some(Ok(token)),
             Err(Stop::Refused(kind)) => Some(Err(self.error(kind))),
+            Err(Stop::Revoked(error)) => Some(Err(*error)),
             Err(Stop::Pending(pending)) => self.finish_now(*pending),
         }
     }
@@ -133,8 +140,37 @@ impl Validator {
         match self.check(token) {
             Ok(token) => Ok(token),
             Err(Stop::Refused(kind)) => Err(self.error(kind)),
+            Err(Stop::Revoked(error)) => Err(*error),
             Err(Stop::Pending(pending)) => self.finish(*pending).await,
         }
+    }
+
+    /// Checks an accepted token again, for a connection that outlives its request: its lifetime, its
+    /// key, and with the feature `revocation` the rules that revoke tokens. It does not wait.
+    ///
+    /// ```
+    /// use tower_logto::{AccessToken, AuthError, Validator};
+    ///
+    /// /// Called for each message of a WebSocket.
+    /// fn receive(validator: &Validator, token: &AccessToken, text: &str) -> Result<(), AuthError> {
+    ///     validator.recheck(token)?;
+    ///     println!("{}: {text}", token.subject());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AuthErrorKind::InvalidToken`] with the reason: the token expired, its key is no longer in
+    /// the issuer's key set, or it was revoked.
+    pub fn recheck(&self, token: &AccessToken) -> Result<(), AuthError> {
+        let VerifiedToken { claims, key, keys, .. } = token.verified.as_ref();
+        let now = Moment::now(&*self.0.clock);
+        let refuse = |reason: InvalidToken| token.refuse(reason.into());
+        claims.lifetime.check(now.unix).map_err(refuse)?;
+        if !keys.holds(key, now) {
+            return Err(refuse(InvalidToken::unknown_key(key.kid())));
+        }
+        token.check_revocation()
     }
 
     /// Fetches the keys of every issuer now, so that the first request need not wait.
@@ -155,41 +191,47 @@ impl Validator {
 
     /// Checks a token with the keys held.
     pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
-        self.check_jwt(token).map_err(|stop| match stop {
+        let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §3.1 calls characters that no token may have a malformed request. Only a
             // malformed token can have them, so good ones are not searched for them.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
             stop => stop,
-        })
+        })?;
+        valid.check_revocation().map_err(|error| Stop::Revoked(Box::new(error)))?;
+        Ok(valid)
     }
 
     /// Checks a pending token: waits for its key, and during a flood for its turn.
     pub(crate) async fn finish(&self, pending: PendingToken) -> Result<AccessToken, AuthError> {
         let finished = async {
-            let PendingToken { token, claims, keys, key } = pending;
+            let PendingToken { token, claims, issuer, key } = pending;
             let key = match key {
                 PendingKey::Found(key) => key,
                 PendingKey::Missing { kid, algorithm } => {
-                    keys.wait_for(kid.as_deref(), algorithm).await?
+                    issuer.keys.wait_for(kid.as_deref(), algorithm).await?
                 }
             };
             self.0.signatures.check(&token, &key).await?;
             // The token may have expired while the request waited.
             claims.lifetime.check(self.0.clock.unix_time())?;
-            Ok(self.accept_checked(&token.token, claims, key, keys))
+            Ok(self.accept_checked(&token.token, claims, key, &issuer))
         };
-        finished.await.map_err(|kind| self.error(kind))
+        let valid = finished.await.map_err(|kind| self.error(kind))?;
+        valid.check_revocation()?;
+        Ok(valid)
     }
 
     /// Checks a pending token without waiting. `None` if its key must be fetched first.
     fn finish_now(&self, pending: PendingToken) -> Option<Result<AccessToken, AuthError>> {
-        let PendingToken { token, claims, keys, key } = pending;
+        let PendingToken { token, claims, issuer, key } = pending;
         let PendingKey::Found(key) = key else { return None };
-        let checked = self.0.signatures.check_now(token.signed(), &key);
-        let accepted = checked.map(|()| self.accept_checked(&token.token, claims, key, keys));
-        Some(accepted.map_err(|reason| self.error(reason.into())))
+        if let Err(reason) = self.0.signatures.check_now(token.signed(), &key) {
+            return Some(Err(self.error(reason.into())));
+        }
+        let valid = self.accept_checked(&token.token, claims, key, &issuer);
+        Some(valid.check_revocation().map(|()| valid))
     }
 
     pub(crate) fn error(&self, kind: AuthErrorKind) -> AuthError {
@@ -221,7 +263,8 @@ impl Validator {
         header.check_type()?;
         let json = jws.decode_payload()?;
         let payload = Payload::parse(&json)?;
-        let IssuerEntry { rules, keys, .. } = self.issuer_of(&payload)?;
+        let issuer = self.issuer_of(&payload)?;
+        let IssuerEntry { rules, keys, .. } = issuer.as_ref();
         let algorithm = header.algorithm(&rules.algorithms)?;
         let claims = claims::validate(&payload, rules, now.unix)?;
         let signature = jws.decode_signature()?;
@@ -231,7 +274,7 @@ impl Validator {
             Stop::Pending(Box::new(PendingToken {
                 token: Arc::new(SignedToken { token, message_length, signature, subject }),
                 claims: claims.to_token_claims(&json),
-                keys: Arc::clone(keys),
+                issuer: Arc::clone(issuer),
                 key,
             }))
         };
@@ -245,13 +288,13 @@ impl Validator {
         let message = jws.signed.as_bytes();
         let signed = Signed { message, signature: &signature, subject: subject() };
         self.0.signatures.check_now(signed, &key)?;
-        Ok(self.accept_checked(token, claims.to_token_claims(&json), key, Arc::clone(keys)))
+        Ok(self.accept_checked(token, claims.to_token_claims(&json), key, issuer))
     }
 
     /// A cached token, if its lifetime and its key still hold.
     fn cached(&self, token: &str, now: Moment) -> Option<AccessToken> {
         let cached = self.0.cache.get(token)?;
-        let VerifiedToken { claims, key, keys, challenge } = cached.verified.as_ref();
+        let VerifiedToken { claims, key, keys, challenge, .. } = cached.verified.as_ref();
         if !Arc::ptr_eq(challenge, &self.0.challenge) {
             return self.revalidate(&cached, token, now);
         }
@@ -275,7 +318,7 @@ impl Validator {
         }
         let claims = claims::validate(&payload, &issuer.rules, now.unix).ok()?;
         let claims = claims.to_token_claims(json);
-        Some(self.accept(token, claims, Arc::clone(key), Arc::clone(keys)))
+        Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
     /// The keys of an issuer with these settings, for a validator that is derived from this one.
@@ -290,9 +333,9 @@ impl Validator {
         token: &str,
         claims: TokenClaims,
         key: Arc<VerifyingKey>,
-        keys: Arc<KeyStore>,
+        issuer: &IssuerEntry,
     ) -> AccessToken {
-        let accepted = self.accept(token, claims, key, keys);
+        let accepted = self.accept(token, claims, key, issuer);
         self.0.metrics.accepted(|| self.0.cache.count());
         accepted
     }
@@ -303,16 +346,18 @@ impl Validator {
         token: &str,
         claims: TokenClaims,
         key: Arc<VerifyingKey>,
-        keys: Arc<KeyStore>,
+        issuer: &IssuerEntry,
     ) -> AccessToken {
         let challenge = Arc::clone(&self.0.challenge);
-        let accepted = AccessToken::new(VerifiedToken { claims, challenge, key, keys });
+        let keys = Arc::clone(&issuer.keys);
+        let revocable = issuer.revocations.revocable(&claims, self.0.clock.unix_time());
+        let accepted = AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable });
         self.0.cache.insert(token, accepted.clone());
         accepted
     }
 
     /// The trusted issuer that the unverified `iss` names. It selects, and proves nothing.
-    fn issuer_of(&self, payload: &Payload<'_>) -> Result<&IssuerEntry, InvalidToken> {
+    fn issuer_of(&self, payload: &Payload<'_>) -> Result<&Arc<IssuerEntry>, InvalidToken> {
         let issuer = payload.issuer()?;
         let mut issuers = self.0.issuers.iter();
         issuers

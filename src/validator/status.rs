@@ -1,5 +1,7 @@
 //! The status of a validator.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::{
@@ -48,7 +50,7 @@ impl Validator {
     /// requests fetches no keys. See [the guide](crate::guide::operations#probes).
     pub fn status(&self) -> Status {
         let now = Moment::now(&*self.0.clock);
-        let status = |entry: &super::IssuerEntry| entry.keys.status(&entry.rules.issuer);
+        let status = |entry: &Arc<super::IssuerEntry>| entry.keys.status(&entry.rules.issuer);
         Status {
             issuers: self.0.issuers.iter().map(status).collect(),
             cached_tokens: self.0.cache.count(),

@@ -29,6 +29,8 @@ mod m2m;
 mod metrics;
 mod readiness;
 mod responses;
+#[cfg(feature = "revocation")]
+mod revocation;
 mod settings;
 mod status;
 mod threat_model;

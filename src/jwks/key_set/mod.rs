@@ -49,6 +49,12 @@ pub(crate) struct VerifyingKey {
     key: ParsedPublicKey,
 }
 
+impl VerifyingKey {
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+}
+
 impl KeySet {
     /// Parses a JWK Set, and keeps the keys that may verify with one of these algorithms.
     ///

@@ -91,6 +91,7 @@ impl Validator {
             origin: Some(self.clone()),
             shares: true,
             initial_keys: None,
+            revocations: inner.revocations.clone(),
         }
     }
 }

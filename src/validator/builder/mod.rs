@@ -20,6 +20,7 @@ use crate::{
         IssuerEntry, Validator, ValidatorInner,
         cache::TokenCache,
         claims::ClaimRules,
+        revocation::RevocationSets,
         signature_checks::{QueueLimits, SignatureChecks},
     },
 };
@@ -56,6 +57,7 @@ pub struct ValidatorBuilder {
     /// Set if the keys and the cache are shared with the origin.
     shares: bool,
     initial_keys: Option<KeySnapshot>,
+    revocations: RevocationSets,
 }
 
 impl Default for ValidatorBuilder {
@@ -73,6 +75,7 @@ impl Default for ValidatorBuilder {
             origin: None,
             shares: false,
             initial_keys: None,
+            revocations: RevocationSets::default(),
         }
     }
 }
@@ -175,6 +178,16 @@ impl ValidatorBuilder {
         self
     }
 
+    /// Refuses the tokens that these rules revoke, if one of their issuers issued them.
+    ///
+    /// For several tenants, add one set for each. Derived validators have the same sets.
+    #[cfg(feature = "revocation")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "revocation")))]
+    pub fn revocations(mut self, revocations: &crate::revocation::Revocations) -> Self {
+        self.revocations.add(revocations);
+        self
+    }
+
     /// Sets the size of the largest accepted token in bytes: 16 KiB by default, at least 512.
     pub const fn max_token_size(mut self, bytes: usize) -> Self {
         self.max_token_size = bytes;
@@ -240,8 +253,8 @@ impl ValidatorBuilder {
     /// If a setting is invalid. The error names it.
     pub fn build(self) -> Result<Validator, ConfigError> {
         self.check()?;
-        let issuers =
-            self.issuers.iter().map(|trusted| self.entry(trusted)).collect::<Result<_, _>>()?;
+        let issuers = self.issuers.iter().map(|trusted| self.entry(trusted).map(Arc::new));
+        let issuers = issuers.collect::<Result<_, _>>()?;
         let guards_name = self.guards_name();
         let shared = self.shared_origin().map(|origin| &origin.0);
         let cache = shared.map_or_else(
@@ -268,6 +281,7 @@ impl ValidatorBuilder {
             clients: self.clients,
             token_cache_capacity: self.token_cache_capacity,
             queue: self.queue,
+            revocations: self.revocations,
         }))
     }
 
@@ -310,6 +324,7 @@ impl ValidatorBuilder {
             },
             keys: keys.map_err(of_issuer)?,
             trusted: trusted.clone(),
+            revocations: self.revocations.of(&trusted.issuer),
         })
     }
 
@@ -332,6 +347,8 @@ impl ValidatorBuilder {
                 ));
             }
         }
+        let names: Vec<_> = self.issuers.iter().map(|trusted| &trusted.issuer).collect();
+        self.revocations.check(&names)?;
         let quotable = |text: &Option<String>| {
             text.iter().all(|text| !text.is_empty() && text.chars().all(is_quotable))
         };

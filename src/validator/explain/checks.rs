@@ -1,6 +1,6 @@
 //! The checks of [`Validator::explain`], in the order of the validator and with its rules.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     bearer::credentials::is_b64token,
@@ -8,7 +8,7 @@ use crate::{
     error::{AuthErrorKind, InvalidRequest, InvalidToken},
     validator::{
         IssuerEntry, Validator,
-        claims::Payload,
+        claims::{self, Payload},
         explain::{Check, Explanation, Facts, Outcome, none, quoted},
         jws::{Header, Jws},
     },
@@ -36,10 +36,13 @@ impl Validator {
         let header = report.header(&header_json);
         let payload_json = jws.decode_payload();
         let payload = report.payload(&payload_json);
-        let issuer = report.issuer(self, payload.as_ref());
+        let issuer = report.issuer(self, payload.as_ref()).map(Arc::as_ref);
         report.algorithm(header.as_ref(), issuer);
         report.claims(payload.as_ref(), issuer, Moment::now(&*self.0.clock).unix);
         report.signature(self, &jws, header.as_ref(), issuer).await;
+        if let (Some(payload), Ok(json), Some(issuer)) = (&payload, &payload_json, issuer) {
+            report.revocation(payload, json, issuer, Moment::now(&*self.0.clock).unix);
+        }
         report.facts = payload.map(|payload| facts(&payload, issuer));
         report.finish()
     }
@@ -120,7 +123,7 @@ impl Report {
         &mut self,
         validator: &'a Validator,
         payload: Option<&Payload<'_>>,
-    ) -> Option<&'a IssuerEntry> {
+    ) -> Option<&'a Arc<IssuerEntry>> {
         let Some(payload) = payload else {
             self.skip("iss", "the payload");
             return None;
@@ -257,6 +260,29 @@ impl Report {
                 self.checks.push(Check { outcome: Outcome::Unknown, advice, ..check });
                 self.skip("signature", "the key");
             }
+        }
+    }
+
+    /// Asks the rules of the issuer, if the validator has some and the claims are valid.
+    fn revocation(
+        &mut self,
+        payload: &Payload<'_>,
+        json: &str,
+        issuer: &IssuerEntry,
+        now: Duration,
+    ) {
+        if !issuer.revocations.are_set() {
+            return;
+        }
+        let Ok(claims) = claims::validate(payload, &issuer.rules, now) else {
+            return self.skip("revocation", "valid claims");
+        };
+        match issuer.revocations.revocable(&claims.to_token_claims(json), now).check() {
+            Ok(()) => self.pass("revocation", none(), "no rule"),
+            Err(AuthErrorKind::InvalidToken(reason)) => {
+                self.fail("revocation", "a rule", "no rule", reason);
+            }
+            Err(_) => self.skip("revocation", "the rules, which are unavailable"),
         }
     }
 

@@ -1,0 +1,105 @@
+//! The settings of a set of rules.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Revocations, rules::RuleLimits};
+use crate::{
+    clock::{Clock, SystemClock},
+    error::ConfigError,
+    issuer::Issuer,
+};
+
+/// The settings of [`Revocations`]. [`build`](Self::build) validates them.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_logto::{Issuer, revocation::Revocations};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let revocations = Revocations::builder([&issuer])
+///     .longest_token_life(Duration::from_secs(60 * 60))
+///     .build()?;
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct RevocationsBuilder {
+    pub(super) issuers: Vec<Issuer>,
+    pub(super) limits: RuleLimits,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl RevocationsBuilder {
+    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
+        let limits = RuleLimits {
+            max_rules: DEFAULT_MAX_RULES,
+            margin: DEFAULT_MARGIN,
+            longest_token_life: DEFAULT_LONGEST_TOKEN_LIFE,
+        };
+        Self { issuers, limits, clock: Arc::new(SystemClock) }
+    }
+
+    /// Sets how much later than the change a token may have been issued and is still refused: 2 s by
+    /// default, at most 5 min.
+    ///
+    /// Logto may issue a token for a request that was in flight during the change. The margin also
+    /// covers a clock of Logto that is ahead of the clock of the webhook's sender. A client that
+    /// gets a new token within the margin is refused, and must request another one.
+    pub const fn margin(mut self, margin: Duration) -> Self {
+        self.limits.margin = margin;
+        self
+    }
+
+    /// Sets the longest time from `iat` to `exp` of an accepted token: 24 h by default, from 1 min to
+    /// 366 days.
+    ///
+    /// A cut-off is dropped after this time, so a token with a longer life is refused.
+    pub const fn longest_token_life(mut self, life: Duration) -> Self {
+        self.limits.longest_token_life = life;
+        self
+    }
+
+    /// Sets how many targets may have a rule: 1,000,000 by default, at least 1,000. Beyond that, the
+    /// oldest cut-offs are dropped, with an error in the log and in the
+    /// [status](Revocations::status). Blocks are never dropped. A rule takes about 150 bytes.
+    pub const fn max_rules(mut self, rules: usize) -> Self {
+        self.limits.max_rules = rules;
+        self
+    }
+
+    /// Sets the source of time. The default is the clocks of the operating system.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Validates the settings and builds the set.
+    ///
+    /// # Errors
+    /// If a setting is invalid. The error names it.
+    pub fn build(self) -> Result<Revocations, ConfigError> {
+        let refuse = |setting, advice| Err(ConfigError::new(setting, advice));
+        if self.issuers.is_empty() {
+            return refuse("issuers", "empty: expected the issuers of one Logto tenant");
+        }
+        if self.limits.margin > MAX_MARGIN {
+            return refuse("margin", "must be at most 5 min");
+        }
+        let life = self.limits.longest_token_life;
+        if life < MIN_LONGEST_TOKEN_LIFE || life > MAX_LONGEST_TOKEN_LIFE {
+            return refuse("longest_token_life", "must be from 1 min to 366 days");
+        }
+        if self.limits.max_rules < MIN_MAX_RULES {
+            return refuse("max_rules", "must be at least 1,000");
+        }
+        Ok(Revocations::from_builder(self))
+    }
+}
+
+const DEFAULT_MAX_RULES: usize = 1_000_000;
+const MIN_MAX_RULES: usize = 1_000;
+const DEFAULT_MARGIN: Duration = Duration::from_secs(2);
+const MAX_MARGIN: Duration = Duration::from_secs(5 * 60);
+const DEFAULT_LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(60);
+const MAX_LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -1,0 +1,39 @@
+//! Refuses tokens before they expire: after a user was suspended or deleted, left an organization,
+//! or after an application was compromised.
+//!
+//! A JWT is valid until it expires, an hour by default in Logto. A set of [`Revocations`] contains
+//! rules that refuse tokens earlier. A cached token costs one comparison more: its rules are looked
+//! up only after the set has changed.
+//!
+//! ```
+//! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let issuer = Issuer::logto("https://tenant.logto.app")?;
+//! let revocations = Revocations::new([&issuer])?;
+//! let validator = Validator::builder()
+//!     .trust(TrustedIssuer::new(&issuer).audience("https://shopping.api"))
+//!     .revocations(&revocations)
+//!     .build()?;
+//!
+//! // For example in an admin page:
+//! revocations.revoke_client("id of the application").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Sources of rules
+//! - By hand, as above.
+//! - Any other source of events: [`Revocations::store`] with your own [`Rule`]s.
+
+mod builder;
+mod revocations;
+mod rule;
+pub(crate) mod rules;
+mod status;
+
+pub use builder::RevocationsBuilder;
+pub use revocations::{Changes, Revocations, StoreError};
+pub use rule::Rule;
+pub use status::RevocationStatus;

@@ -1,0 +1,289 @@
+//! The set of rules that validators share.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    builder::RevocationsBuilder,
+    rule::{Change, Rule, millis},
+    rules::{RuleLimits, Rules, TargetHasher, TokenHashes},
+    status::RevocationStatus,
+};
+use crate::{clock::Clock, error::ConfigError, issuer::Issuer};
+
+/// Rules that refuse tokens of one Logto tenant before they expire. A clone shares them.
+///
+/// Give it to each validator with
+/// [`ValidatorBuilder::revocations`](crate::ValidatorBuilder::revocations).
+#[derive(Clone)]
+pub struct Revocations(Arc<Shared>);
+
+struct Shared {
+    /// Changes with each change of the rules. A token that was checked with this generation is not
+    /// checked again.
+    generation: AtomicU64,
+    rules: RwLock<Rules>,
+    hasher: TargetHasher,
+    issuers: Vec<Issuer>,
+    limits: RuleLimits,
+    clock: Arc<dyn Clock>,
+    changes: watch::Sender<()>,
+}
+
+/// Why rules could not be stored. They apply in this process, but others may not learn of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreError(Box<str>);
+
+/// Waits for changes of the rules, see [`Revocations::changes`].
+#[derive(Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl Revocations {
+    /// Creates an empty set for the issuers of one tenant. A tenant with a custom domain has two.
+    ///
+    /// # Errors
+    /// If there is no issuer.
+    pub fn new<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> Result<Self, ConfigError> {
+        Self::builder(issuers).build()
+    }
+
+    /// Returns a builder for a set with other settings.
+    pub fn builder<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> RevocationsBuilder {
+        RevocationsBuilder::new(issuers.into_iter().cloned().collect())
+    }
+
+    pub(super) fn from_builder(builder: RevocationsBuilder) -> Self {
+        Self(Arc::new(Shared {
+            generation: AtomicU64::new(FIRST_GENERATION),
+            rules: RwLock::new(Rules::new(builder.limits)),
+            hasher: TargetHasher::default(),
+            issuers: builder.issuers,
+            limits: builder.limits,
+            clock: builder.clock,
+            changes: watch::Sender::new(()),
+        }))
+    }
+
+    /// Stores rules. They apply to the next request of this process.
+    ///
+    /// A time that is more than 5 min ahead of the clock is set to 5 min ahead. A cut-off that is
+    /// older than the [longest life of a token](RevocationsBuilder::longest_token_life) is ignored.
+    ///
+    /// # Errors
+    /// If others cannot learn of the rules. They apply in this process all the same.
+    pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
+        let rules: Vec<Rule> =
+            rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
+        self.apply(&rules);
+        Ok(())
+    }
+
+    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject).
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn block_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::block_subject(subject, self.now())]).await
+    }
+
+    /// Lifts the block of a subject. Tokens that were issued until now stay refused.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn reactivate_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::reactivate_subject(subject, self.now())]).await
+    }
+
+    /// Refuses the tokens of a subject that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_subject(subject, self.now())]).await
+    }
+
+    /// Refuses the tokens that were issued to an application until now. Logto sends no webhook if an
+    /// application or its secret is deleted.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_client(&self, client_id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_client(client_id, self.now())]).await
+    }
+
+    /// Refuses the tokens for an organization that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_organization(&self, id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_organization(id, self.now())]).await
+    }
+
+    /// Refuses the tokens of a subject for an organization that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_member(
+        &self,
+        organization: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Result<(), StoreError> {
+        self.store([Rule::revoke_member(organization, subject, self.now())]).await
+    }
+
+    /// Refuses one token by its `jti`.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_token(&self, jwt_id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_token(jwt_id, self.now())]).await
+    }
+
+    /// Returns all rules, for example to store them before the process ends.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner).iter().collect()
+    }
+
+    /// Returns the number of rules, and what is wrong with them. It does no I/O.
+    pub fn status(&self) -> RevocationStatus {
+        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
+        RevocationStatus {
+            rules: rules.count(),
+            blocked_subjects: rules.blocked(),
+            dropped_rules: rules.dropped(),
+        }
+    }
+
+    /// Returns a stream of the changes from now on, for connections that outlive a request.
+    ///
+    /// ```
+    /// use tower_logto::{AccessToken, AuthError, Validator, revocation::Revocations};
+    ///
+    /// /// Completes when the token of a WebSocket is no longer valid.
+    /// async fn until_refused(
+    ///     validator: Validator,
+    ///     revocations: Revocations,
+    ///     token: AccessToken,
+    /// ) -> AuthError {
+    ///     let mut changes = revocations.changes();
+    ///     let expiry = token.expires_at().duration_since(std::time::SystemTime::now());
+    ///     let expiry = tokio::time::sleep(expiry.unwrap_or_default());
+    ///     tokio::pin!(expiry);
+    ///     loop {
+    ///         if let Err(error) = validator.recheck(&token) {
+    ///             return error;
+    ///         }
+    ///         tokio::select! {
+    ///             () = changes.next() => {}
+    ///             () = &mut expiry => return AuthError::forbidden("the token expired"),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn changes(&self) -> Changes {
+        Changes(self.0.changes.subscribe())
+    }
+
+    pub(crate) fn issuers(&self) -> &[Issuer] {
+        &self.0.issuers
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn hasher(&self) -> &TargetHasher {
+        &self.0.hasher
+    }
+
+    pub(crate) fn longest_token_life(&self) -> Duration {
+        self.0.limits.longest_token_life
+    }
+
+    pub(crate) fn revoke(&self, token: &TokenHashes) -> bool {
+        self.0.rules.read().unwrap_or_else(PoisonError::into_inner).revoke(token)
+    }
+
+    /// Applies rules in this process.
+    pub(super) fn apply(&self, rules: &[Rule]) {
+        let mut is_changed = false;
+        let mut dropped = 0;
+        // Requests wait for the lock, so it is held for a part of a long list only.
+        for part in rules.chunks(RULES_PER_LOCK) {
+            let mut set = self.0.rules.write().unwrap_or_else(PoisonError::into_inner);
+            for rule in part {
+                is_changed |= set.add(rule, &self.0.hasher);
+            }
+            dropped += set.prune(self.0.clock.unix_time());
+        }
+        if dropped > 0 {
+            tracing::error!(
+                dropped,
+                "there are more revocation rules than RevocationsBuilder::max_rules, so the oldest \
+                 cut-offs were dropped: tokens that they refused are accepted again"
+            );
+        }
+        if is_changed {
+            self.0.generation.fetch_add(1, Ordering::Release);
+            self.0.changes.send_replace(());
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.0.clock.unix_time()
+    }
+
+    /// Sets a time in the far future to the latest accepted one. `None` if no valid token can be
+    /// older than the cut-off.
+    fn within_limits(&self, rule: Rule) -> Option<Rule> {
+        let now = self.0.clock.unix_time();
+        let oldest = millis(now.saturating_sub(self.0.limits.longest_token_life));
+        let is_expired = rule.key.change == Change::CutOff && rule.at < oldest;
+        let latest = millis(now.saturating_add(MAX_AHEAD));
+        (!is_expired).then(|| Rule { at: rule.at.min(latest), ..rule })
+    }
+}
+
+impl Changes {
+    /// Waits for the next change. Several changes may count as one.
+    ///
+    /// # Cancel safety
+    /// This method is cancel safe.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The set is gone, so its rules do not change any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations")
+            .field("issuers", &self.0.issuers)
+            .field("status", &self.status())
+            .finish()
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for StoreError {}
+
+/// A token that was never checked has generation 0.
+const FIRST_GENERATION: u64 = 1;
+const RULES_PER_LOCK: usize = 1_000;
+const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);

@@ -1,0 +1,232 @@
+//! The set of rules: the latest change of each target.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    time::Duration,
+};
+
+use super::rule::{Change, Rule, RuleKey, Target, millis};
+
+/// The rules, by the seeded hash of their target.
+///
+/// Two of a million targets have the same hash with a probability of 3 in 100 million. They would
+/// then share their rules.
+#[derive(Debug)]
+pub(super) struct Rules {
+    targets: HashMap<u64, Entry, BuildHasherDefault<NoHash>>,
+    everyone: u64,
+    limits: RuleLimits,
+    pruned_at: Duration,
+    /// The number of cut-offs that the limit dropped.
+    dropped: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuleLimits {
+    pub(super) max_rules: usize,
+    pub(super) margin: Duration,
+    pub(super) longest_token_life: Duration,
+}
+
+/// The changes of one target, in milliseconds since the Unix epoch. 0: none.
+#[derive(Debug)]
+struct Entry {
+    target: Target,
+    cut_off: u64,
+    block: u64,
+    reactivate: u64,
+    delete: u64,
+}
+
+/// The hashes of a token's values, and the times that rules are compared with.
+#[derive(Debug)]
+pub(crate) struct TokenHashes {
+    pub(crate) subject: u64,
+    pub(crate) client: Option<u64>,
+    pub(crate) organization: Option<u64>,
+    pub(crate) member: Option<u64>,
+    pub(crate) token_id: Option<u64>,
+    /// `iat` in seconds. A token without it is older than every cut-off.
+    pub(crate) issued_at: u64,
+}
+
+/// Hashes targets with the seed of one set of rules, so that nobody can choose values that collide.
+#[derive(Debug, Default)]
+pub(crate) struct TargetHasher(RandomState);
+
+impl TargetHasher {
+    pub(crate) fn subject(&self, subject: &str) -> u64 {
+        self.0.hash_one((0_u8, subject, ""))
+    }
+
+    pub(crate) fn client(&self, client_id: &str) -> u64 {
+        self.0.hash_one((1_u8, client_id, ""))
+    }
+
+    pub(crate) fn organization(&self, organization: &str) -> u64 {
+        self.0.hash_one((2_u8, organization, ""))
+    }
+
+    pub(crate) fn member(&self, organization: &str, subject: &str) -> u64 {
+        self.0.hash_one((3_u8, organization, subject))
+    }
+
+    pub(crate) fn token_id(&self, jwt_id: &str) -> u64 {
+        self.0.hash_one((4_u8, jwt_id, ""))
+    }
+
+    /// `None` for everyone.
+    fn target(&self, target: &Target) -> Option<u64> {
+        Some(match target {
+            Target::Subject(subject) => self.subject(subject),
+            Target::Client(client_id) => self.client(client_id),
+            Target::Organization(organization) => self.organization(organization),
+            Target::Member { organization, subject } => self.member(organization, subject),
+            Target::TokenId(jwt_id) => self.token_id(jwt_id),
+            Target::Everyone => return None,
+        })
+    }
+}
+
+impl Rules {
+    pub(super) fn new(limits: RuleLimits) -> Self {
+        let targets = HashMap::default();
+        Self { targets, everyone: 0, limits, pruned_at: Duration::ZERO, dropped: 0 }
+    }
+
+    /// The number of targets that have a rule.
+    pub(super) fn count(&self) -> usize {
+        self.targets.len() + usize::from(self.everyone > 0)
+    }
+
+    /// The number of subjects whose tokens are all refused.
+    pub(super) fn blocked(&self) -> usize {
+        self.targets.values().filter(|entry| entry.is_blocked()).count()
+    }
+
+    /// The number of cut-offs that the limit dropped.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// All rules, to write them somewhere else.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Rule> {
+        let everyone = (self.everyone > 0).then(|| {
+            let key = RuleKey { change: Change::CutOff, target: Target::Everyone };
+            Rule { key, at: self.everyone }
+        });
+        everyone.into_iter().chain(self.targets.values().flat_map(Entry::rules))
+    }
+
+    /// Adds a rule. Returns whether it changes anything.
+    pub(super) fn add(&mut self, rule: &Rule, hasher: &TargetHasher) -> bool {
+        let Rule { key: RuleKey { change, target }, at } = rule;
+        let time = match hasher.target(target) {
+            None => &mut self.everyone,
+            Some(hash) => self
+                .targets
+                .entry(hash)
+                .or_insert_with(|| Entry::new(target.clone()))
+                .time_mut(*change),
+        };
+        let is_later = *at > *time;
+        *time = (*time).max(*at);
+        is_later
+    }
+
+    /// Drops the cut-offs that no valid token can be older than, once per minute, and the oldest
+    /// ones if there are too many. Blocks stay. Returns how many were dropped although tokens may be
+    /// older.
+    pub(super) fn prune(&mut self, now: Duration) -> usize {
+        if now >= self.pruned_at.saturating_add(PRUNE_INTERVAL) || now < self.pruned_at {
+            self.pruned_at = now;
+            let oldest = millis(now.saturating_sub(self.limits.longest_token_life));
+            self.targets.retain(|_, entry| entry.is_permanent() || entry.cut_off >= oldest);
+        }
+        if self.count() <= self.limits.max_rules {
+            return 0;
+        }
+        let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
+        let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
+        // A sixteenth more than necessary, so that the next rules find room.
+        let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
+        let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
+        let newest_dropped = *times.select_nth_unstable(last).1;
+        let before = self.count();
+        self.targets.retain(|_, entry| entry.is_permanent() || entry.cut_off > newest_dropped);
+        let dropped = before - self.count();
+        self.dropped += dropped as u64;
+        dropped
+    }
+
+    /// Returns whether a rule refuses the token.
+    pub(super) fn revoke(&self, token: &TokenHashes) -> bool {
+        let of = |hash: Option<u64>| hash.and_then(|hash| self.targets.get(&hash));
+        let subject = of(Some(token.subject));
+        if subject.is_some_and(Entry::is_blocked) {
+            return true;
+        }
+        let others = [token.client, token.organization, token.member, token.token_id];
+        let cut_offs = others.into_iter().filter_map(of).map(|entry| entry.cut_off);
+        let of_subject = subject.map_or(0, |entry| entry.cut_off.max(entry.reactivate));
+        let latest = cut_offs.fold(of_subject.max(self.everyone), u64::max);
+        latest > 0 && token.issued_at <= latest.saturating_add(millis(self.limits.margin)) / 1000
+    }
+}
+
+impl Entry {
+    const fn new(target: Target) -> Self {
+        Self { target, cut_off: 0, block: 0, reactivate: 0, delete: 0 }
+    }
+
+    const fn time_mut(&mut self, change: Change) -> &mut u64 {
+        match change {
+            Change::CutOff => &mut self.cut_off,
+            Change::Block => &mut self.block,
+            Change::Reactivate => &mut self.reactivate,
+            Change::Delete => &mut self.delete,
+        }
+    }
+
+    /// At the same time, the block counts.
+    const fn is_blocked(&self) -> bool {
+        self.delete > 0 || (self.block > 0 && self.block >= self.reactivate)
+    }
+
+    /// A reactivation stays, too. An older block may still arrive.
+    const fn is_permanent(&self) -> bool {
+        self.block > 0 || self.reactivate > 0 || self.delete > 0
+    }
+
+    fn rules(&self) -> impl Iterator<Item = Rule> {
+        let changes = [
+            (Change::CutOff, self.cut_off),
+            (Change::Block, self.block),
+            (Change::Reactivate, self.reactivate),
+            (Change::Delete, self.delete),
+        ];
+        changes.into_iter().filter(|(_, at)| *at > 0).map(|(change, at)| {
+            let key = RuleKey { change, target: self.target.clone() };
+            Rule { key, at }
+        })
+    }
+}
+
+/// The keys are hashes already.
+#[derive(Debug, Default)]
+struct NoHash(u64);
+
+impl Hasher for NoHash {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);

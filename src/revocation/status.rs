@@ -1,0 +1,16 @@
+//! The status of a set of rules.
+
+use serde::Serialize;
+
+/// The status of a set of [`Revocations`](super::Revocations), for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RevocationStatus {
+    /// The number of subjects, clients, organizations, members and token ids that have a rule.
+    pub rules: usize,
+    /// The number of subjects whose tokens are all refused.
+    pub blocked_subjects: usize,
+    /// The number of cut-offs that were dropped because there were too many. Tokens that they
+    /// refused may be accepted.
+    pub dropped_rules: u64,
+}

@@ -1,0 +1,3 @@
+//! Rules that refuse tokens before they expire.
+
+mod rules;
