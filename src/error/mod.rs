@@ -124,6 +124,8 @@ pub enum AuthErrorKind {
         /// The time after which the queue has been worked off.
         retry_after: Duration,
     },
+    /// The rules that revoke tokens are unavailable for too long: 503 with `Retry-After`.
+    RevocationsUnavailable,
     /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
     MissingLayer,
     /// The validator trusts several issuers, and a guard names none: 500. See
@@ -251,6 +253,10 @@ impl fmt::Display for AuthError {
             AuthErrorKind::TooManySignatureChecks { .. } => f.write_str(
                 "too many tokens with bad signatures arrive, and the queue of signature checks is \
                  full or too slow: see ValidatorBuilder::max_queued_checks and max_queue_time",
+            ),
+            AuthErrorKind::RevocationsUnavailable => f.write_str(
+                "the rules that revoke tokens are unavailable, and the set of revocations is strict: \
+                 see Revocations::status, and check the connection to Redis",
             ),
             AuthErrorKind::MissingLayer => f.write_str(
                 "there is no AuthLayer around this route: call \

@@ -17,7 +17,7 @@ impl AuthError {
     /// | 403 | `insufficient_scope`, `wrong_organization`, `wrong_kind`, `not_a_machine`, `not_a_user`, `wrong_client`, `wrong_issuer_for_route`, `wrong_audience_for_route`, `custom_claims`, `forbidden` |
     /// | 429 | `too_many_unknown_keys` |
     /// | 500 | `missing_layer`, `unnamed_issuer`, `unnamed_audience`, `invalid_scope`, `unknown_path_parameter` |
-    /// | 503 | `keys_unavailable`, `jwks_timeout`, `too_many_signature_checks` |
+    /// | 503 | `keys_unavailable`, `jwks_timeout`, `too_many_signature_checks`, `revocations_unavailable` |
     ///
     /// ```
     /// assert_eq!(tower_logto::AuthError::missing_token().reason(), "missing_token");
@@ -41,6 +41,7 @@ impl AuthError {
             }
             AuthErrorKind::TooManyUnknownKeys { .. } => "too_many_unknown_keys",
             AuthErrorKind::TooManySignatureChecks { .. } => "too_many_signature_checks",
+            AuthErrorKind::RevocationsUnavailable => "revocations_unavailable",
             AuthErrorKind::MissingLayer => "missing_layer",
             AuthErrorKind::UnnamedIssuer => "unnamed_issuer",
             AuthErrorKind::UnnamedAudience => "unnamed_audience",

@@ -27,9 +27,9 @@ impl AuthError {
             | AuthErrorKind::WrongKind(_)
             | AuthErrorKind::FailedCondition(_)
             | AuthErrorKind::Forbidden(_) => StatusCode::FORBIDDEN,
-            AuthErrorKind::KeysUnavailable(_) | AuthErrorKind::TooManySignatureChecks { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            AuthErrorKind::KeysUnavailable(_)
+            | AuthErrorKind::TooManySignatureChecks { .. }
+            | AuthErrorKind::RevocationsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             AuthErrorKind::TooManyUnknownKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
             AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
@@ -82,6 +82,7 @@ impl AuthError {
             | AuthErrorKind::KeysUnavailable(_)
             | AuthErrorKind::TooManyUnknownKeys { .. }
             | AuthErrorKind::TooManySignatureChecks { .. }
+            | AuthErrorKind::RevocationsUnavailable
             | AuthErrorKind::MissingLayer
             | AuthErrorKind::UnnamedIssuer
             | AuthErrorKind::UnnamedAudience
@@ -131,6 +132,7 @@ impl AuthError {
                 let seconds = retry_after.as_secs_f64().ceil().clamp(1.0, 86_400.0);
                 Some(Duration::from_secs_f64(seconds))
             }
+            AuthErrorKind::RevocationsUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -31,9 +31,11 @@ mod builder;
 mod revocations;
 mod rule;
 pub(crate) mod rules;
+pub(crate) mod source;
 mod status;
 
 pub use builder::RevocationsBuilder;
 pub use revocations::{Changes, Revocations, StoreError};
 pub use rule::Rule;
+pub use source::SourceState;
 pub use status::RevocationStatus;

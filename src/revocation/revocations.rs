@@ -3,10 +3,7 @@
 use std::{
     error::Error,
     fmt,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +13,7 @@ use super::{
     builder::RevocationsBuilder,
     rule::{Change, Rule, millis},
     rules::{RuleLimits, Rules, TargetHasher, TokenHashes},
+    source::{Source, SourceState},
     status::RevocationStatus,
 };
 use crate::{clock::Clock, error::ConfigError, issuer::Issuer};
@@ -28,9 +26,7 @@ use crate::{clock::Clock, error::ConfigError, issuer::Issuer};
 pub struct Revocations(Arc<Shared>);
 
 struct Shared {
-    /// Changes with each change of the rules. A token that was checked with this generation is not
-    /// checked again.
-    generation: AtomicU64,
+    source: Source,
     rules: RwLock<Rules>,
     hasher: TargetHasher,
     issuers: Vec<Issuer>,
@@ -63,7 +59,7 @@ impl Revocations {
 
     pub(super) fn from_builder(builder: RevocationsBuilder) -> Self {
         Self(Arc::new(Shared {
-            generation: AtomicU64::new(FIRST_GENERATION),
+            source: Source::this_process(),
             rules: RwLock::new(Rules::new(builder.limits)),
             hasher: TargetHasher::default(),
             issuers: builder.issuers,
@@ -157,6 +153,7 @@ impl Revocations {
     pub fn status(&self) -> RevocationStatus {
         let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
         RevocationStatus {
+            source: self.0.source.state(),
             rules: rules.count(),
             blocked_subjects: rules.blocked(),
             dropped_rules: rules.dropped(),
@@ -198,7 +195,17 @@ impl Revocations {
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.0.generation.load(Ordering::Acquire)
+        self.0.source.generation()
+    }
+
+    /// Returns whether a token should wait for the first rules.
+    pub(crate) fn are_loading(&self) -> bool {
+        self.0.source.state() == SourceState::Loading
+    }
+
+    /// Waits for the first rules, for up to 1 s.
+    pub(crate) async fn loaded(&self) {
+        self.0.source.loaded().await;
     }
 
     pub(crate) fn hasher(&self) -> &TargetHasher {
@@ -233,7 +240,7 @@ impl Revocations {
             );
         }
         if is_changed {
-            self.0.generation.fetch_add(1, Ordering::Release);
+            self.0.source.next_generation();
             self.0.changes.send_replace(());
         }
     }
@@ -283,7 +290,5 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {}
 
-/// A token that was never checked has generation 0.
-const FIRST_GENERATION: u64 = 1;
 const RULES_PER_LOCK: usize = 1_000;
 const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);

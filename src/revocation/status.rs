@@ -2,10 +2,14 @@
 
 use serde::Serialize;
 
+use super::source::SourceState;
+
 /// The status of a set of [`Revocations`](super::Revocations), for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RevocationStatus {
+    /// Whether the rules of other instances arrive.
+    pub source: SourceState,
     /// The number of subjects, clients, organizations, members and token ids that have a rule.
     pub rules: usize,
     /// The number of subjects whose tokens are all refused.

@@ -101,8 +101,8 @@ enum PendingKey {
 }
 
 impl Validator {
-    /// Validates a token without waiting. Returns `None` if keys must be fetched first;
-    /// [`validate`](Self::validate) does that.
+    /// Validates a token without waiting. Returns `None` if keys must be fetched first, or the first
+    /// revocation rules must be loaded; [`validate`](Self::validate) waits for them.
     ///
     /// ```
     /// # let issuer = tower_logto::Issuer::logto("https://tenant.logto.app")?;
@@ -214,6 +214,7 @@ impl Validator {
                 }
             };
             self.0.signatures.check(&token, &key).await?;
+            issuer.revocations.loaded().await;
             // The token may have expired while the request waited.
             claims.lifetime.check(self.0.clock.unix_time())?;
             Ok(self.accept_checked(&token.token, claims, key, &issuer))
@@ -227,6 +228,9 @@ impl Validator {
     fn finish_now(&self, pending: PendingToken) -> Option<Result<AccessToken, AuthError>> {
         let PendingToken { token, claims, issuer, key } = pending;
         let PendingKey::Found(key) = key else { return None };
+        if issuer.revocations.are_loading() {
+            return None;
+        }
         if let Err(reason) = self.0.signatures.check_now(token.signed(), &key) {
             return Some(Err(self.error(reason.into())));
         }
@@ -282,7 +286,7 @@ impl Validator {
             let kid = header.kid.as_deref().map(Into::into);
             return Err(pending(signature, PendingKey::Missing { kid, algorithm }));
         };
-        if self.0.signatures.are_queued(now) {
+        if self.0.signatures.are_queued(now) || issuer.revocations.are_loading() {
             return Err(pending(signature, PendingKey::Found(key)));
         }
         let message = jws.signed.as_bytes();

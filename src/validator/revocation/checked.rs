@@ -8,7 +8,7 @@ use std::{
 use crate::{
     error::{AuthErrorKind, ConfigError, InvalidToken},
     issuer::Issuer,
-    revocation::{Revocations, rules::TokenHashes},
+    revocation::{Revocations, rules::TokenHashes, source::CLOSED},
     validator::token_claims::TokenClaims,
 };
 
@@ -69,6 +69,18 @@ impl IssuerRevocations {
         self.0.is_some()
     }
 
+    /// Returns whether the first rules are still being loaded.
+    pub(crate) fn are_loading(&self) -> bool {
+        self.0.as_ref().is_some_and(Revocations::are_loading)
+    }
+
+    /// Waits for the first rules, for up to 1 s.
+    pub(crate) async fn loaded(&self) {
+        if let Some(revocations) = self.0.as_ref().filter(|set| set.are_loading()) {
+            revocations.loaded().await;
+        }
+    }
+
     /// Hashes the values of a token that rules may name.
     pub(crate) fn revocable(&self, claims: &TokenClaims, now: Duration) -> Revocable {
         Revocable(self.0.as_ref().map(|revocations| {
@@ -112,6 +124,9 @@ impl RevocableToken {
         if self.accepted_by.load(Ordering::Relaxed) == generation {
             return Ok(());
         }
+        if generation == CLOSED {
+            return Err(AuthErrorKind::RevocationsUnavailable);
+        }
         let longest = self.revocations.longest_token_life();
         if self.life > longest {
             return Err(InvalidToken::TooLongLife { life: self.life, longest }.into());
@@ -125,4 +140,4 @@ impl RevocableToken {
 }
 
 /// No set of rules has this generation.
-const NEVER: u64 = 0;
+const NEVER: u64 = u64::MAX;

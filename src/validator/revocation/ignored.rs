@@ -8,8 +8,8 @@ use crate::{
     validator::token_claims::TokenClaims,
 };
 
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RevocationSets;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RevocationSets(());
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct IssuerRevocations;
@@ -18,11 +18,12 @@ pub(crate) struct IssuerRevocations;
 pub(crate) struct Revocable;
 
 impl RevocationSets {
-    pub(crate) const fn of(self, _: &Issuer) -> IssuerRevocations {
+    #[allow(clippy::unused_self, reason = "the same signature as with the feature")]
+    pub(crate) const fn of(&self, _: &Issuer) -> IssuerRevocations {
         IssuerRevocations
     }
 
-    pub(crate) const fn check(self, _: &[&Issuer]) -> Result<(), ConfigError> {
+    pub(crate) const fn check(&self, _: &[&Issuer]) -> Result<(), ConfigError> {
         Ok(())
     }
 }
@@ -31,6 +32,12 @@ impl IssuerRevocations {
     pub(crate) const fn are_set(self) -> bool {
         false
     }
+
+    pub(crate) const fn are_loading(self) -> bool {
+        false
+    }
+
+    pub(crate) async fn loaded(self) {}
 
     pub(crate) const fn revocable(self, _: &TokenClaims, _: Duration) -> Revocable {
         Revocable
