@@ -33,9 +33,14 @@ mod rule;
 pub(crate) mod rules;
 pub(crate) mod source;
 mod status;
+#[cfg(feature = "axum")]
+mod webhook;
 
 pub use builder::RevocationsBuilder;
 pub use revocations::{Changes, Revocations, StoreError};
 pub use rule::Rule;
 pub use source::SourceState;
 pub use status::RevocationStatus;
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use webhook::{EventMapping, Webhook, WebhookReceiver, WebhookReceiverBuilder};

@@ -245,6 +245,11 @@ impl Revocations {
         }
     }
 
+    #[cfg(feature = "axum")]
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.0.clock.unix_time()
     }

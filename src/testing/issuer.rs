@@ -129,6 +129,11 @@ impl TestIssuer {
         &self.state
     }
 
+    #[cfg(feature = "revocation")]
+    pub(super) fn shared_state(&self) -> Arc<IssuerState> {
+        Arc::clone(&self.state)
+    }
+
     pub(super) fn server(&self) -> &Server {
         &self.server
     }
@@ -262,6 +267,8 @@ impl TestIssuerBuilder {
             faults: Faults::default(),
             not_modified: AtomicU64::new(0),
             keys: Mutex::new(KeyRing::new(key)),
+            users: Mutex::default(),
+            failed_webhooks: Mutex::default(),
         };
         let issuer = TestIssuer { server: Arc::new(server), state: Arc::new(state) };
         issuer.open()?;

@@ -80,7 +80,9 @@
 //! # The Management API
 //! `GET /api/applications` returns the [`TestApp`]s in pages. It requires a token for
 //! [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This crate's own layer protects the route,
-//! and the first request to it fetches the key set.
+//! and the first request to it fetches the key set. `GET /api/users/{id}` returns whether a test has
+//! suspended the user, and `GET /api/hooks/{id}/recent-logs` lists failed webhooks (see
+//! `TestWebhooks`, with the feature `revocation`).
 //!
 //! # Limits
 //! The test kit is not an identity server. It supports only the client credentials grant, and it
@@ -104,6 +106,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod token;
+#[cfg(feature = "revocation")]
+mod webhook;
 
 #[doc(hidden)]
 pub use crate::{escape::Escaped, jwks::key_set::KeySet, scope::is_scope_token};
@@ -114,3 +118,6 @@ pub use key::SigningKey;
 pub use offline::OfflineIssuer;
 pub use server::fault_switch::Fault;
 pub use token::TokenBuilder;
+#[cfg(feature = "revocation")]
+#[cfg_attr(docsrs, doc(cfg(feature = "revocation")))]
+pub use webhook::{TestWebhook, TestWebhooks};

@@ -1,10 +1,12 @@
 //! The settings and the state of the issuer, shared by its endpoints and by the test.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
+
+use serde_json::{Value, json};
 
 use crate::{
     Clock, Issuer,
@@ -27,6 +29,23 @@ pub(crate) struct IssuerState {
     /// The number of responses with status 304.
     pub(crate) not_modified: AtomicU64,
     pub(crate) keys: Mutex<KeyRing>,
+    pub(crate) users: Mutex<BTreeMap<String, TestUser>>,
+    /// The ids of webhooks, and their log entries, newest first.
+    pub(crate) failed_webhooks: Mutex<Vec<(String, Value)>>,
+}
+
+/// A user whom a test changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TestUser {
+    Active {
+        is_suspended: bool,
+        updated_at: Duration,
+    },
+    #[cfg_attr(
+        not(feature = "revocation"),
+        expect(dead_code, reason = "a test deletes users with a webhook")
+    )]
+    Deleted,
 }
 
 /// One switch per endpoint.
@@ -41,6 +60,31 @@ pub(crate) struct Faults {
 impl IssuerState {
     pub(crate) fn keys(&self) -> MutexGuard<'_, KeyRing> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn users(&self) -> MutexGuard<'_, BTreeMap<String, TestUser>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn failed_webhooks(&self) -> MutexGuard<'_, Vec<(String, Value)>> {
+        self.failed_webhooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TestUser {
+    #[cfg(feature = "revocation")]
+    pub(crate) const fn updated_at(&self) -> Duration {
+        match self {
+            Self::Active { updated_at, .. } => *updated_at,
+            Self::Deleted => Duration::ZERO,
+        }
+    }
+
+    /// The user in Logto's form. A deleted user has none.
+    pub(crate) fn to_json(self, id: &str) -> Option<Value> {
+        let Self::Active { is_suspended, updated_at } = self else { return None };
+        let updated_at = u64::try_from(updated_at.as_millis()).unwrap_or(u64::MAX);
+        Some(json!({ "id": id, "isSuspended": is_suspended, "updatedAt": updated_at }))
     }
 }
 

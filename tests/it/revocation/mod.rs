@@ -1,3 +1,4 @@
 //! Rules that refuse tokens before they expire.
 
 mod rules;
+mod webhooks;

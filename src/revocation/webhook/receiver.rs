@@ -1,0 +1,254 @@
+//! The route that Logto sends webhooks to.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody as _, to_bytes},
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    event::Webhook,
+    mapping::EventMapping,
+    signature::{Signature, SigningKeys},
+};
+use crate::{
+    error::ConfigError,
+    rate_limit::RepeatedWarning,
+    revocation::{Revocations, rule::Rule},
+};
+
+/// Receives Logto's webhooks and stores the rules that they make.
+///
+/// In Logto's Console, create a webhook with the URL of this route and the events
+/// `User.SuspensionStatus.Updated`, `User.Deleted`, `Organization.Membership.Updated` and
+/// `Organization.Deleted`. Its page shows the signing key.
+///
+/// ```
+/// use axum::Router;
+/// use tower_logto::{Issuer, revocation::{Revocations, WebhookReceiver}};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let revocations = Revocations::new([&issuer])?;
+/// # let key = "a key of Logto's Console";
+/// let receiver = WebhookReceiver::builder(&revocations).signing_key(key).build()?;
+/// // Without an AuthLayer around it: the signature authenticates the request.
+/// let app: Router = Router::new().merge(receiver.router("/webhooks/logto"));
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
+///
+/// # Responses
+/// | status | when |
+/// |---|---|
+/// | 204 | the rules are stored, or the event makes none |
+/// | 400 | the signature is valid, but the body is not a webhook |
+/// | 401 | the signature is missing or wrong |
+/// | 408, 413 | the body is too slow, or larger than 1 MiB |
+/// | 503 | too many requests, or the rules could not be stored |
+///
+/// Logto sends each webhook once. It lists the failed ones in the webhook's recent requests.
+#[derive(Clone)]
+pub struct WebhookReceiver(Arc<Inner>);
+
+struct Inner {
+    revocations: Revocations,
+    keys: SigningKeys,
+    mapping: Mapping,
+    /// The bodies that may be in memory before their signature is known.
+    bodies: Semaphore,
+    warning: Mutex<RepeatedWarning>,
+}
+
+type Mapping = Box<dyn Fn(&Webhook) -> Vec<Rule> + Send + Sync>;
+
+/// The settings of a [`WebhookReceiver`].
+#[must_use]
+pub struct WebhookReceiverBuilder {
+    revocations: Revocations,
+    keys: Vec<String>,
+    mapping: Mapping,
+}
+
+impl WebhookReceiver {
+    /// Returns a builder for a receiver that stores rules in this set.
+    pub fn builder(revocations: &Revocations) -> WebhookReceiverBuilder {
+        let defaults = EventMapping::default();
+        WebhookReceiverBuilder {
+            revocations: revocations.clone(),
+            keys: Vec::new(),
+            mapping: Box::new(move |webhook| defaults.rules(webhook)),
+        }
+    }
+
+    /// Returns a router with the route. Merge it outside [`AuthLayer`](crate::AuthLayer), because
+    /// Logto sends webhooks without a token.
+    ///
+    /// # Panics
+    /// If axum does not accept the path.
+    pub fn router<S: Clone + Send + Sync + 'static>(&self, path: &str) -> Router<S> {
+        Router::new().route(path, post(receive).with_state(self.clone()))
+    }
+
+    /// Stores the rules of a webhook whose origin is known. Returns their number.
+    pub(super) async fn apply(&self, webhook: &Webhook) -> Result<usize, Response> {
+        let rules = (self.0.mapping)(webhook);
+        let count = rules.len();
+        if count > 0 {
+            self.0.revocations.store(rules).await.map_err(|error| {
+                tracing::error!(%error, event = webhook.event(), "webhook not stored");
+                busy()
+            })?;
+            tracing::info!(event = webhook.event(), rules = count, "webhook stored");
+        }
+        Ok(count)
+    }
+
+    /// The operator may have set another key. Strangers can cause this warning, too.
+    fn warn_of_signature(&self) {
+        let text = "a webhook with a wrong signature was refused: compare the signing keys with the \
+                    webhook in Logto's Console";
+        let mut warning = self.0.warning.lock().unwrap_or_else(PoisonError::into_inner);
+        if warning.is_due(text, self.0.revocations.clock().monotonic()) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    /// Reads the body and checks its signature.
+    async fn read(&self, request: Request) -> Result<Bytes, Response> {
+        let Some(signature) = Signature::read(request.headers()) else {
+            return Err(refuse(StatusCode::UNAUTHORIZED, "it has no valid signature header"));
+        };
+        let body = request.into_body();
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "its body is larger than 1 MiB"));
+        }
+        let Ok(Ok(_permit)) = timeout(PLACE_TIMEOUT, self.0.bodies.acquire()).await else {
+            return Err(busy());
+        };
+        let body = read_body(body).await?;
+        if !self.0.keys.verify(&signature, &body) {
+            self.warn_of_signature();
+            return Err(refuse(StatusCode::UNAUTHORIZED, "its signature is wrong"));
+        }
+        Ok(body)
+    }
+}
+
+impl WebhookReceiverBuilder {
+    /// Adds a signing key of the webhook. Logto changes a key without a transition, so during a
+    /// change add both.
+    pub fn signing_key(mut self, key: impl Into<String>) -> Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    /// Sets which rules an event makes. The default is [`EventMapping::default`].
+    ///
+    /// ```
+    /// use tower_logto::revocation::{EventMapping, Revocations, Rule, WebhookReceiver};
+    ///
+    /// # let issuer = tower_logto::Issuer::logto("https://tenant.logto.app")?;
+    /// # let revocations = Revocations::new([&issuer])?;
+    /// let defaults = EventMapping::default().password_resets_revoke_the_user();
+    /// let receiver = WebhookReceiver::builder(&revocations)
+    ///     .signing_key("a key of Logto's Console")
+    ///     .mapping(move |webhook| match webhook.event() {
+    ///         "Grant.LimitExceeded" => Vec::new(),
+    ///         _ => defaults.rules(webhook),
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), tower_logto::error::ConfigError>(())
+    /// ```
+    pub fn mapping(
+        mut self,
+        mapping: impl Fn(&Webhook) -> Vec<Rule> + Send + Sync + 'static,
+    ) -> Self {
+        self.mapping = Box::new(mapping);
+        self
+    }
+
+    /// Builds the receiver.
+    ///
+    /// # Errors
+    /// If there is no signing key, or if one is empty or has spaces around it.
+    pub fn build(self) -> Result<WebhookReceiver, ConfigError> {
+        let refuse = |advice| Err(ConfigError::new("signing_key", advice));
+        if self.keys.is_empty() {
+            return refuse("not set: expected the signing key of the webhook in Logto's Console");
+        }
+        if self.keys.iter().any(|key| key.is_empty() || key.trim() != key) {
+            return refuse("empty, or with spaces or a line ending around it");
+        }
+        Ok(WebhookReceiver(Arc::new(Inner {
+            revocations: self.revocations,
+            keys: SigningKeys::new(&self.keys),
+            mapping: self.mapping,
+            bodies: Semaphore::new(MAX_BODIES),
+            warning: Mutex::default(),
+        })))
+    }
+}
+
+async fn receive(State(receiver): State<WebhookReceiver>, request: Request) -> Response {
+    let received = async {
+        let body = receiver.read(request).await?;
+        let webhook = Webhook::parse(&body).map_err(|why| refuse(StatusCode::BAD_REQUEST, why))?;
+        receiver.apply(&webhook).await
+    };
+    received.await.map_or_else(|refusal| refusal, |_| StatusCode::NO_CONTENT.into_response())
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Response> {
+    match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => {
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "its body is larger than 1 MiB, or broken"))
+        }
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "its body took longer than 4 s")),
+    }
+}
+
+/// Anybody can send such requests, so the log shows them at level debug only.
+fn refuse(status: StatusCode, why: &'static str) -> Response {
+    tracing::debug!(status = status.as_u16(), "webhook refused: {why}");
+    status.into_response()
+}
+
+fn busy() -> Response {
+    let retry_after = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, retry_after).into_response()
+}
+
+impl fmt::Debug for WebhookReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { revocations, keys, .. } = self.0.as_ref();
+        f.debug_struct("WebhookReceiver")
+            .field("revocations", revocations)
+            .field("keys", keys)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows no key.
+impl fmt::Debug for WebhookReceiverBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookReceiverBuilder")
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+const MAX_BODIES: usize = 16;
+const MAX_BODY: usize = 1024 * 1024;
+/// Logto waits for 10 s. A place becomes free before the wait for it ends.
+const BODY_TIMEOUT: Duration = Duration::from_secs(4);
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,234 @@
+//! Sends webhooks as Logto does: signed, and once.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::hmac;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::testing::{
+    TestIssuer,
+    server::state::{IssuerState, TestUser},
+    token::random_id,
+};
+
+/// Changes users and organizations, and sends the webhooks of these changes to a receiver.
+///
+/// ```
+/// use tower_logto::{revocation::{Revocations, WebhookReceiver}, testing::TestIssuer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = TestIssuer::start().await?;
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let webhooks = issuer.webhooks(format!("http://{}/logto", listener.local_addr()?));
+///
+/// let revocations = Revocations::new([&issuer.issuer()])?;
+/// let receiver =
+///     WebhookReceiver::builder(&revocations).signing_key(webhooks.signing_key()).build()?;
+/// tokio::spawn(axum::serve(listener, receiver.router("/logto")).into_future());
+///
+/// webhooks.suspend("alice").send().await;
+/// assert_eq!(revocations.status().blocked_subjects, 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Faults
+/// - Lost: do not send the webhook.
+/// - Late or out of order: send it later.
+/// - Twice: send it twice.
+/// - Not delivered: [`fail`](TestWebhook::fail), or any response but 2xx.
+/// - [`wrong_signature`](TestWebhook::wrong_signature) and
+///   [`test_payload`](TestWebhook::test_payload).
+#[derive(Debug, Clone)]
+pub struct TestWebhooks {
+    url: String,
+    signing_key: String,
+    hook_id: String,
+    state: Arc<IssuerState>,
+    http: reqwest::Client,
+}
+
+/// A webhook that is not sent yet. The change has happened.
+#[derive(Debug, Clone)]
+#[must_use = "call send()"]
+pub struct TestWebhook {
+    webhooks: TestWebhooks,
+    body: String,
+    signature: String,
+}
+
+impl TestIssuer {
+    /// Returns a sender of webhooks for a receiver's URL, with a new signing key.
+    pub fn webhooks(&self, url: impl Into<String>) -> TestWebhooks {
+        // No address of a test is behind a proxy.
+        let http = reqwest::Client::builder().no_proxy().build().expect("the settings are valid");
+        TestWebhooks {
+            url: url.into(),
+            signing_key: random_id(32),
+            hook_id: random_id(21),
+            state: self.shared_state(),
+            http,
+        }
+    }
+}
+
+impl TestWebhooks {
+    /// Returns the signing key, for the receiver.
+    pub fn signing_key(&self) -> &str {
+        &self.signing_key
+    }
+
+    /// Returns the id of the webhook, which the path `/api/hooks/{id}/recent-logs` contains.
+    pub fn hook_id(&self) -> &str {
+        &self.hook_id
+    }
+
+    /// Suspends a user.
+    pub fn suspend(&self, user: &str) -> TestWebhook {
+        self.change_user(user, true)
+    }
+
+    /// Reactivates a user.
+    pub fn reactivate(&self, user: &str) -> TestWebhook {
+        self.change_user(user, false)
+    }
+
+    /// Deletes a user.
+    pub fn delete(&self, user: &str) -> TestWebhook {
+        self.state.users().insert(user.to_owned(), TestUser::Deleted);
+        self.webhook(
+            "User.Deleted",
+            json!({ "params": { "userId": user }, "matchedRoute": "/users/:userId", "data": { "id": user } }),
+        )
+    }
+
+    /// Removes a user from an organization.
+    pub fn remove_member(&self, organization: &str, user: &str) -> TestWebhook {
+        self.membership(organization, "removedUserIds", user)
+    }
+
+    /// Removes a machine-to-machine application from an organization.
+    pub fn remove_application(&self, organization: &str, app_id: &str) -> TestWebhook {
+        self.membership(organization, "removedApplicationIds", app_id)
+    }
+
+    /// Deletes an organization.
+    pub fn delete_organization(&self, organization: &str) -> TestWebhook {
+        let members =
+            json!({ "params": { "id": organization }, "matchedRoute": "/organizations/:id" });
+        self.webhook("Organization.Deleted", members)
+    }
+
+    /// Makes a webhook of another event, with these members beside `event`, `createdAt` and
+    /// `hookId`.
+    pub fn webhook(&self, event: &str, members: Value) -> TestWebhook {
+        let created_at = std::time::UNIX_EPOCH + self.state.clock.unix_time();
+        let created_at = humantime::format_rfc3339_millis(created_at).to_string();
+        let mut body = json!({ "event": event, "createdAt": created_at, "hookId": self.hook_id });
+        if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
+            body.extend(members);
+        }
+        TestWebhook::new(self, body.to_string())
+    }
+
+    fn change_user(&self, user: &str, is_suspended: bool) -> TestWebhook {
+        let now = self.state.clock.unix_time();
+        let changed = {
+            let mut users = self.state.users();
+            let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
+            // Logto's database orders the changes, also those within a millisecond.
+            let updated_at = now.max(earlier + Duration::from_millis(1));
+            let changed = TestUser::Active { is_suspended, updated_at };
+            users.insert(user.to_owned(), changed);
+            changed
+        };
+        self.webhook(
+            "User.SuspensionStatus.Updated",
+            json!({
+                "params": { "userId": user },
+                "matchedRoute": "/users/:userId/is-suspended",
+                "data": changed.to_json(user),
+            }),
+        )
+    }
+
+    fn membership(&self, organization: &str, list: &str, id: &str) -> TestWebhook {
+        self.webhook(
+            "Organization.Membership.Updated",
+            json!({ "params": { "id": organization }, "organizationId": organization, list: [id] }),
+        )
+    }
+
+    /// Returns the signature of a body.
+    pub fn sign(&self, body: &str) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.signing_key.as_bytes());
+        let tag = hmac::sign(&key, body.as_bytes());
+        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TestWebhook {
+    fn new(webhooks: &TestWebhooks, body: String) -> Self {
+        Self { webhooks: webhooks.clone(), signature: webhooks.sign(&body), body }
+    }
+
+    /// Returns the body.
+    pub fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// Returns the value of the header `logto-signature-sha-256`.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+
+    /// Signs with another key.
+    pub fn wrong_signature(mut self) -> Self {
+        self.signature = "0".repeat(64);
+        self
+    }
+
+    /// Replaces the data by those of "Send test payload" in Logto's Console.
+    pub fn test_payload(self) -> Self {
+        let body: Value = serde_json::from_str(&self.body).expect("it is JSON");
+        let event = body["event"].as_str().unwrap_or_default();
+        let members = json!({
+            "path": "/fake-path/:id",
+            "params": { "id": "fake-id" },
+            "data": { "result": "success" },
+        });
+        self.webhooks.webhook(event, members)
+    }
+
+    /// Sends the webhook. Returns the status of the response, or `None` if there was none. Logto
+    /// lists a webhook without a 2xx response as failed, and does not send it again.
+    pub async fn send(&self) -> Option<StatusCode> {
+        let request = self
+            .webhooks
+            .http
+            .post(&self.webhooks.url)
+            .header("content-type", "application/json")
+            .header("logto-signature-sha-256", &self.signature)
+            .body(self.body.clone());
+        let status = request.send().await.ok().map(|response| response.status());
+        if !status.is_some_and(|status| status.is_success()) {
+            self.fail();
+        }
+        status
+    }
+
+    /// Lists the webhook as failed in `/api/hooks/{id}/recent-logs`, without sending it.
+    pub fn fail(&self) {
+        let body: Value = serde_json::from_str(&self.body).expect("it is JSON");
+        let at = self.webhooks.state.clock.unix_time().as_millis();
+        let log = json!({
+            "id": random_id(21),
+            "key": format!("TriggerHook.{}", body["event"].as_str().unwrap_or_default()),
+            "createdAt": u64::try_from(at).unwrap_or(u64::MAX),
+            "payload": { "result": "Error", "hookId": self.webhooks.hook_id, "hookRequest": { "body": body } },
+        });
+        self.webhooks.state.failed_webhooks().insert(0, (self.webhooks.hook_id.clone(), log));
+    }
+}
