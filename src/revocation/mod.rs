@@ -28,11 +28,13 @@
 //! - Any other source of events: [`Revocations::store`] with your own [`Rule`]s.
 
 mod builder;
+mod by_hand;
 mod revocations;
 mod rule;
 pub(crate) mod rules;
 pub(crate) mod source;
 mod status;
+mod subject_checks;
 #[cfg(feature = "axum")]
 mod webhook;
 
@@ -41,6 +43,7 @@ pub use revocations::{Changes, Revocations, StoreError};
 pub use rule::Rule;
 pub use source::SourceState;
 pub use status::RevocationStatus;
+pub use subject_checks::SubjectChecks;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 pub use webhook::{EventMapping, Webhook, WebhookReceiver, WebhookReceiverBuilder};

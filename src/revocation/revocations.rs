@@ -3,10 +3,11 @@
 use std::{
     error::Error,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
+use moka::sync::Cache;
 use tokio::sync::watch;
 
 use super::{
@@ -33,6 +34,8 @@ struct Shared {
     limits: RuleLimits,
     clock: Arc<dyn Clock>,
     changes: watch::Sender<()>,
+    /// The subjects of valid tokens, if they are checked in the background.
+    subjects: OnceLock<Cache<String, ()>>,
 }
 
 /// Why rules could not be stored. They apply in this process, but others may not learn of them.
@@ -66,6 +69,7 @@ impl Revocations {
             limits: builder.limits,
             clock: builder.clock,
             changes: watch::Sender::new(()),
+            subjects: OnceLock::new(),
         }))
     }
 
@@ -81,67 +85,6 @@ impl Revocations {
             rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
         self.apply(&rules);
         Ok(())
-    }
-
-    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject).
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn block_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::block_subject(subject, self.now())]).await
-    }
-
-    /// Lifts the block of a subject. Tokens that were issued until now stay refused.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn reactivate_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::reactivate_subject(subject, self.now())]).await
-    }
-
-    /// Refuses the tokens of a subject that were issued until now.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn revoke_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::revoke_subject(subject, self.now())]).await
-    }
-
-    /// Refuses the tokens that were issued to an application until now. Logto sends no webhook if an
-    /// application or its secret is deleted.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn revoke_client(&self, client_id: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::revoke_client(client_id, self.now())]).await
-    }
-
-    /// Refuses the tokens for an organization that were issued until now.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn revoke_organization(&self, id: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::revoke_organization(id, self.now())]).await
-    }
-
-    /// Refuses the tokens of a subject for an organization that were issued until now.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn revoke_member(
-        &self,
-        organization: impl Into<String>,
-        subject: impl Into<String>,
-    ) -> Result<(), StoreError> {
-        self.store([Rule::revoke_member(organization, subject, self.now())]).await
-    }
-
-    /// Refuses one token by its `jti`.
-    ///
-    /// # Errors
-    /// Returns the errors of [`store`](Self::store).
-    pub async fn revoke_token(&self, jwt_id: impl Into<String>) -> Result<(), StoreError> {
-        self.store([Rule::revoke_token(jwt_id, self.now())]).await
     }
 
     /// Returns all rules, for example to store them before the process ends.
@@ -220,6 +163,31 @@ impl Revocations {
         self.0.rules.read().unwrap_or_else(PoisonError::into_inner).revoke(token)
     }
 
+    /// Records the subjects of valid tokens from now on.
+    pub(super) fn record_subjects(&self, capacity: u64) {
+        let life = self.longest_token_life();
+        let subjects = || Cache::builder().max_capacity(capacity).time_to_live(life).build();
+        self.0.subjects.get_or_init(subjects);
+    }
+
+    /// Records the subject of a user's token that was validated.
+    pub(crate) fn record_subject(&self, subject: &str) {
+        if let Some(subjects) = self.0.subjects.get() {
+            subjects.insert(subject.into(), ());
+        }
+    }
+
+    pub(super) fn recorded_subjects(&self) -> Vec<Arc<String>> {
+        let subjects = self.0.subjects.get().into_iter().flatten();
+        subjects.map(|(subject, ())| subject).collect()
+    }
+
+    /// Returns whether all tokens of a subject are refused, and not for good.
+    pub(super) fn blocks(&self, subject: &str) -> bool {
+        let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.blocks(self.0.hasher.subject(subject))
+    }
+
     /// Applies rules in this process.
     pub(super) fn apply(&self, rules: &[Rule]) {
         let mut is_changed = false;
@@ -250,7 +218,7 @@ impl Revocations {
         &*self.0.clock
     }
 
-    fn now(&self) -> SystemTime {
+    pub(super) fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.0.clock.unix_time()
     }
 

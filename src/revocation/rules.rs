@@ -160,6 +160,11 @@ impl Rules {
         dropped
     }
 
+    /// Returns whether all tokens of a subject are refused until a reactivation.
+    pub(super) fn blocks(&self, subject: u64) -> bool {
+        self.targets.get(&subject).is_some_and(|entry| entry.is_blocked() && entry.delete == 0)
+    }
+
     /// Returns whether a rule refuses the token.
     pub(super) fn revoke(&self, token: &TokenHashes) -> bool {
         let of = |hash: Option<u64>| hash.and_then(|hash| self.targets.get(&hash));

@@ -1,6 +1,7 @@
 //! Receives Logto's webhooks and turns them into rules.
 
 mod event;
+mod lost;
 mod mapping;
 mod receiver;
 mod signature;

@@ -112,10 +112,8 @@ impl WebhookReceiver {
         Ok(count)
     }
 
-    /// The operator may have set another key. Strangers can cause this warning, too.
-    fn warn_of_signature(&self) {
-        let text = "a webhook with a wrong signature was refused: compare the signing keys with the \
-                    webhook in Logto's Console";
+    /// Logs a warning, the same one at most once per minute.
+    pub(super) fn warn(&self, text: &str) {
         let mut warning = self.0.warning.lock().unwrap_or_else(PoisonError::into_inner);
         if warning.is_due(text, self.0.revocations.clock().monotonic()) {
             tracing::warn!("{text}");
@@ -136,7 +134,11 @@ impl WebhookReceiver {
         };
         let body = read_body(body).await?;
         if !self.0.keys.verify(&signature, &body) {
-            self.warn_of_signature();
+            // The operator may have set another key. Strangers can cause this warning, too.
+            self.warn(
+                "a webhook with a wrong signature was refused: compare the signing keys with the \
+                 webhook in Logto's Console",
+            );
             return Err(refuse(StatusCode::UNAUTHORIZED, "its signature is wrong"));
         }
         Ok(body)

@@ -87,6 +87,9 @@ impl IssuerRevocations {
             let hasher = revocations.hasher();
             let subject = claims.get(claims.subject);
             let organization = claims.organization_id.map(|span| claims.get(span));
+            if claims.client_id.map(|span| claims.get(span)) != Some(subject) {
+                revocations.record_subject(subject);
+            }
             let expires_at = Duration::from_secs(claims.lifetime.expires_at);
             let issued_at = claims.issued_at.map_or(now, Duration::from_secs);
             Box::new(RevocableToken {

@@ -1,4 +1,5 @@
 //! Rules that refuse tokens before they expire.
 
+mod lost;
 mod rules;
 mod webhooks;

@@ -1,0 +1,69 @@
+//! Rules that a program makes itself, such as an admin page.
+
+use super::{
+    revocations::{Revocations, StoreError},
+    rule::Rule,
+};
+
+impl Revocations {
+    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject).
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn block_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::block_subject(subject, self.now())]).await
+    }
+
+    /// Lifts the block of a subject. Tokens that were issued until now stay refused.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn reactivate_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::reactivate_subject(subject, self.now())]).await
+    }
+
+    /// Refuses the tokens of a subject that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_subject(&self, subject: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_subject(subject, self.now())]).await
+    }
+
+    /// Refuses the tokens that were issued to an application until now. Logto sends no webhook if an
+    /// application or its secret is deleted.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_client(&self, client_id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_client(client_id, self.now())]).await
+    }
+
+    /// Refuses the tokens for an organization that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_organization(&self, id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_organization(id, self.now())]).await
+    }
+
+    /// Refuses the tokens of a subject for an organization that were issued until now.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_member(
+        &self,
+        organization: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Result<(), StoreError> {
+        self.store([Rule::revoke_member(organization, subject, self.now())]).await
+    }
+
+    /// Refuses one token by its `jti`.
+    ///
+    /// # Errors
+    /// Returns the errors of [`store`](Self::store).
+    pub async fn revoke_token(&self, jwt_id: impl Into<String>) -> Result<(), StoreError> {
+        self.store([Rule::revoke_token(jwt_id, self.now())]).await
+    }
+}

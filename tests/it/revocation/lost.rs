@@ -1,0 +1,130 @@
+//! Webhooks that Logto could not deliver, or lost.
+
+use tower_logto::{
+    m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest},
+    revocation::{Revocations, SubjectChecks, WebhookReceiver},
+    testing::{ManualClock, TestApp, TestIssuer, TestWebhooks},
+};
+
+use crate::support::{LogCapture, SECOND, SHOPPING_API, eventually};
+
+struct Setup {
+    issuer: TestIssuer,
+    clock: ManualClock,
+    webhooks: TestWebhooks,
+    revocations: Revocations,
+    api: ManagementApi,
+}
+
+impl Setup {
+    async fn start() -> Self {
+        let app = TestApp::new("recovery", "secret").grant(TestIssuer::MANAGEMENT_API, ["all"]);
+        let issuer = TestIssuer::builder().app(app).start().await.unwrap();
+        // Nothing listens there, so every delivery fails.
+        let webhooks = issuer.webhooks("http://127.0.0.1:1/logto");
+        let revocations = Revocations::new([&issuer.issuer()]).unwrap();
+        let secret = ClientSecret::new("secret");
+        // The token client waits after a failure, on this clock.
+        let clock = ManualClock::default();
+        let tokens = TokenClient::builder(&issuer.issuer(), "recovery", secret);
+        let tokens = tokens.clock(clock.clone()).build().unwrap();
+        let request = TokenRequest::self_hosted_management_api();
+        let api = ManagementApi::new(&issuer.endpoint(), tokens, request).unwrap();
+        Self { issuer, clock, webhooks, revocations, api }
+    }
+
+    fn recover(&self) {
+        let receiver = WebhookReceiver::builder(&self.revocations)
+            .signing_key(self.webhooks.signing_key())
+            .build()
+            .unwrap();
+        tokio::spawn(receiver.recover(self.api.clone(), self.webhooks.hook_id()));
+    }
+
+    fn blocked(&self) -> usize {
+        self.revocations.status().blocked_subjects
+    }
+}
+
+/// Advances tokio's clock. It runs at its usual speed before and after, because connections need it.
+async fn advance(seconds: u32) {
+    tokio::time::pause();
+    tokio::time::advance(seconds * SECOND).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn failed_deliveries_are_read_at_the_start_and_every_30_s() {
+    let setup = Setup::start().await;
+    for n in 0..150 {
+        setup.webhooks.suspend(&format!("user-{n}")).fail();
+    }
+    assert_eq!(setup.webhooks.suspend("alice").send().await, None);
+    setup.recover();
+    eventually(|| setup.blocked() == 151).await;
+    setup.webhooks.reactivate("alice").fail();
+    setup.webhooks.delete("bob").fail();
+    advance(31).await;
+    eventually(|| setup.revocations.rules().len() == 153).await;
+    assert_eq!(setup.blocked(), 151, "alice is active, and bob is deleted");
+}
+
+#[tokio::test]
+async fn an_outage_of_the_management_api_is_logged_and_ends() {
+    let log = LogCapture::start();
+    let setup = Setup::start().await;
+    setup.webhooks.suspend("alice").fail();
+    setup.issuer.go_down();
+    setup.recover();
+    eventually(|| log.text().contains("the failed webhooks cannot be read from Logto")).await;
+    assert_eq!(setup.blocked(), 0);
+    setup.issuer.recover();
+    setup.clock.advance(31 * SECOND);
+    advance(31).await;
+    eventually(|| setup.blocked() == 1).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_is_no_webhook_does_not_stop_the_others() {
+    let setup = Setup::start().await;
+    setup.webhooks.suspend("alice").fail();
+    setup.webhooks.webhook("User.Deleted", serde_json::json!({ "createdAt": 5 })).fail();
+    setup.webhooks.suspend("bob").fail();
+    setup.recover();
+    eventually(|| setup.blocked() == 2).await;
+}
+
+#[tokio::test]
+async fn users_of_valid_tokens_are_checked_in_the_background() {
+    let setup = Setup::start().await;
+    let validator = tower_logto::Validator::builder()
+        .trust(setup.issuer.trusted(SHOPPING_API))
+        .revocations(&setup.revocations)
+        .build()
+        .unwrap();
+    let checks = SubjectChecks::new(&setup.revocations, setup.api.clone()).checks_per_second(100);
+    let token = |user: &str| setup.issuer.token().audience(SHOPPING_API).subject(user).build();
+    for user in ["alice", "bob", "carol", "dave"] {
+        validator.validate(&token(user)).await.unwrap();
+    }
+    // The machine's id is also that of a deleted user, whom nobody may confuse with it.
+    let machine = setup.issuer.token().audience(SHOPPING_API).client_id("machine");
+    let machine = machine.subject("machine").build();
+    validator.validate(&machine).await.unwrap();
+    drop(setup.webhooks.suspend("alice"));
+    drop(setup.webhooks.suspend("bob"));
+    drop(setup.webhooks.reactivate("bob"));
+    drop(setup.webhooks.delete("carol"));
+    drop(setup.webhooks.delete("machine"));
+    tokio::spawn(checks.run());
+    eventually(|| setup.blocked() == 2).await;
+    let refused = |user: &str| validator.try_validate(&token(user)).unwrap().is_err();
+    assert!(refused("alice") && refused("carol") && !refused("bob") && !refused("dave"));
+    assert!(validator.try_validate(&machine).unwrap().is_ok());
+
+    // A lost reactivation, too. Tokens that were issued before stay refused.
+    drop(setup.webhooks.reactivate("alice"));
+    advance(601).await;
+    eventually(|| setup.blocked() == 1).await;
+    assert!(refused("alice"), "issued before the reactivation and its margin");
+}
