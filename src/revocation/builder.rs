@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+use super::redis::RedisStore;
 use super::{Revocations, rules::RuleLimits};
 use crate::{
     clock::{Clock, SystemClock},
@@ -27,6 +29,8 @@ pub struct RevocationsBuilder {
     pub(super) issuers: Vec<Issuer>,
     pub(super) limits: RuleLimits,
     pub(super) clock: Arc<dyn Clock>,
+    #[cfg(feature = "redis")]
+    pub(super) redis: Option<RedisStore>,
 }
 
 impl RevocationsBuilder {
@@ -36,7 +40,13 @@ impl RevocationsBuilder {
             margin: DEFAULT_MARGIN,
             longest_token_life: DEFAULT_LONGEST_TOKEN_LIFE,
         };
-        Self { issuers, limits, clock: Arc::new(SystemClock) }
+        Self {
+            issuers,
+            limits,
+            clock: Arc::new(SystemClock),
+            #[cfg(feature = "redis")]
+            redis: None,
+        }
     }
 
     /// Sets how much later than the change a token may have been issued and is still refused: 2 s by
@@ -70,6 +80,14 @@ impl RevocationsBuilder {
     /// Sets the source of time. The default is the clocks of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Shares the rules over Redis. Spawn [`Revocations::run`].
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn redis(mut self, store: RedisStore) -> Self {
+        self.redis = Some(store);
         self
     }
 

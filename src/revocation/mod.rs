@@ -29,6 +29,8 @@
 
 mod builder;
 mod by_hand;
+#[cfg(feature = "redis")]
+mod redis;
 mod revocations;
 mod rule;
 pub(crate) mod rules;
@@ -38,6 +40,9 @@ mod subject_checks;
 #[cfg(feature = "axum")]
 mod webhook;
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::RedisStore;
 pub use builder::RevocationsBuilder;
 pub use revocations::{Changes, Revocations, StoreError};
 pub use rule::Rule;

@@ -10,6 +10,8 @@ use std::{
 use moka::sync::Cache;
 use tokio::sync::watch;
 
+#[cfg(feature = "redis")]
+use super::redis::RedisLink;
 use super::{
     builder::RevocationsBuilder,
     rule::{Change, Rule, millis},
@@ -35,6 +37,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     changes: watch::Sender<()>,
     /// The subjects of valid tokens, if they are checked in the background.
+    #[cfg(feature = "redis")]
+    redis: Option<RedisLink>,
     subjects: OnceLock<Cache<String, ()>>,
 }
 
@@ -61,8 +65,18 @@ impl Revocations {
     }
 
     pub(super) fn from_builder(builder: RevocationsBuilder) -> Self {
+        #[cfg(feature = "redis")]
+        let redis = builder.redis.map(RedisLink::new);
+        #[cfg(feature = "redis")]
+        let source = redis
+            .as_ref()
+            .map_or_else(Source::this_process, |redis| Source::shared(redis.is_strict()));
+        #[cfg(not(feature = "redis"))]
+        let source = Source::this_process();
         Self(Arc::new(Shared {
-            source: Source::this_process(),
+            source,
+            #[cfg(feature = "redis")]
+            redis,
             rules: RwLock::new(Rules::new(builder.limits)),
             hasher: TargetHasher::default(),
             issuers: builder.issuers,
@@ -84,6 +98,10 @@ impl Revocations {
         let rules: Vec<Rule> =
             rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
         self.apply(&rules);
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.0.redis {
+            redis.write(&rules, self.0.clock.unix_time(), self.0.limits).await?;
+        }
         Ok(())
     }
 
@@ -95,11 +113,40 @@ impl Revocations {
     /// Returns the number of rules, and what is wrong with them. It does no I/O.
     pub fn status(&self) -> RevocationStatus {
         let rules = self.0.rules.read().unwrap_or_else(PoisonError::into_inner);
-        RevocationStatus {
+        #[allow(unused_mut, reason = "changed with the feature redis")]
+        let mut status = RevocationStatus {
+            is_running: false,
+            last_contact_secs: None,
+            last_error: None,
             source: self.0.source.state(),
             rules: rules.count(),
             blocked_subjects: rules.blocked(),
             dropped_rules: rules.dropped(),
+        };
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.0.redis {
+            redis.add_to(&mut status);
+        }
+        status
+    }
+
+    /// Follows the rules that other instances store in Redis. The future never completes, so spawn it.
+    /// Without a [`RedisStore`](super::RedisStore), it does nothing.
+    ///
+    /// # Cancel safety
+    /// If you drop the future, rules of others do not arrive any more.
+    ///
+    /// # Runtime
+    /// Requires a tokio runtime with I/O and time enabled.
+    #[cfg(feature = "redis")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+    pub fn run(&self) -> impl Future<Output = ()> + Send + use<> {
+        let revocations = self.clone();
+        async move {
+            if let Some(link) = &revocations.0.redis {
+                super::redis::run(&revocations, link).await;
+            }
+            std::future::pending().await
         }
     }
 
@@ -188,6 +235,23 @@ impl Revocations {
         rules.blocks(self.0.hasher.subject(subject))
     }
 
+    #[cfg(feature = "redis")]
+    pub(super) fn source(&self) -> &Source {
+        &self.0.source
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn limits(&self) -> RuleLimits {
+        self.0.limits
+    }
+
+    /// Applies rules that another instance stored.
+    #[cfg(feature = "redis")]
+    pub(super) fn apply_received(&self, rules: Vec<Rule>) {
+        let rules = rules.into_iter().filter_map(|rule| self.within_limits(rule));
+        self.apply(&rules.collect::<Vec<_>>());
+    }
+
     /// Applies rules in this process.
     pub(super) fn apply(&self, rules: &[Rule]) {
         let mut is_changed = false;
@@ -213,13 +277,12 @@ impl Revocations {
         }
     }
 
-    #[cfg(feature = "axum")]
     pub(super) fn clock(&self) -> &dyn Clock {
         &*self.0.clock
     }
 
     pub(super) fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + self.0.clock.unix_time()
+        SystemTime::UNIX_EPOCH + self.clock().unix_time()
     }
 
     /// Sets a time in the far future to the latest accepted one. `None` if no valid token can be
@@ -230,6 +293,18 @@ impl Revocations {
         let is_expired = rule.key.change == Change::CutOff && rule.at < oldest;
         let latest = millis(now.saturating_add(MAX_AHEAD));
         (!is_expired).then(|| Rule { at: rule.at.min(latest), ..rule })
+    }
+}
+
+impl StoreError {
+    #[cfg(feature = "redis")]
+    pub(super) fn new(why: &str) -> Self {
+        Self(
+            format!(
+                "the rules apply in this process only, because Redis has not stored them: {why}"
+            )
+            .into(),
+        )
     }
 }
 

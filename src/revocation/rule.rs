@@ -112,9 +112,29 @@ impl Rule {
         Self::new(Change::CutOff, Target::Everyone, at)
     }
 
+    /// Reads a rule that another instance stored. Returns `None` if it is broken.
+    #[cfg(feature = "redis")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked"
+    )]
+    pub(super) fn from_stored(key: &[u8], at: f64) -> Option<Self> {
+        let key = serde_json::from_slice(key).ok()?;
+        (1.0..=LARGEST_EXACT).contains(&at).then_some(Self { key, at: at as u64 })
+    }
+
     fn new(change: Change, target: Target, at: SystemTime) -> Self {
         let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { key: RuleKey { change, target }, at: millis(since_epoch) }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl RuleKey {
+    pub(super) fn to_json(&self) -> String {
+        // Serialization of strings does not fail.
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
@@ -122,6 +142,10 @@ impl Rule {
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// Redis stores times as `f64`.
+#[cfg(feature = "redis")]
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 fn boxed(text: impl Into<String>) -> Box<str> {
     text.into().into_boxed_str()

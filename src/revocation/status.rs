@@ -10,6 +10,12 @@ use super::source::SourceState;
 pub struct RevocationStatus {
     /// Whether the rules of other instances arrive.
     pub source: SourceState,
+    /// Whether the future of `Revocations::run` runs. Without it, rules of others do not arrive.
+    pub is_running: bool,
+    /// The time since the last response of Redis, in seconds.
+    pub last_contact_secs: Option<u64>,
+    /// The last error of the connection to Redis, also after a recovery.
+    pub last_error: Option<String>,
     /// The number of subjects, clients, organizations, members and token ids that have a rule.
     pub rules: usize,
     /// The number of subjects whose tokens are all refused.

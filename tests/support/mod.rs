@@ -17,6 +17,8 @@ mod log_capture;
 pub(crate) mod offline;
 mod outcome;
 mod raw_server;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_server;
 mod server;
 mod tasks;
 

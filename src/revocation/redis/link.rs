@@ -1,0 +1,149 @@
+//! What an instance knows of its connection to Redis, and its writes.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use redis::{RedisError, RedisResult};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::{Instant, timeout},
+};
+
+use super::{RedisStore, connection::Connection};
+use crate::{
+    escape::escaped,
+    rate_limit::RepeatedWarning,
+    revocation::{
+        revocations::StoreError, rule::Rule, rules::RuleLimits, status::RevocationStatus,
+    },
+};
+
+/// The connection to Redis of a set of rules.
+pub(in crate::revocation) struct RedisLink {
+    pub(super) store: RedisStore,
+    writer: AsyncMutex<Option<Connection>>,
+    /// The latest response of Redis.
+    pub(super) contact: watch::Sender<Instant>,
+    state: Mutex<LinkState>,
+    /// Held by the future that follows the rules of the others.
+    pub(super) follower: AsyncMutex<()>,
+}
+
+#[derive(Default)]
+struct LinkState {
+    is_running: bool,
+    has_contact: bool,
+    last_error: Option<Box<str>>,
+    warning: RepeatedWarning,
+}
+
+impl RedisLink {
+    pub(in crate::revocation) fn new(store: RedisStore) -> Self {
+        Self {
+            store,
+            writer: AsyncMutex::new(None),
+            contact: watch::Sender::new(Instant::now()),
+            state: Mutex::default(),
+            follower: AsyncMutex::new(()),
+        }
+    }
+
+    pub(in crate::revocation) const fn is_strict(&self) -> bool {
+        self.store.strict_after.is_some()
+    }
+
+    /// Writes rules for the other instances, within 2 s.
+    pub(in crate::revocation) async fn write(
+        &self,
+        rules: &[Rule],
+        now: Duration,
+        limits: RuleLimits,
+    ) -> Result<(), StoreError> {
+        if self.store.is_read_only {
+            return Err(StoreError::new("the RedisStore is read-only"));
+        }
+        match timeout(WRITE_TIMEOUT, self.write_or_reconnect(rules, now, limits)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StoreError::new(&describe(&error))),
+            Err(_) => Err(StoreError::new("Redis did not respond within 2 s")),
+        }
+    }
+
+    /// Tries a second time with a new connection: Redis may have closed the first one.
+    async fn write_or_reconnect(
+        &self,
+        rules: &[Rule],
+        now: Duration,
+        limits: RuleLimits,
+    ) -> RedisResult<()> {
+        let mut connection = self.writer(false).await?;
+        if connection.write(rules, now, limits).await.is_ok() {
+            return Ok(());
+        }
+        let mut connection = self.writer(true).await?;
+        connection.write(rules, now, limits).await
+    }
+
+    async fn writer(&self, is_new: bool) -> RedisResult<Connection> {
+        let mut writer = self.writer.lock().await;
+        if let Some(connection) = writer.as_ref().filter(|_| !is_new) {
+            return Ok(connection.clone());
+        }
+        // If it fails, the next write connects again.
+        *writer = None;
+        let connection = Connection::open(&self.store).await?;
+        *writer = Some(connection.clone());
+        Ok(connection)
+    }
+
+    pub(super) fn set_running(&self, is_running: bool) {
+        self.state().is_running = is_running;
+    }
+
+    /// Records a response of Redis.
+    pub(super) fn set_contact(&self) {
+        self.state().has_contact = true;
+        self.contact.send_replace(Instant::now());
+    }
+
+    /// Records an error, and logs it at most once per minute.
+    pub(super) fn set_error(&self, error: &RedisError, now: Duration) {
+        let text = describe(error);
+        let mut state = self.state();
+        state.last_error = Some(text.as_str().into());
+        if state.warning.is_due(&text, now) {
+            tracing::warn!(
+                error = %text,
+                "Redis is away, so new revocation rules of other instances do not arrive"
+            );
+        }
+    }
+
+    /// Logs something about the content of Redis, at most once per minute.
+    pub(super) fn warn(&self, text: &str, now: Duration) {
+        if self.state().warning.is_due(text, now) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    pub(in crate::revocation) fn add_to(&self, status: &mut RevocationStatus) {
+        let state = self.state();
+        status.is_running = state.is_running;
+        status.last_contact_secs =
+            state.has_contact.then(|| self.contact.borrow().elapsed().as_secs());
+        status.last_error = state.last_error.as_deref().map(str::to_owned);
+    }
+
+    fn state(&self) -> MutexGuard<'_, LinkState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The text is of the server, so it is escaped. It contains no password.
+fn describe(error: &RedisError) -> String {
+    escaped(&error.to_string()).into()
+}
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
