@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "redis")]
-use super::redis::RedisStore;
-use super::{Revocations, rules::RuleLimits};
+use super::redis::{RedisLink, RedisStore};
+use super::{revocations::Revocations, rules::RuleLimits};
 use crate::{
     clock::{Clock, SystemClock},
     error::ConfigError,
@@ -26,15 +26,30 @@ use crate::{
 #[derive(Debug)]
 #[must_use]
 pub struct RevocationsBuilder {
-    pub(super) issuers: Vec<Issuer>,
-    pub(super) limits: RuleLimits,
-    pub(super) clock: Arc<dyn Clock>,
+    issuers: Vec<Issuer>,
+    limits: RuleLimits,
+    clock: Arc<dyn Clock>,
     #[cfg(feature = "redis")]
-    pub(super) redis: Option<RedisStore>,
+    redis: Option<RedisStore>,
+}
+
+impl Revocations {
+    /// Creates an empty set for the issuers of one tenant. A tenant with a custom domain has two.
+    ///
+    /// # Errors
+    /// If there is no issuer.
+    pub fn new<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> Result<Self, ConfigError> {
+        Self::builder(issuers).build()
+    }
+
+    /// Returns a builder for a set with other settings.
+    pub fn builder<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> RevocationsBuilder {
+        RevocationsBuilder::new(issuers.into_iter().cloned().collect())
+    }
 }
 
 impl RevocationsBuilder {
-    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
+    fn new(issuers: Vec<Issuer>) -> Self {
         let limits = RuleLimits {
             max_rules: DEFAULT_MAX_RULES,
             margin: DEFAULT_MARGIN,
@@ -110,7 +125,13 @@ impl RevocationsBuilder {
         if self.limits.max_rules < MIN_MAX_RULES {
             return refuse("max_rules", "must be at least 1,000");
         }
-        Ok(Revocations::from_builder(self))
+        Ok(Revocations::from_parts(
+            self.issuers,
+            self.limits,
+            self.clock,
+            #[cfg(feature = "redis")]
+            self.redis.map(RedisLink::new),
+        ))
     }
 }
 

@@ -1,9 +1,6 @@
 //! Rules that a program makes itself, such as an admin page.
 
-use super::{
-    revocations::{Revocations, StoreError},
-    rule::Rule,
-};
+use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
 impl Revocations {
     /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject).

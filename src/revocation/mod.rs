@@ -33,9 +33,11 @@ mod by_hand;
 mod redis;
 mod revocations;
 mod rule;
+mod rule_book;
 pub(crate) mod rules;
 pub(crate) mod source;
 mod status;
+mod store_error;
 mod subject_checks;
 #[cfg(feature = "axum")]
 mod webhook;
@@ -44,10 +46,11 @@ mod webhook;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
 pub use builder::RevocationsBuilder;
-pub use revocations::{Changes, Revocations, StoreError};
+pub use revocations::{Changes, Revocations};
 pub use rule::Rule;
 pub use source::SourceState;
 pub use status::RevocationStatus;
+pub use store_error::StoreError;
 pub use subject_checks::SubjectChecks;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]

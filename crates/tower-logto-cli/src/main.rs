@@ -1,7 +1,8 @@
-//! The command-line tool of tower-logto: `explain`, `token` and `keys`.
+//! The command-line tool of tower-logto: `explain`, `token`, `keys` and `revoke`.
 
 mod explain;
 mod keys;
+mod revoke;
 mod settings;
 mod token;
 
@@ -9,7 +10,7 @@ use std::{fmt, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// Explains why a Logto access token is refused, requests tokens, and lists signing keys.
+/// Explains why a Logto access token is refused, requests and revokes tokens, and lists signing keys.
 #[derive(Debug, Parser)]
 #[command(name = "tower-logto", version, about)]
 struct Cli {
@@ -28,6 +29,8 @@ enum Command {
     Token(token::Token),
     /// Lists the signing keys of an issuer, and the entries of its key set that are skipped.
     Keys(keys::Keys),
+    /// Refuses tokens on every service whose rules are in Redis.
+    Revoke(revoke::Revoke),
 }
 
 /// Why a command ended without its result.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
             Command::Explain(explain) => explain.run().await,
             Command::Token(token) => token.run().await,
             Command::Keys(keys) => keys.run().await,
+            Command::Revoke(revoke) => revoke.run().await,
         }
     }))
 }

@@ -7,7 +7,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use tower_logto::testing::{TestApp, TestIssuer};
+use tower_logto::{
+    Validator,
+    revocation::{RedisStore, Revocations},
+    testing::{TestApp, TestIssuer},
+};
 
 const RESOURCE: &str = "https://shopping.api";
 
@@ -140,4 +144,56 @@ async fn wrong_usage_says_what_to_set() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoke_needs_a_target_and_a_redis() {
+    let endpoint = ("LOGTO_ENDPOINT", "https://tenant.logto.app");
+    let all = [endpoint, ("LOGTO_REDIS_PREFIX", "test"), ("REDIS_URL", "redis://127.0.0.1:1")];
+    for (arguments, variables, code, expected) in [
+        (&["revoke"][..], &all[..], 2, "--subject"),
+        (&["revoke", "--subject", "a"], &all[..2], 2, "set REDIS_URL"),
+        (&["revoke", "--subject", "a"], &[endpoint][..], 2, "--prefix"),
+        (&["revoke", "--subject", "a", "--client", "b"], &all, 2, "cannot be used with"),
+        (&["revoke", "--client", "a", "--block"], &all, 2, "need --subject"),
+        (&["revoke", "--subject", "a"], &all, 1, "Connection refused"),
+    ] {
+        let output = run(arguments, variables, "").await;
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_client_is_refused_by_services() {
+    let Ok(url) = std::env::var("REDIS_URL") else {
+        return println!("skipped: REDIS_URL is not set");
+    };
+    let logto = logto().await;
+    let endpoint = logto.endpoint();
+    let prefix = format!("test:cli:{}", std::process::id());
+    let variables =
+        [("LOGTO_ENDPOINT", &*endpoint), ("LOGTO_REDIS_PREFIX", &prefix), ("REDIS_URL", &url)];
+    let store = RedisStore::new(&url, &prefix).unwrap();
+    let revocations = Revocations::builder([&logto.issuer()]).redis(store).build().unwrap();
+    tokio::spawn(revocations.run());
+    let trusted = logto.trusted(RESOURCE);
+    let validator = Validator::builder().trust(trusted).revocations(&revocations).build().unwrap();
+    let token = logto.token().audience(RESOURCE).client_id("shop").subject("alice").build();
+    validator.validate(&token).await.unwrap();
+    for arguments in [
+        &["revoke", "--client", "shop"][..],
+        &["revoke", "--subject", "bob", "--block"],
+        &["revoke", "--organization", "acme", "--subject", "carol"],
+    ] {
+        let output = run(arguments, &variables, "").await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let mut changes = revocations.changes();
+    while revocations.status().rules < 3 {
+        changes.next().await;
+    }
+    assert_eq!(validator.validate(&token).await.unwrap_err().reason(), "revoked");
+    assert_eq!(revocations.status().blocked_subjects, 1);
 }

@@ -7,7 +7,7 @@ use redis::{AsyncConnectionConfig, RedisResult, Script, aio::MultiplexedConnecti
 use super::RedisStore;
 use crate::revocation::{
     rule::{Change, Rule, millis},
-    rules::RuleLimits,
+    rule_book::RuleBook,
 };
 
 /// A connection of one instance. A clone shares it.
@@ -52,19 +52,15 @@ impl Connection {
     }
 
     /// Stores rules. For each, the latest time counts.
-    pub(super) async fn write(
-        &mut self,
-        rules: &[Rule],
-        now: Duration,
-        limits: RuleLimits,
-    ) -> RedisResult<()> {
+    pub(super) async fn write(&mut self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
-        let oldest = millis(now.saturating_sub(limits.longest_token_life));
+        let now = book.clock.unix_time();
+        let oldest = millis(now.saturating_sub(book.limits.longest_token_life));
         let keys = &self.store.keys;
         for part in rules.chunks(RULES_PER_SCRIPT) {
             let mut call = SCRIPT.key(&keys.blocks);
             call.key(&keys.cut_offs).key(&keys.news).key(&keys.number);
-            call.arg(oldest).arg(limits.max_rules);
+            call.arg(oldest).arg(book.limits.max_rules);
             for rule in part {
                 let kind = if rule.key.change == Change::CutOff { "cut_off" } else { "block" };
                 call.arg(kind).arg(rule.key.to_json()).arg(rule.at);

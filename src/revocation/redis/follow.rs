@@ -12,11 +12,11 @@ use super::{
     connection::{Connection, News, Position, RuleSet},
     link::RedisLink,
 };
-use crate::revocation::{Revocations, rule::Rule, source::SourceState};
+use crate::revocation::{rule::Rule, rule_book::RuleBook, source::SourceState};
 
 /// Follows Redis until it is dropped.
-pub(in crate::revocation) async fn run(revocations: &Revocations, link: &RedisLink) {
-    let follower = Follower { revocations, link };
+pub(in crate::revocation) async fn run(book: &RuleBook, link: &RedisLink) {
+    let follower = Follower { book, link };
     let Ok(_only) = link.follower.try_lock() else {
         tracing::error!("Revocations::run is already running for this set, so this one waits");
         let _only = link.follower.lock().await;
@@ -26,7 +26,7 @@ pub(in crate::revocation) async fn run(revocations: &Revocations, link: &RedisLi
 }
 
 struct Follower<'a> {
-    revocations: &'a Revocations,
+    book: &'a RuleBook,
     link: &'a RedisLink,
 }
 
@@ -35,12 +35,12 @@ struct Running<'a>(&'a Follower<'a>);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let Follower { revocations, link } = self.0;
+        let Follower { book, link } = self.0;
         link.set_running(false);
-        revocations.source().set_state(SourceState::Disconnected);
+        book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
             // Nobody is left who would do it later.
-            revocations.source().set_open(false);
+            book.source.set_open(false);
         }
         tracing::warn!("the future of Revocations::run ended, so rules of others do not arrive");
     }
@@ -59,7 +59,7 @@ impl Follower<'_> {
                 () = &mut strictness => return,
             };
             let Err(error) = result;
-            self.revocations.source().set_state(SourceState::Disconnected);
+            self.book.source.set_state(SourceState::Disconnected);
             self.link.set_error(&error, self.now());
             if started.elapsed() > MAX_BACKOFF {
                 backoff = MIN_BACKOFF;
@@ -113,7 +113,7 @@ impl Follower<'_> {
                 None => self.warn_of_broken_rules(),
             }
         }
-        self.revocations.apply_received(rules);
+        self.book.apply(rules);
         is_complete
     }
 
@@ -129,22 +129,22 @@ impl Follower<'_> {
                 if page.broken > 0 {
                     self.warn_of_broken_rules();
                 }
-                self.revocations.apply_received(page.rules);
+                self.book.apply(page.rules);
                 cursor = page.next;
-                if cursor == 0 || loaded.count > 2 * self.revocations.limits().max_rules {
+                if cursor == 0 || loaded.count > 2 * self.book.limits.max_rules {
                     break;
                 }
             }
         }
         if !self.link.store.is_read_only {
-            let lost = self.revocations.rules().into_iter().filter(|rule| loaded.lacks(rule));
-            let lost: Vec<Rule> = lost.collect();
-            if !lost.is_empty() && loaded.count < self.revocations.limits().max_rules {
+            let lost: Vec<Rule> =
+                self.book.rules().iter().filter(|rule| loaded.lacks(rule)).collect();
+            if !lost.is_empty() && loaded.count < self.book.limits.max_rules {
                 tracing::warn!(
                     rules = lost.len(),
                     "Redis lost revocation rules; writing them back"
                 );
-                connection.write(&lost, self.now(), self.revocations.limits()).await?;
+                connection.write(&lost, self.book).await?;
             }
         }
         Ok(())
@@ -152,10 +152,10 @@ impl Follower<'_> {
 
     /// Rules apply again, after the first load or after an outage.
     fn connected(&self) {
-        let source = self.revocations.source();
+        let source = &self.book.source;
         self.link.set_contact();
         if source.state() != SourceState::Connected {
-            let rules = self.revocations.status().rules;
+            let rules = self.book.rules().count();
             tracing::info!(rules, "revocation rules are loaded from Redis");
             source.set_state(SourceState::Connected);
         }
@@ -174,7 +174,7 @@ impl Follower<'_> {
                         "Redis is away for {} s, so every token is refused until it is back",
                         after.as_secs()
                     );
-                    self.revocations.source().set_open(false);
+                    self.book.source.set_open(false);
                     // Until the next response.
                     let _ = contact.changed().await;
                 }
@@ -198,7 +198,7 @@ impl Follower<'_> {
     }
 
     fn now(&self) -> Duration {
-        self.revocations.clock().monotonic()
+        self.book.clock.monotonic()
     }
 }
 

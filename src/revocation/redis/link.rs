@@ -16,7 +16,8 @@ use crate::{
     escape::escaped,
     rate_limit::RepeatedWarning,
     revocation::{
-        revocations::StoreError, rule::Rule, rules::RuleLimits, status::RevocationStatus,
+        rule::Rule, rule_book::RuleBook, source::Source, status::RevocationStatus,
+        store_error::StoreError,
     },
 };
 
@@ -50,7 +51,12 @@ impl RedisLink {
         }
     }
 
-    pub(in crate::revocation) const fn is_strict(&self) -> bool {
+    /// The state before the first load.
+    pub(in crate::revocation) fn source(&self) -> Source {
+        Source::shared(self.is_strict())
+    }
+
+    pub(super) const fn is_strict(&self) -> bool {
         self.store.strict_after.is_some()
     }
 
@@ -58,13 +64,12 @@ impl RedisLink {
     pub(in crate::revocation) async fn write(
         &self,
         rules: &[Rule],
-        now: Duration,
-        limits: RuleLimits,
+        book: &RuleBook,
     ) -> Result<(), StoreError> {
         if self.store.is_read_only {
             return Err(StoreError::new("the RedisStore is read-only"));
         }
-        match timeout(WRITE_TIMEOUT, self.write_or_reconnect(rules, now, limits)).await {
+        match timeout(WRITE_TIMEOUT, self.write_or_reconnect(rules, book)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(StoreError::new(&describe(&error))),
             Err(_) => Err(StoreError::new("Redis did not respond within 2 s")),
@@ -72,18 +77,13 @@ impl RedisLink {
     }
 
     /// Tries a second time with a new connection: Redis may have closed the first one.
-    async fn write_or_reconnect(
-        &self,
-        rules: &[Rule],
-        now: Duration,
-        limits: RuleLimits,
-    ) -> RedisResult<()> {
+    async fn write_or_reconnect(&self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         let mut connection = self.writer(false).await?;
-        if connection.write(rules, now, limits).await.is_ok() {
+        if connection.write(rules, book).await.is_ok() {
             return Ok(());
         }
         let mut connection = self.writer(true).await?;
-        connection.write(rules, now, limits).await
+        connection.write(rules, book).await
     }
 
     async fn writer(&self, is_new: bool) -> RedisResult<Connection> {

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     access_token::{AccessToken, VerifiedToken},
     jwks::{key_set::KeySet, key_store::KeyStore},
+    validator::revocation::IssuerRevocations,
 };
 
 const NOW: Duration = Duration::from_secs(1_000_000);
@@ -38,7 +39,8 @@ fn token(claims: TokenClaims) -> AccessToken {
     let keys = KeySet::from_json(jwks.as_bytes(), &[Algorithm::ES256]).unwrap();
     let key = Arc::clone(keys.select(None, Algorithm::ES256).unwrap().unwrap());
     let (challenge, keys) = (Arc::default(), Arc::new(KeyStore::Static(keys)));
-    AccessToken::new(VerifiedToken { claims, challenge, key, keys })
+    let revocable = IssuerRevocations::default().revocable(&claims, Duration::ZERO);
+    AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable })
 }
 
 /// Returns a valid payload with some members replaced, or removed if the value is `None`.

@@ -1,0 +1,107 @@
+//! `tower-logto revoke`.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use clap::{ArgGroup, Args};
+use tower_logto::revocation::{RedisStore, Revocations, Rule};
+
+use crate::{
+    Failure,
+    settings::{Endpoint, read_file},
+};
+
+/// The URL of Redis may contain a password, so it comes from `REDIS_URL` or from a file. An argument
+/// would be visible to other users of the machine.
+#[derive(Debug, Args)]
+#[command(group(
+    ArgGroup::new("target").required(true).args(["subject", "client", "organization", "token_id"])
+        .multiple(true)
+))]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    endpoint: Endpoint,
+    /// The prefix of the RedisStore.
+    #[arg(long, env = "LOGTO_REDIS_PREFIX")]
+    prefix: String,
+    /// A file with the URL of Redis. Default: the variable REDIS_URL.
+    #[arg(long, value_name = "FILE")]
+    redis_url_file: Option<PathBuf>,
+    /// Refuses the tokens of this user or machine-to-machine application. With --organization, only
+    /// those for the organization.
+    #[arg(long)]
+    subject: Option<String>,
+    /// Refuses the tokens that were issued to this application.
+    #[arg(long, conflicts_with_all = ["subject", "organization", "token_id"])]
+    client: Option<String>,
+    /// Refuses the tokens for this organization.
+    #[arg(long, conflicts_with = "token_id")]
+    organization: Option<String>,
+    /// Refuses the token with this jti.
+    #[arg(long, conflicts_with = "subject")]
+    token_id: Option<String>,
+    /// Also refuses tokens that are issued later, until --reactivate.
+    #[arg(long, conflicts_with_all = ["organization", "reactivate"])]
+    block: bool,
+    /// Lifts the block of the subject. Tokens that were issued before stay refused.
+    #[arg(long, conflicts_with = "organization")]
+    reactivate: bool,
+}
+
+impl Revoke {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let issuer = self.endpoint.issuer()?;
+        let store = RedisStore::new(&self.redis_url()?, &self.prefix).map_err(Failure::usage)?;
+        let revocations = Revocations::builder([&issuer]).redis(store);
+        let revocations = revocations.build().map_err(Failure::usage)?;
+        if self.subject.is_none() && (self.block || self.reactivate) {
+            return Err(Failure::usage("--block and --reactivate need --subject"));
+        }
+        let (rule, effect) = self.rule(SystemTime::now())?;
+        revocations.store([rule]).await.map_err(Failure::negative)?;
+        anstream::println!("{effect}");
+        Ok(())
+    }
+
+    /// Returns the rule, and what it does.
+    fn rule(&self, now: SystemTime) -> Result<(Rule, String), Failure> {
+        let issued = "that were issued until now";
+        Ok(match (&self.subject, &self.client, &self.organization, &self.token_id) {
+            (Some(subject), _, Some(organization), _) => (
+                Rule::revoke_member(organization, subject, now),
+                format!("Tokens of {subject:?} for {organization:?} {issued} are refused."),
+            ),
+            (Some(subject), ..) if self.block => (
+                Rule::block_subject(subject, now),
+                format!("All tokens of {subject:?} are refused."),
+            ),
+            (Some(subject), ..) if self.reactivate => (
+                Rule::reactivate_subject(subject, now),
+                format!("New tokens of {subject:?} are accepted."),
+            ),
+            (Some(subject), ..) => (
+                Rule::revoke_subject(subject, now),
+                format!("Tokens of {subject:?} {issued} are refused."),
+            ),
+            (_, Some(client), ..) => (
+                Rule::revoke_client(client, now),
+                format!("Tokens of the application {client:?} {issued} are refused."),
+            ),
+            (_, _, Some(organization), _) => (
+                Rule::revoke_organization(organization, now),
+                format!("Tokens for the organization {organization:?} {issued} are refused."),
+            ),
+            (_, _, _, Some(id)) => {
+                (Rule::revoke_token(id, now), format!("The token {id:?} is refused."))
+            }
+            (None, None, None, None) => return Err(Failure::usage("nothing to revoke")),
+        })
+    }
+
+    fn redis_url(&self) -> Result<String, Failure> {
+        if let Some(file) = &self.redis_url_file {
+            return Ok(read_file(file, 4096)?.trim_end().to_owned());
+        }
+        std::env::var("REDIS_URL")
+            .map_err(|_| Failure::usage("no Redis is set: set REDIS_URL or pass --redis-url-file"))
+    }
+}

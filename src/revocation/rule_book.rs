@@ -1,0 +1,96 @@
+//! The rules of one set, shared by requests and by the source of the rules.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    rule::{Change, Rule, millis},
+    rules::{RuleLimits, Rules, TargetHasher, TokenHashes},
+    source::Source,
+};
+use crate::clock::Clock;
+
+/// The rules, and what depends on their changes.
+pub(crate) struct RuleBook {
+    pub(super) source: Source,
+    rules: RwLock<Rules>,
+    pub(super) hasher: TargetHasher,
+    pub(super) limits: RuleLimits,
+    pub(super) clock: Arc<dyn Clock>,
+    changes: watch::Sender<()>,
+}
+
+impl RuleBook {
+    pub(super) fn new(source: Source, limits: RuleLimits, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            source,
+            rules: RwLock::new(Rules::new(limits)),
+            hasher: TargetHasher::default(),
+            limits,
+            clock,
+            changes: watch::Sender::new(()),
+        }
+    }
+
+    pub(super) fn rules(&self) -> RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Returns whether a rule refuses the token.
+    pub(super) fn revoke(&self, token: &TokenHashes) -> bool {
+        self.rules().revoke(token)
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.clock.unix_time()
+    }
+
+    /// Applies rules within the limits of their times, and returns them.
+    pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
+        let rules: Vec<Rule> =
+            rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
+        let mut is_changed = false;
+        let mut dropped = 0;
+        // Requests wait for the lock, so it is held for a part of a long list only.
+        for part in rules.chunks(RULES_PER_LOCK) {
+            let mut set = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+            for rule in part {
+                is_changed |= set.add(rule, &self.hasher);
+            }
+            dropped += set.prune(self.clock.unix_time());
+        }
+        if dropped > 0 {
+            tracing::error!(
+                dropped,
+                "there are more revocation rules than RevocationsBuilder::max_rules, so the oldest \
+                 cut-offs were dropped: tokens that they refused are accepted again"
+            );
+        }
+        if is_changed {
+            self.source.next_generation();
+            self.changes.send_replace(());
+        }
+        rules
+    }
+
+    /// Sets a time in the far future to the latest accepted one. `None` if no valid token can be
+    /// older than the cut-off.
+    fn within_limits(&self, rule: Rule) -> Option<Rule> {
+        let now = self.clock.unix_time();
+        let oldest = millis(now.saturating_sub(self.limits.longest_token_life));
+        let is_expired = rule.key.change == Change::CutOff && rule.at < oldest;
+        let latest = millis(now.saturating_add(MAX_AHEAD));
+        (!is_expired).then(|| Rule { at: rule.at.min(latest), ..rule })
+    }
+}
+
+const RULES_PER_LOCK: usize = 1_000;
+const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
