@@ -25,6 +25,9 @@ pub mod grpc {}
 #[cfg(feature = "metrics")]
 #[doc = include_str!("docs/guide/metrics.md")]
 pub mod metrics {}
+#[cfg(all(feature = "axum", feature = "redis", feature = "testing"))]
+#[doc = include_str!("docs/guide/revocation.md")]
+pub mod revocation {}
 #[cfg(all(feature = "axum", feature = "testing"))]
 #[doc = include_str!("docs/guide/operations.md")]
 pub mod operations {}

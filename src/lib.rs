@@ -84,6 +84,10 @@
 //! to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's
 //! Management API.
 //!
+//! # Revocation
+//! With the feature `revocation`, rules refuse the tokens of suspended users before they expire. They
+//! come from Logto's webhooks, and with the feature `redis` all instances share them.
+//!
 //! # Browsers (CORS)
 //! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
 //! layer after `AuthLayer`. The layer added last runs first, so the CORS layer answers preflights
@@ -119,7 +123,8 @@
 //! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds one of its
 //!   permits. After a refusal, the service keeps the permit until it is called again or dropped.
 //!   axum and hyper-util drop the service after each request.
-//! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`].
+//! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`], or check their
+//!   token again with [`Validator::recheck`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts it.
 //! - Tokens in the query or the body of a request are ignored.
 //!

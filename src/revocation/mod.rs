@@ -23,7 +23,11 @@
 //! # }
 //! ```
 //!
+//! The guide has a page with recipes.
+//!
 //! # Sources of rules
+//! - Logto's webhooks, with a `WebhookReceiver`.
+//! - Other instances, with a `RedisStore`.
 //! - By hand, as above.
 //! - Any other source of events: [`Revocations::store`] with your own [`Rule`]s.
 

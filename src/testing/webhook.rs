@@ -75,6 +75,12 @@ impl TestIssuer {
 }
 
 impl TestWebhooks {
+    /// Sets the signing key, for a receiver that already has one.
+    pub fn with_signing_key(mut self, key: impl Into<String>) -> Self {
+        self.signing_key = key.into();
+        self
+    }
+
     /// Returns the signing key, for the receiver.
     pub fn signing_key(&self) -> &str {
         &self.signing_key
