@@ -94,7 +94,9 @@ fn cached_token_takes_at_most_700_bytes() {
     let each = (live_bytes() - before) / TOKENS as isize;
     // A value below the size of the payload would mean that the measurement is broken.
     println!("{each} bytes per cached token");
-    assert!((300..=700).contains(&each), "{each}");
+    // With the feature, a token has a pointer to what revocation rules name. It is null here.
+    let most = if cfg!(feature = "revocation") { 708 } else { 700 };
+    assert!((300..=most).contains(&each), "{each}");
 }
 
 fn min_allocations_of_calls<S>(service: &mut S, token: Option<&str>, status: u16) -> usize

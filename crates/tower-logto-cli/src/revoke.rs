@@ -1,9 +1,9 @@
 //! `tower-logto revoke`.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use tower_logto::revocation::{RedisStore, Revocations, Rule};
+use tower_logto::revocation::{RedisStore, Revocations, StoreError};
 
 use crate::{
     Failure,
@@ -56,44 +56,45 @@ impl Revoke {
         if self.subject.is_none() && (self.block || self.reactivate) {
             return Err(Failure::usage("--block and --reactivate need --subject"));
         }
-        let (rule, effect) = self.rule(SystemTime::now())?;
-        revocations.store([rule]).await.map_err(Failure::negative)?;
+        let effect = self.store(&revocations).await.map_err(Failure::negative)?;
         anstream::println!("{effect}");
         Ok(())
     }
 
-    /// Returns the rule, and what it does.
-    fn rule(&self, now: SystemTime) -> Result<(Rule, String), Failure> {
-        let issued = "that were issued until now";
+    /// Stores the rule, and returns what it does.
+    async fn store(&self, rules: &Revocations) -> Result<String, StoreError> {
+        let issued = "that were issued until now are refused.";
         Ok(match (&self.subject, &self.client, &self.organization, &self.token_id) {
-            (Some(subject), _, Some(organization), _) => (
-                Rule::revoke_member(organization, subject, now),
-                format!("Tokens of {subject:?} for {organization:?} {issued} are refused."),
-            ),
-            (Some(subject), ..) if self.block => (
-                Rule::block_subject(subject, now),
-                format!("All tokens of {subject:?} are refused."),
-            ),
-            (Some(subject), ..) if self.reactivate => (
-                Rule::reactivate_subject(subject, now),
-                format!("New tokens of {subject:?} are accepted."),
-            ),
-            (Some(subject), ..) => (
-                Rule::revoke_subject(subject, now),
-                format!("Tokens of {subject:?} {issued} are refused."),
-            ),
-            (_, Some(client), ..) => (
-                Rule::revoke_client(client, now),
-                format!("Tokens of the application {client:?} {issued} are refused."),
-            ),
-            (_, _, Some(organization), _) => (
-                Rule::revoke_organization(organization, now),
-                format!("Tokens for the organization {organization:?} {issued} are refused."),
-            ),
-            (_, _, _, Some(id)) => {
-                (Rule::revoke_token(id, now), format!("The token {id:?} is refused."))
+            (Some(subject), _, Some(organization), _) => {
+                rules.revoke_member(organization, subject).await?;
+                format!("Tokens of {subject:?} for {organization:?} {issued}")
             }
-            (None, None, None, None) => return Err(Failure::usage("nothing to revoke")),
+            (Some(subject), ..) if self.block => {
+                rules.block_subject(subject).await?;
+                format!("All tokens of {subject:?} are refused.")
+            }
+            (Some(subject), ..) if self.reactivate => {
+                rules.reactivate_subject(subject).await?;
+                format!("New tokens of {subject:?} are accepted.")
+            }
+            (Some(subject), ..) => {
+                rules.revoke_subject(subject).await?;
+                format!("Tokens of {subject:?} {issued}")
+            }
+            (_, Some(client), ..) => {
+                rules.revoke_client(client).await?;
+                format!("Tokens of the application {client:?} {issued}")
+            }
+            (_, _, Some(organization), _) => {
+                rules.revoke_organization(organization).await?;
+                format!("Tokens for the organization {organization:?} {issued}")
+            }
+            (_, _, _, Some(id)) => {
+                rules.revoke_token(id).await?;
+                format!("The token {id:?} is refused.")
+            }
+            // clap requires one of them.
+            (None, None, None, None) => String::new(),
         })
     }
 
