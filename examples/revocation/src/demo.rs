@@ -1,12 +1,9 @@
 //! `--demo`: a user is suspended and reactivated while two instances serve.
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::{error::Error, time::Duration};
 
 use reqwest::Client;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_logto::{revocation::RedisStore, testing::TestIssuer};
 
 use crate::{RESOURCE, api, listen, receiver, redis_process::RedisProcess, shared_rules};
