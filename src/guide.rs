@@ -22,6 +22,14 @@ pub mod forward_auth {}
 #[cfg(all(feature = "client", feature = "tonic"))]
 #[doc = include_str!("docs/guide/grpc.md")]
 pub mod grpc {}
+#[doc = include_str!("docs/guide/hyper.md")]
+pub mod hyper {}
+#[cfg(all(feature = "axum", feature = "client"))]
+#[doc = include_str!("docs/guide/mcp.md")]
+pub mod mcp {}
+#[cfg(feature = "axum")]
+#[doc = include_str!("docs/guide/openapi.md")]
+pub mod openapi {}
 #[cfg(feature = "metrics")]
 #[doc = include_str!("docs/guide/metrics.md")]
 pub mod metrics {}

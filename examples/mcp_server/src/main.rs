@@ -16,7 +16,6 @@ use rmcp::transport::streamable_http_server::{
 use tokio::net::TcpListener;
 use tower_logto::{
     AuthLayer,
-    error::ConfigError,
     settings::Settings,
     testing::{TestApp, TestIssuer},
 };
@@ -31,34 +30,43 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if env::args().any(|argument| argument == "--demo") {
         return demo::run().await;
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
     let mut settings = Settings::from_env()?;
     // An MCP client asks for a token with the URL of the server as its resource indicator.
-    let resource = format!("http://{}/mcp", listener.local_addr()?);
+    let resource = "http://127.0.0.1:3000/mcp";
     let mut embedded = None;
     if settings.endpoint.is_none() && settings.issuer.is_none() {
-        let issuer = test_issuer(&resource).await?;
+        let issuer = test_issuer(resource).await?;
         settings.endpoint = Some(issuer.endpoint());
         println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
         embedded = Some(issuer);
     }
     if settings.resource.is_empty() {
-        settings.resource.push(resource);
+        settings.resource.push(resource.into());
     }
-    println!("The MCP server is http://{}/mcp.", listener.local_addr()?);
-    axum::serve(listener, router(settings)?).await?;
+    let router = router(settings)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
+    println!("The MCP server is {resource}.");
+    axum::serve(listener, router).await?;
     drop(embedded);
     Ok(())
 }
 
 /// The MCP server at `/mcp`, and the metadata document at
 /// `/.well-known/oauth-protected-resource/mcp` (RFC 9728 §3.1).
-fn router(mut settings: Settings) -> Result<Router, ConfigError> {
+fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let metadata = settings.metadata()?.scopes([tools::READ, tools::DELETE]).name("Shop");
-    let origin = settings.resource.first().and_then(|resource| resource.strip_suffix("/mcp"));
-    let url = format!("{}{}", origin.unwrap_or_default(), metadata.path());
-    settings.resource_metadata = Some(url);
-    let host = origin.and_then(|origin| origin.split("//").nth(1)).unwrap_or_default();
+    let resource = settings.resource.first().map_or("", String::as_str);
+    let Some((scheme, host)) =
+        resource.strip_suffix("/mcp").and_then(|origin| origin.split_once("://"))
+    else {
+        return Err(format!(
+            "LOGTO_RESOURCE is {resource:?}: expected the public URL of the MCP server, such as \
+             https://shop.example/mcp"
+        )
+        .into());
+    };
+    let host = host.to_owned();
+    settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
         // A session belongs to whoever knows its id: another user's valid token could use it.
         .with_legacy_session_mode(false)

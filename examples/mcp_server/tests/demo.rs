@@ -18,3 +18,14 @@ fn every_call_of_the_demonstration_ends_as_it_should() {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
 }
+
+#[test]
+fn a_resource_that_is_not_the_url_of_the_server_is_a_mistake() {
+    let output = Command::new(env!("CARGO_BIN_EXE_example-mcp-server"))
+        .env("LOGTO_ENDPOINT", "https://tenant.logto.app")
+        .env("LOGTO_RESOURCE", "https://shopping.api")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("https://shop.example/mcp"), "{text}");
+}
