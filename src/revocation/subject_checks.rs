@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{Revocations, rule::Rule};
-use crate::m2m::{ManagementApi, ManagementError};
+use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 
 /// Checks the users of valid tokens with the Management API, for webhooks that Logto lost.
 ///
@@ -71,7 +71,8 @@ impl SubjectChecks {
 
     /// Runs the checks. The future never completes, so spawn it.
     ///
-    /// The latest 100,000 users are checked. Machine-to-machine applications are not.
+    /// The latest 100,000 users are checked. Machine-to-machine applications are not. If Logto knows
+    /// none of several users, none is refused, because the Management API is that of another tenant.
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -79,23 +80,13 @@ impl SubjectChecks {
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
     pub async fn run(self) {
-        let mut round = interval(self.period);
-        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = interval(self.period);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            round.tick().await;
+            rounds.tick().await;
             let started = Instant::now();
-            let mut next = started;
-            let mut failed = None;
-            for subject in self.revocations.recorded_subjects() {
-                sleep_until(next).await;
-                next += Duration::from_secs(1) / self.checks_per_second;
-                if let Err(error) = self.check(&subject).await {
-                    failed = Some(error);
-                    // An outage fails many checks. The next round repeats them.
-                    break;
-                }
-            }
-            if let Some(error) = failed {
+            if let Err(error) = self.round(started).await {
+                // An outage fails many checks. The next round repeats them.
                 tracing::warn!(%error, "users cannot be checked for suspension");
             } else if started.elapsed() > self.period {
                 tracing::warn!(
@@ -107,29 +98,65 @@ impl SubjectChecks {
         }
     }
 
-    async fn check(&self, subject: &str) -> Result<(), ManagementError> {
-        let id: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
-        let rule = match self.api.get::<User>(&format!("/api/users/{id}")).await {
-            Ok(User { is_suspended, updated_at }) => {
-                let at = SystemTime::UNIX_EPOCH + Duration::from_millis(updated_at);
-                if is_suspended {
-                    Some(Rule::block_subject(subject, at))
-                } else if self.revocations.blocks(subject) {
-                    Some(Rule::reactivate_subject(subject, at))
-                } else {
-                    None
+    async fn round(&self, mut next: Instant) -> Result<(), ManagementError> {
+        let (mut found, mut missing) = (0, Vec::new());
+        for subject in self.revocations.recorded_subjects() {
+            sleep_until(next).await;
+            next += Duration::from_secs(1) / self.checks_per_second;
+            match self.user(&subject).await? {
+                Some(user) => {
+                    found += 1;
+                    self.store(self.rule(&subject, &user)).await;
                 }
+                None => missing.push(subject),
             }
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                Some(Rule::delete_subject(subject, self.revocations.now()))
-            }
-            Err(error) => return Err(error),
-        };
-        let Some(rule) = rule else { return Ok(()) };
-        if let Err(error) = self.revocations.store([rule]).await {
-            tracing::error!(%error, "the result of a check of a user is not stored");
         }
+        if found == 0 && missing.len() >= FEW {
+            tracing::error!(
+                "Logto knows none of {} users with valid tokens, so none is refused: is the \
+                 ManagementApi that of the issuer's tenant?",
+                missing.len()
+            );
+            return Ok(());
+        }
+        let now = self.revocations.now();
+        self.store(missing.iter().map(|subject| Rule::block_subject(subject.as_str(), now))).await;
         Ok(())
+    }
+
+    /// Returns the user, or `None` if Logto has deleted it.
+    async fn user(&self, subject: &str) -> Result<Option<User>, ManagementError> {
+        let id: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
+        match self.api.get(&format!("/api/users/{id}")).await {
+            Ok(user) => Ok(Some(user)),
+            // Another server may respond with 404, too, but not with an error of Logto.
+            Err(error)
+                if error.status() == Some(StatusCode::NOT_FOUND)
+                    && error.kind() == ManagementErrorKind::Refused =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn rule(&self, subject: &str, user: &User) -> Option<Rule> {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(user.updated_at);
+        if user.is_suspended {
+            return Some(Rule::block_subject(subject, at));
+        }
+        // A reactivation also refuses older tokens, so it must not follow from any other change.
+        self.revocations.blocks(subject).then(|| Rule::reactivate_subject(subject, at))
+    }
+
+    async fn store(&self, rules: impl IntoIterator<Item = Rule>) {
+        let rules: Vec<Rule> = rules.into_iter().collect();
+        if rules.is_empty() {
+            return;
+        }
+        if let Err(error) = self.revocations.store(rules).await {
+            tracing::error!(%error, "the result of a check of users is not stored");
+        }
     }
 }
 
@@ -137,3 +164,5 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
+/// If all of so many users are unknown, the Management API is that of another tenant.
+const FEW: usize = 3;

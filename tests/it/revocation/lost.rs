@@ -128,3 +128,23 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     eventually(|| setup.blocked() == 1).await;
     assert!(refused("alice"), "issued before the reactivation and its margin");
 }
+
+#[tokio::test]
+async fn a_management_api_of_another_tenant_refuses_nobody() {
+    let log = LogCapture::start();
+    let setup = Setup::start().await;
+    let validator = tower_logto::Validator::builder()
+        .trust(setup.issuer.trusted(SHOPPING_API))
+        .revocations(&setup.revocations)
+        .build()
+        .unwrap();
+    let checks = SubjectChecks::new(&setup.revocations, setup.api.clone()).checks_per_second(100);
+    for user in ["alice", "bob", "carol"] {
+        let token = setup.issuer.token().audience(SHOPPING_API).subject(user).build();
+        validator.validate(&token).await.unwrap();
+        drop(setup.webhooks.delete(user));
+    }
+    tokio::spawn(checks.run());
+    eventually(|| log.text().contains("knows none of 3 users")).await;
+    assert_eq!(setup.revocations.rules(), []);
+}
