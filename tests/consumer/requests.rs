@@ -1,8 +1,9 @@
 //! Requests through the layer with the features of a user's build.
 //!
-//! The root package's tests always run with every feature, because its self dev-dependency enables
-//! them. This package has no such dependency: `.ci/run` tests it with the default features, with
-//! each feature alone and with none. Tokens and keys are captured from a real Logto.
+//! The root package's tests always run with `axum`, `client` and `testing`, because its self
+//! dev-dependency enables them. This package has no such dependency: `.ci/run` tests it with the
+//! default features, with `axum` and `client` alone, and with none. Tokens and keys are captured
+//! from a real Logto.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test")]
 
