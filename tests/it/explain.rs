@@ -9,7 +9,7 @@ use tower_logto::{
 
 use crate::{
     captured_tokens::{manifest, trusted},
-    support::{HOUR, Harness, SHOPPING_API, fixtures, new_runtime},
+    support::{HOUR, Harness, SHOPPING_API, fixtures, new_runtime, snapshot},
 };
 
 /// The first failed check gives the reason that the validator logs.
@@ -33,7 +33,7 @@ async fn captured_tokens_are_explained_as_in_the_snapshot() {
         assert!(!explanation.to_string().contains(&token), "{explanation}");
         text.push_str(&format!("# {}\n{explanation}\n", captured.file));
     }
-    assert_snapshot("explain-captured.txt", &text);
+    snapshot::assert("explain-captured.txt", &text);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn one_token_per_failing_check_is_explained_as_in_the_snapshot() {
         text.push_str(&format!("# {name}\n{explanation}\n"));
     }
     let text = text.replace(&logto.current_kid(), "current-kid");
-    assert_snapshot("explain-checks.txt", &text);
+    snapshot::assert("explain-checks.txt", &text);
 }
 
 #[tokio::test]
@@ -115,14 +115,4 @@ proptest! {
         let outcome = validator.try_validate(&token).unwrap();
         prop_assert_eq!(explanation.verdict() == Verdict::Accepted, outcome.is_ok());
     }
-}
-
-/// Compares with a file of `tests/fixtures/snapshots`. `UPDATE_SNAPSHOTS=1` writes the file.
-fn assert_snapshot(name: &str, text: &str) {
-    let path = format!("{}/tests/fixtures/snapshots/{name}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    assert!(text == expected, "{name} differs:\n{text}");
 }

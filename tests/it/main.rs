@@ -27,6 +27,7 @@ mod logging;
 mod m2m;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod mistakes;
 mod readiness;
 mod responses;
 #[cfg(feature = "revocation")]

@@ -20,6 +20,7 @@ mod raw_server;
 #[cfg(feature = "redis")]
 pub(crate) mod redis_server;
 mod server;
+pub(crate) mod snapshot;
 mod tasks;
 
 use std::time::Duration;
