@@ -411,6 +411,15 @@ impl fmt::Debug for AccessToken {
 
 /// Marks a request without credentials that [`AuthLayer::optional`](crate::AuthLayer::optional)
 /// accepted. The layer inserts it into the request's extensions.
+///
+/// ```
+/// use http::Request;
+/// use tower_logto::Anonymous;
+///
+/// fn is_anonymous<B>(request: &Request<B>) -> bool {
+///     request.extensions().get::<Anonymous>().is_some()
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Anonymous {
     pub(crate) challenge: Arc<ChallengeSettings>,

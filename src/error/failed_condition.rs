@@ -5,6 +5,14 @@ use std::{error::Error, fmt};
 use crate::error::mismatch::Mismatch;
 
 /// The condition of [`Require`](crate::Require) that a valid token does not satisfy.
+///
+/// ```
+/// use tower_logto::{AuthError, error::{AuthErrorKind, FailedCondition}};
+///
+/// fn needs_a_user(error: &AuthError) -> bool {
+///     matches!(error.kind(), AuthErrorKind::FailedCondition(FailedCondition::User))
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FailedCondition {

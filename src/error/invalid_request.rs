@@ -3,6 +3,15 @@
 use std::{error::Error, fmt};
 
 /// Why a request is malformed (RFC 6750 §3.1 `invalid_request`).
+///
+/// ```
+/// use tower_logto::{AuthError, error::{AuthErrorKind, InvalidRequest}};
+///
+/// fn has_two_headers(error: &AuthError) -> bool {
+///     let two = InvalidRequest::SeveralAuthorizationHeaders;
+///     *error.kind() == AuthErrorKind::InvalidRequest(two)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidRequest {

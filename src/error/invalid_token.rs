@@ -9,6 +9,16 @@ use crate::{algorithm::Algorithm, error::mismatch::Mismatch, escape::escaped};
 /// [`Display`](fmt::Display) tells the operator what was found, what was expected and how to fix
 /// it. Text from the token is untrusted. The fields and the message have it escaped, and cut after
 /// 80 characters.
+///
+/// ```
+/// use tower_logto::{Issuer, Validator, error::{AuthErrorKind, InvalidToken}};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::new(&issuer, "https://shopping.api")?;
+/// let error = validator.try_validate("opaque").unwrap().unwrap_err();
+/// assert!(matches!(error.kind(), AuthErrorKind::InvalidToken(InvalidToken::NotAJwt)));
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidToken {

@@ -3,6 +3,16 @@
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 /// The issuer's signing keys are unavailable.
+///
+/// ```
+/// use tower_logto::{AuthError, error::AuthErrorKind};
+///
+/// fn explain(error: &AuthError) {
+///     if let AuthErrorKind::KeysUnavailable(unavailable) = error.kind() {
+///         eprintln!("{}; again in {:?}", unavailable.cause, unavailable.retry_after);
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
@@ -22,6 +32,17 @@ impl KeysUnavailable {
 /// Why an issuer's keys could not be fetched.
 ///
 /// [`Display`](fmt::Display) names the cause and, if it is known, what to do about it.
+///
+/// ```
+/// use tower_logto::{Validator, error::KeysError};
+///
+/// /// Tells at the start whether Logto responds. The service works without this, too.
+/// async fn start(validator: &Validator) {
+///     if let Err(error) = validator.warm_up().await {
+///         eprintln!("no keys yet: {error} (timeout: {})", error.is_timeout());
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysError {
     message: Cow<'static, str>,

@@ -7,6 +7,17 @@ use url::Url;
 use crate::escape::escaped;
 
 /// A claim with a value that is not among the expected ones.
+///
+/// ```
+/// use tower_logto::error::InvalidToken;
+///
+/// fn found_audience(reason: &InvalidToken) -> Option<&str> {
+///     match reason {
+///         InvalidToken::WrongAudience(mismatch) => Some(mismatch.found()),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mismatch {
     found: Box<str>,

@@ -78,6 +78,12 @@ impl Identity {
 }
 
 /// The kinds of [`AuthError`].
+///
+/// ```
+/// use tower_logto::{AuthError, error::AuthErrorKind};
+///
+/// assert_eq!(*AuthError::missing_token().kind(), AuthErrorKind::MissingToken);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AuthErrorKind {

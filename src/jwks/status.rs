@@ -32,6 +32,15 @@ pub struct IssuerStatus {
 }
 
 /// Whether the keys of an issuer can be used.
+///
+/// ```
+/// use tower_logto::{Issuer, Validator, status::KeysState};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let status = Validator::new(&issuer, "https://shopping.api")?.status();
+/// assert!(!status.issuers[0].state.is_usable(), "no keys were fetched yet");
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -56,6 +56,16 @@ impl fmt::Debug for ClientSecret {
 }
 
 /// How the application authenticates to the token endpoint (RFC 6749 §2.3.1).
+///
+/// ```
+/// use tower_logto::{Issuer, m2m::{ClientAuthentication, ClientSecret, TokenClient}};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let tokens = TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
+///     .authentication(ClientAuthentication::Post)
+///     .build()?;
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClientAuthentication {

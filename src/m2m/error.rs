@@ -39,6 +39,14 @@ pub struct TokenRequestError {
 }
 
 /// The kinds of [`TokenRequestError`].
+///
+/// ```
+/// use tower_logto::m2m::{TokenRequestError, TokenRequestErrorKind};
+///
+/// fn needs_an_operator(error: &TokenRequestError) -> bool {
+///     error.kind() == TokenRequestErrorKind::Refused && !error.is_retryable()
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenRequestErrorKind {

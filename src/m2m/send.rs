@@ -73,6 +73,18 @@ impl IssuedToken {
 }
 
 /// Why [`TokenClient::send`] failed.
+///
+/// ```
+/// use tower_logto::m2m::SendError;
+///
+/// fn may_retry(error: &SendError) -> bool {
+///     match error {
+///         SendError::Token(error) => error.is_retryable(),
+///         SendError::Http(error) => error.is_connect(),
+///         _ => false,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SendError {

@@ -25,6 +25,19 @@ use crate::{clock::Clock, issuer::Issuer};
 ///
 /// Give it to each validator with
 /// [`ValidatorBuilder::revocations`](crate::ValidatorBuilder::revocations).
+///
+/// ```
+/// use tower_logto::{Issuer, revocation::Revocations};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let revocations = Revocations::new([&issuer])?;
+/// revocations.block_subject("alice").await?;
+/// assert_eq!(revocations.status().blocked_subjects, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Revocations(Arc<Shared>);
 
@@ -38,6 +51,18 @@ struct Shared {
 }
 
 /// Waits for changes of the rules, see [`Revocations::changes`].
+///
+/// ```
+/// use tower_logto::revocation::Revocations;
+///
+/// async fn watch(revocations: Revocations) {
+///     let mut changes = revocations.changes();
+///     loop {
+///         changes.next().await;
+///         println!("{} rules", revocations.status().rules);
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Changes(watch::Receiver<()>);
 

@@ -12,6 +12,15 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
 /// Where a set of [`Revocations`](super::Revocations) gets rules from.
+///
+/// ```
+/// use tower_logto::{Issuer, revocation::{Revocations, SourceState}};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let revocations = Revocations::new([&issuer])?;
+/// assert_eq!(revocations.status().source, SourceState::ThisProcess);
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

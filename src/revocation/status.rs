@@ -5,6 +5,15 @@ use serde::Serialize;
 use super::source::SourceState;
 
 /// The status of a set of [`Revocations`](super::Revocations), for the operator.
+///
+/// ```
+/// use tower_logto::revocation::{RevocationStatus, SourceState};
+///
+/// /// For an alarm, not for a readiness probe: the service works without Redis.
+/// fn is_healthy(status: &RevocationStatus) -> bool {
+///     status.source != SourceState::Disconnected && status.dropped_rules == 0
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RevocationStatus {

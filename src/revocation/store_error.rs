@@ -3,6 +3,14 @@
 use std::{error::Error, fmt};
 
 /// Why rules could not be stored. They apply in this process, but others may not learn of them.
+///
+/// ```
+/// use tower_logto::revocation::{Revocations, StoreError};
+///
+/// async fn suspend(revocations: &Revocations, user: &str) -> Result<(), StoreError> {
+///     revocations.block_subject(user).await
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError(Box<str>);
 

@@ -8,6 +8,14 @@ use std::{borrow::Cow, fmt};
 ///
 /// The same scope name has a different meaning in each model. Every guard therefore names the model
 /// first: see the constructors of [`Require`](crate::Require).
+///
+/// ```
+/// use tower_logto::{AccessToken, TokenKind};
+///
+/// fn is_global(token: &AccessToken) -> bool {
+///     token.kind() == TokenKind::Global
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenKind {
@@ -98,6 +106,18 @@ impl fmt::Debug for ScopeSet<'_> {
 /// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) contains
 /// it. A custom response body can then name the required scopes. [`Display`](fmt::Display) writes
 /// them separated by single spaces, as in the `scope` parameter of a challenge (RFC 6750 §3).
+///
+/// ```
+/// use tower_logto::{AuthError, error::AuthErrorKind};
+///
+/// /// The scopes that the caller needs, for a body.
+/// fn required(error: &AuthError) -> Option<String> {
+///     match error.kind() {
+///         AuthErrorKind::InsufficientScope { required, .. } => Some(required.to_string()),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScopePolicy {
     scopes: Cow<'static, [Cow<'static, str>]>,

@@ -51,6 +51,19 @@ pub struct TestWebhooks {
 }
 
 /// A webhook that is not sent yet. The change has happened.
+///
+/// ```
+/// use tower_logto::testing::TestIssuer;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let webhooks = TestIssuer::start().await?.webhooks("http://127.0.0.1:1/nobody-listens");
+/// let webhook = webhooks.suspend("alice");
+/// assert!(webhook.body().contains("User.SuspensionStatus.Updated"));
+/// assert_eq!(webhook.send().await, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "call send()"]
 pub struct TestWebhook {

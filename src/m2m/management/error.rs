@@ -21,6 +21,14 @@ use crate::{
 /// Why a call to the Management API failed. Cheap to clone.
 ///
 /// Match on [`code`](Self::code): Logto's `message` is in the tenant's language.
+///
+/// ```
+/// use tower_logto::m2m::ManagementError;
+///
+/// fn user_exists(error: &ManagementError) -> bool {
+///     error.code() == Some("user.username_already_in_use")
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ManagementError {
     inner: Arc<Inner>,
@@ -28,6 +36,16 @@ pub struct ManagementError {
 }
 
 /// The kinds of [`ManagementError`].
+///
+/// ```
+/// use tower_logto::m2m::{ManagementError, ManagementErrorKind};
+///
+/// fn log(error: &ManagementError) {
+///     if error.kind() == ManagementErrorKind::Token {
+///         eprintln!("no access token: {}", error.token_error().unwrap());
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManagementErrorKind {

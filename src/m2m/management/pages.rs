@@ -24,6 +24,20 @@ use crate::m2m::management::{
 /// is added or deleted in the meantime, an item may be missing or appear twice.
 ///
 /// An error ends the list. [`resume`](Self::resume) continues with the page that failed.
+///
+/// ```
+/// use serde_json::Value;
+/// use tower_logto::m2m::{ManagementApi, ManagementError};
+///
+/// async fn users(api: &ManagementApi) -> Result<Vec<Value>, ManagementError> {
+///     let mut pages = api.pages("/api/users");
+///     let mut users = Vec::new();
+///     while let Some(user) = pages.next().await {
+///         users.push(user?);
+///     }
+///     Ok(users)
+/// }
+/// ```
 pub struct Pages<T> {
     client: Arc<ManagementClient>,
     path: String,

@@ -10,6 +10,21 @@ use serde_json::Value;
 ///
 /// `data` may contain values that a user chose, for example in the event `User.Data.Updated`. Use
 /// the ids in `params` and at the top level.
+///
+/// ```
+/// use std::time::SystemTime;
+/// use tower_logto::revocation::{Rule, Webhook};
+///
+/// /// Refuses earlier tokens of a user whose grants Logto revoked.
+/// fn rules(webhook: &Webhook) -> Vec<Rule> {
+///     match (webhook.event(), webhook.text("/userId")) {
+///         ("Grant.LimitExceeded", Some(user)) => {
+///             vec![Rule::revoke_subject(user, webhook.created_at())]
+///         }
+///         _ => Vec::new(),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Webhook {
     event: String,

@@ -25,6 +25,13 @@ use crate::revocation::rule::Rule;
 /// personal access token is deleted. Use [`Revocations::revoke_client`] and the other methods.
 ///
 /// [`Revocations::revoke_client`]: crate::revocation::Revocations::revoke_client
+///
+/// ```
+/// use tower_logto::revocation::EventMapping;
+///
+/// let mapping = EventMapping::default().keep_global_tokens_of_removed_members();
+/// assert_ne!(mapping, EventMapping::default());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct EventMapping {

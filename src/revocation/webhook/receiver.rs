@@ -71,6 +71,16 @@ struct Inner {
 type Mapping = Box<dyn Fn(&Webhook) -> Vec<Rule> + Send + Sync>;
 
 /// The settings of a [`WebhookReceiver`].
+///
+/// ```
+/// use tower_logto::{Issuer, revocation::{Revocations, WebhookReceiver}};
+///
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let revocations = Revocations::new([&issuer])?;
+/// let error = WebhookReceiver::builder(&revocations).build().unwrap_err();
+/// assert_eq!(error.setting(), "signing_key");
+/// # Ok::<(), tower_logto::error::ConfigError>(())
+/// ```
 #[must_use]
 pub struct WebhookReceiverBuilder {
     revocations: Revocations,

@@ -7,6 +7,19 @@ use http::{StatusCode, header::CONTENT_TYPE};
 use tokio::sync::watch;
 
 /// How an endpoint of a [`TestIssuer`](crate::testing::TestIssuer) fails.
+///
+/// ```
+/// use tower_logto::testing::{Fault, TestIssuer};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = TestIssuer::start().await?;
+/// let validator = issuer.validator("https://shopping.api")?;
+/// issuer.fault_jwks(Fault::Status(404, "not found".into()));
+/// assert!(validator.warm_up().await.is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Fault {

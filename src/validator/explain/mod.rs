@@ -40,6 +40,18 @@ pub struct Explanation {
 }
 
 /// The verdict about a token.
+///
+/// ```
+/// use tower_logto::{Issuer, Validator, explain::Verdict};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let issuer = Issuer::logto("https://tenant.logto.app")?;
+/// let validator = Validator::new(&issuer, "https://shopping.api")?;
+/// assert_eq!(validator.explain("opaque").await.verdict(), Verdict::Refused);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -53,6 +65,15 @@ pub enum Verdict {
 }
 
 /// One check of a token.
+///
+/// ```
+/// use tower_logto::explain::{Explanation, Outcome};
+///
+/// fn advice(explanation: &Explanation) -> Vec<&str> {
+///     let failed = explanation.checks().filter(|check| check.outcome == Outcome::Failed);
+///     failed.filter_map(|check| check.advice.as_deref()).collect()
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Check {
@@ -70,6 +91,12 @@ pub struct Check {
 }
 
 /// The outcome of a [`Check`].
+///
+/// ```
+/// use tower_logto::explain::Outcome;
+///
+/// assert_eq!(Outcome::Failed.label(), "FAILED");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
