@@ -49,6 +49,8 @@ impl Drop for Running<'_> {
 impl Follower<'_> {
     async fn run(&self) {
         self.link.set_running(true);
+        // The time until a strict set closes begins now.
+        self.link.contact.send_replace(Instant::now());
         let _running = Running(self);
         let mut strictness = pin!(self.close_when_away());
         let mut backoff = MIN_BACKOFF;
@@ -106,7 +108,7 @@ impl Follower<'_> {
         let mut is_complete = true;
         let mut rules = Vec::with_capacity(news.len());
         for News { position: next, rule } in news {
-            is_complete &= next.number == position.number + 1;
+            is_complete &= Some(next.number) == position.number.checked_add(1);
             *position = next;
             match rule {
                 Some(rule) => rules.push(rule),

@@ -246,6 +246,8 @@ async fn broken_content_is_skipped() {
         assert_eq!(instance.status().rules, 1);
         let news = "{test:tenant}:news";
         redis.command(&["XADD", news, "*", "number", "x"]).await;
+        let largest = u64::MAX.to_string();
+        redis.command(&["XADD", news, "*", "number", &largest]).await;
         redis.command(&["XADD", news, "*", "rule", "\u{1b}[31m", "at", "1e999"]).await;
         instance.revocations.block_subject("bob").await.unwrap();
         instance.until_rules(2).await;
