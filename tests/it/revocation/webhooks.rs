@@ -169,6 +169,24 @@ async fn events_without_what_a_rule_needs_make_none() {
     }
 }
 
+/// As in 5 of 10 rounds with a real Logto, where the suspension arrived last although the user was
+/// active.
+#[tokio::test]
+async fn webhooks_that_arrive_late_twice_and_out_of_order_end_in_the_state_of_logto() {
+    let (receiver, sender) = with_kit().await;
+    let (suspended, reactivated) = (sender.suspend("alice"), sender.reactivate("alice"));
+    for webhook in [&reactivated, &suspended, &reactivated, &suspended, &suspended] {
+        let response = receiver.send(webhook.signature(), webhook.body().to_owned()).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert_eq!(receiver.revocations.status().blocked_subjects, 0);
+    }
+    let again = sender.suspend("alice");
+    for webhook in [&again, &reactivated, &suspended] {
+        receiver.send(webhook.signature(), webhook.body().to_owned()).await;
+        assert_eq!(receiver.revocations.status().blocked_subjects, 1);
+    }
+}
+
 #[tokio::test]
 async fn a_list_that_logto_cut_revokes_the_organization() {
     let (receiver, sender) = with_kit().await;

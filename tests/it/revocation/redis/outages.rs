@@ -1,0 +1,195 @@
+//! A Redis that is away, empty, cut off, slow or broken.
+
+use super::*;
+
+#[tokio::test]
+async fn an_instance_without_redis_goes_on_with_what_it_knows() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, mut redis| {
+        let instance = Instance::connected(&issuer, &redis.url()).await;
+        instance.revocations.block_subject("alice").await.unwrap();
+        redis.kill();
+        instance.until("disconnected", |one| one.source == SourceState::Disconnected).await;
+        assert_eq!(instance.status_of(&token(&issuer, "alice")).await, 401);
+        assert_eq!(instance.status_of(&token(&issuer, "bob")).await, 200);
+        let error = instance.revocations.block_subject("carol").await.unwrap_err().to_string();
+        assert!(error.contains("in this process only"), "{error}");
+        assert_eq!(instance.status_of(&token(&issuer, "carol")).await, 401);
+        assert!(instance.status().last_error.is_some());
+
+        // Redis returns without its data. A writer brings the rules back.
+        redis.restart().await;
+        instance.until("connected", |one| one.source == SourceState::Connected).await;
+        let new = Instance::connected(&issuer, &redis.url()).await;
+        new.until_rules(2).await;
+        assert_eq!(new.status_of(&token(&issuer, "alice")).await, 401);
+        assert_eq!(new.status_of(&token(&issuer, "carol")).await, 401);
+    })
+    .await;
+    let log = log.text();
+    assert!(log.is_empty() || log.contains("Redis is away"), "{log}");
+}
+
+#[tokio::test]
+async fn a_redis_that_kept_its_data_has_the_rules_of_instances_that_are_gone() {
+    with_redis(&["--appendonly", "yes", "--appendfsync", "always"], async |issuer, mut redis| {
+        let first = Instance::connected(&issuer, &redis.url()).await;
+        first.revocations.block_subject("alice").await.unwrap();
+        first.revocations.revoke_client("shop").await.unwrap();
+        drop(first);
+        redis.kill();
+        redis.restart().await;
+        let second = Instance::connected(&issuer, &redis.url()).await;
+        assert_eq!((second.status().rules, second.status().blocked_subjects), (2, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_whose_network_is_cut_catches_up() {
+    with_redis(&[], async |issuer, redis| {
+        let proxy = CutProxy::start(redis.address()).await;
+        let far = Instance::connected(&issuer, &proxy.url()).await;
+        let near = Instance::connected(&issuer, &redis.url()).await;
+        proxy.cut();
+        near.revocations.block_subject("alice").await.unwrap();
+        // The news are gone before the network is back.
+        near.until_rules(1).await;
+        redis.command(&["XTRIM", "{test:tenant}:news", "MAXLEN", "0"]).await;
+        far.until("disconnected", |one| one.source == SourceState::Disconnected).await;
+        assert_eq!(far.status_of(&token(&issuer, "bob")).await, 200);
+        let started = Instant::now();
+        assert!(far.revocations.block_subject("bob").await.is_err(), "Redis does not respond");
+        assert!(started.elapsed() < 10 * SECOND);
+        proxy.restore();
+        far.until_rules(2).await;
+        near.until_rules(2).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn trimmed_and_reset_news_start_a_reload() {
+    with_redis(&[], async |issuer, redis| {
+        let (news, number) = ("{test:tenant}:news", "{test:tenant}:number");
+        let instance = Instance::connected(&issuer, &redis.url()).await;
+        // Without news, as if they had been trimmed.
+        let block = |user: &str| format!(r#"{{"change":"block","target":{{"subject":"{user}"}}}}"#);
+        redis.command(&["ZADD", "{test:tenant}:blocks", "1795342800000", &block("alice")]).await;
+        redis.command(&["INCR", number]).await;
+        instance.revocations.block_subject("bob").await.unwrap();
+        instance.until_rules(2).await;
+        // The numbers start again after a failover.
+        redis.command(&["ZADD", "{test:tenant}:blocks", "1795342800000", &block("carol")]).await;
+        redis.command(&["DEL", news, number]).await;
+        instance.revocations.block_subject("dave").await.unwrap();
+        instance.until_rules(4).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn broken_content_is_skipped() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, redis| {
+        let blocks = "{test:tenant}:blocks";
+        let good = r#"{"change":"block","target":{"subject":"alice"}}"#;
+        let future = r#"{"change":"block","target":{"subject":"future"}}"#;
+        redis.command(&["ZADD", blocks, "1795342800000", good, "inf", future, "5", "{"]).await;
+        redis.command(&["ZADD", blocks, "-5", r#"{"change":"block","target":"everyone"}"#]).await;
+        let instance = Instance::connected(&issuer, &redis.url()).await;
+        assert_eq!(instance.status().rules, 1);
+        let news = "{test:tenant}:news";
+        redis.command(&["XADD", news, "*", "number", "x"]).await;
+        let largest = u64::MAX.to_string();
+        redis.command(&["XADD", news, "*", "number", &largest]).await;
+        redis.command(&["XADD", news, "*", "rule", "\u{1b}[31m", "at", "1e999"]).await;
+        instance.revocations.block_subject("bob").await.unwrap();
+        instance.until_rules(2).await;
+        // A sorted set of another type: the instance stays disconnected, and tells why.
+        redis.command(&["DEL", blocks]).await;
+        redis.command(&["SET", blocks, "text"]).await;
+        let other = Instance::start(&issuer, store(&redis.url()));
+        other.until("an error", |one| one.last_error.is_some()).await;
+        assert!(other.status().last_error.unwrap().contains("WRONGTYPE"));
+        assert_eq!(other.status_of(&token(&issuer, "carol")).await, 200);
+    })
+    .await;
+    let log = log.text();
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+#[tokio::test]
+async fn a_strict_set_refuses_every_token_while_redis_is_away() {
+    with_redis(&[], async |issuer, mut redis| {
+        let strict = || store(&redis.url()).strict(SECOND);
+        let instance = Instance::start(&issuer, strict());
+        instance.until("connected", |one| one.source == SourceState::Connected).await;
+        let good = token(&issuer, "good");
+        assert_eq!(instance.status_of(&good).await, 200);
+        let never_run = revocations(&issuer, strict());
+        redis.kill();
+        let waiting = async {
+            while instance.status_of(&good).await == 200 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        let error = instance.validator.validate(&good).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.reason()), (503, "revocations_unavailable"));
+        assert_eq!(error.retry_after(), Some(SECOND));
+        redis.restart().await;
+        let waiting = async {
+            while instance.status_of(&good).await != 200 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+
+        // The end of the future closes, too, because nobody would do it later.
+        instance.follower.abort();
+        instance.until("ended", |one| !one.is_running).await;
+        assert_eq!(instance.status_of(&good).await, 503);
+        let builder = Validator::builder().trust(issuer.trusted(SHOPPING_API));
+        let validator = builder.revocations(&never_run).build().unwrap();
+        assert_eq!(status(&validator.validate(&good).await), 503);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_wait_for_the_first_load_for_at_most_a_second() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, redis| {
+        // It waits for the rules, and gets them.
+        let proxy = CutProxy::start(redis.address()).await;
+        let writer = Instance::connected(&issuer, &redis.url()).await;
+        writer.revocations.block_subject("alice").await.unwrap();
+        proxy.cut();
+        let instance = Instance::start(&issuer, store(&proxy.url()));
+        let alice = token(&issuer, "alice");
+        instance.validator.warm_up().await.unwrap();
+        assert!(instance.validator.try_validate(&alice).is_none(), "it would have to wait");
+        let waiting = instance.status_of(&alice);
+        let restored = async {
+            tokio::task::yield_now().await;
+            proxy.restore();
+        };
+        assert_eq!(tokio::join!(waiting, restored).0, 401);
+
+        // Nobody runs it.
+        let idle = revocations(&issuer, store(&redis.url()));
+        let builder = Validator::builder().trust(issuer.trusted(SHOPPING_API));
+        let validator = builder.revocations(&idle).build().unwrap();
+        validator.warm_up().await.unwrap();
+        let started = Instant::now();
+        assert_eq!(status(&validator.validate(&alice).await), 200);
+        let waited = started.elapsed();
+        assert!(waited >= Duration::from_millis(900), "{waited:?}");
+        assert!(validator.try_validate(&token(&issuer, "bob")).is_some(), "once only");
+        assert!(!idle.status().is_running);
+        assert_eq!(idle.status().source, SourceState::Disconnected);
+        assert!(log.text().contains("Revocations::run"), "{}", log.text());
+    })
+    .await;
+}
