@@ -154,6 +154,6 @@ impl News {
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest wait for news.
 const BLOCK: Duration = Duration::from_secs(1);
-const RULES_PER_SCRIPT: usize = 500;
+pub(super) const RULES_PER_SCRIPT: usize = 500;
 const PAGE_SIZE: usize = 1_000;
 const NEWS_AT_ONCE: usize = 1_000;

@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{RedisStore, connection::Connection};
+use super::{
+    RedisStore,
+    connection::{Connection, RULES_PER_SCRIPT},
+};
 use crate::{
     escape::escaped,
     rate_limit::RepeatedWarning,
@@ -60,7 +63,7 @@ impl RedisLink {
         self.store.strict_after.is_some()
     }
 
-    /// Writes rules for the other instances, within 2 s.
+    /// Writes rules for the other instances, within 2 s for each 500 of them.
     pub(in crate::revocation) async fn write(
         &self,
         rules: &[Rule],
@@ -69,10 +72,12 @@ impl RedisLink {
         if self.store.is_read_only {
             return Err(StoreError::new("the RedisStore is read-only"));
         }
-        match timeout(WRITE_TIMEOUT, self.write_or_reconnect(rules, book)).await {
+        let parts = u32::try_from(rules.len().div_ceil(RULES_PER_SCRIPT)).unwrap_or(u32::MAX);
+        let limit = WRITE_TIMEOUT.saturating_mul(parts.max(1));
+        match timeout(limit, self.write_or_reconnect(rules, book)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(StoreError::new(&describe(&error))),
-            Err(_) => Err(StoreError::new("Redis did not respond within 2 s")),
+            Err(_) => Err(StoreError::new("Redis did not respond in time")),
         }
     }
 
