@@ -84,11 +84,15 @@ impl RuleBook {
     /// Sets a time in the far future to the latest accepted one. `None` if no valid token can be
     /// older than the cut-off.
     fn within_limits(&self, rule: Rule) -> Option<Rule> {
+        let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
+        (!self.is_expired(&rule)).then(|| Rule { at: rule.at.min(latest), ..rule })
+    }
+
+    /// Returns whether the rule is a cut-off that no valid token can be older than.
+    pub(super) fn is_expired(&self, rule: &Rule) -> bool {
         let now = self.clock.unix_time();
         let oldest = millis(now.saturating_sub(self.limits.longest_token_life));
-        let is_expired = rule.key.change == Change::CutOff && rule.at < oldest;
-        let latest = millis(now.saturating_add(MAX_AHEAD));
-        (!is_expired).then(|| Rule { at: rule.at.min(latest), ..rule })
+        rule.key.change == Change::CutOff && rule.at < oldest
     }
 }
 

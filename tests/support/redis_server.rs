@@ -111,6 +111,8 @@ impl Drop for RedisServer {
 pub(crate) struct CutProxy {
     address: SocketAddr,
     passes: watch::Sender<bool>,
+    /// The number of times that the open connections were lost.
+    losses: watch::Sender<usize>,
     _tasks: JoinSet<()>,
 }
 
@@ -120,24 +122,38 @@ impl CutProxy {
         let address = listener.local_addr().unwrap();
         let passes = watch::Sender::new(true);
         let gate = passes.subscribe();
+        let losses = watch::Sender::new(0);
+        let lost = losses.subscribe();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let mut gate = gate.clone();
+                let mut lost = lost.clone();
+                lost.mark_unchanged();
                 connections.spawn(async move {
                     open(&mut gate).await;
                     let Ok(server) = TcpStream::connect(target).await else { return };
                     let (client_read, client_write) = client.into_split();
                     let (server_read, server_write) = server.into_split();
-                    tokio::join!(
-                        copy(client_read, server_write, gate.clone()),
-                        copy(server_read, client_write, gate),
-                    );
+                    let copies = async {
+                        tokio::join!(
+                            copy(client_read, server_write, gate.clone()),
+                            copy(server_read, client_write, gate),
+                        );
+                    };
+                    tokio::pin!(copies);
+                    tokio::select! {
+                        () = &mut copies => {}
+                        _ = lost.changed() => {
+                            // The sockets stay open, but no byte passes any more.
+                            std::future::pending::<()>().await;
+                        }
+                    }
                 });
             }
         });
-        Self { address, passes, _tasks: tasks }
+        Self { address, passes, losses, _tasks: tasks }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -150,6 +166,12 @@ impl CutProxy {
 
     pub(crate) fn restore(&self) {
         self.passes.send_replace(true);
+    }
+
+    /// Forgets the open connections without closing them, as a firewall does. No byte passes on them
+    /// again. New connections work.
+    pub(crate) fn lose_connections(&self) {
+        self.losses.send_modify(|losses| *losses += 1);
     }
 }
 

@@ -1,8 +1,10 @@
 //! The commands: write rules, load all rules, read news.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-use redis::{AsyncConnectionConfig, RedisResult, Script, aio::MultiplexedConnection, cmd};
+use redis::{
+    AsyncConnectionConfig, InfoDict, RedisResult, Script, aio::MultiplexedConnection, cmd,
+};
 
 use super::RedisStore;
 use crate::revocation::{
@@ -120,12 +122,19 @@ impl Connection {
         Ok(entries.map(News::parse).collect())
     }
 
-    /// Returns the eviction policy, if the server tells it.
+    /// Returns the eviction policy, if the server tells it. Managed servers often forbid `CONFIG`.
     pub(super) async fn eviction_policy(&mut self) -> Option<String> {
         let mut get = cmd("CONFIG");
         get.arg("GET").arg("maxmemory-policy");
-        let found: RedisResult<Vec<String>> = get.query_async(&mut self.connection).await;
-        found.ok()?.into_iter().nth(1)
+        let found: RedisResult<HashMap<String, String>> =
+            get.query_async(&mut self.connection).await;
+        if let Some(policy) = found.ok().and_then(|mut found| found.remove("maxmemory-policy")) {
+            return Some(policy);
+        }
+        let mut info = cmd("INFO");
+        info.arg("memory");
+        let info: InfoDict = info.query_async(&mut self.connection).await.ok()?;
+        info.get("maxmemory_policy")
     }
 }
 
@@ -153,7 +162,7 @@ impl News {
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest wait for news.
-const BLOCK: Duration = Duration::from_secs(1);
+pub(super) const BLOCK: Duration = Duration::from_secs(1);
 pub(super) const RULES_PER_SCRIPT: usize = 500;
 const PAGE_SIZE: usize = 1_000;
 const NEWS_AT_ONCE: usize = 1_000;

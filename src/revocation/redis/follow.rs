@@ -9,10 +9,14 @@ use tokio::{
 };
 
 use super::{
-    connection::{Connection, News, Position, RuleSet},
+    connection::{BLOCK, Connection, News, Position, RULES_PER_SCRIPT, RuleSet},
     link::RedisLink,
 };
-use crate::revocation::{rule::Rule, rule_book::RuleBook, source::SourceState};
+use crate::revocation::{
+    rule::{Change, Rule},
+    rule_book::RuleBook,
+    source::{CLOSED, SourceState},
+};
 
 /// Follows Redis until it is dropped.
 pub(in crate::revocation) async fn run(book: &RuleBook, link: &RedisLink) {
@@ -86,9 +90,13 @@ impl Follower<'_> {
             self.connected();
             let reload_at = Instant::now() + RELOAD_INTERVAL;
             while Instant::now() < reload_at {
-                let wait = reload_at - Instant::now();
+                let wait = (reload_at - Instant::now()).min(self.longest_wait());
                 let mut news = connection.news(&position, Some(wait)).await?;
                 self.link.set_contact();
+                if self.book.source.generation() == CLOSED {
+                    // The response was late, so every token is refused. A load accepts them again.
+                    break;
+                }
                 if let Some(last) = news.last() {
                     // More news of the same burst make one batch.
                     let last = last.position.clone();
@@ -101,6 +109,11 @@ impl Follower<'_> {
                 }
             }
         }
+    }
+
+    /// The longest wait for news. A strict set must hear from Redis several times before it closes.
+    fn longest_wait(&self) -> Duration {
+        self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
 
     /// Applies news. Returns whether none is missing.
@@ -124,6 +137,7 @@ impl Follower<'_> {
         let mut loaded = Loaded::default();
         for set in [RuleSet::Blocks, RuleSet::CutOffs] {
             let mut cursor = 0;
+            let most = loaded.count.saturating_add(self.most_rules_of_a_set());
             loop {
                 let page = connection.page(set, cursor).await?;
                 self.link.set_contact();
@@ -133,23 +147,46 @@ impl Follower<'_> {
                 }
                 self.book.apply(page.rules);
                 cursor = page.next;
-                if cursor == 0 || loaded.count > 2 * self.book.limits.max_rules {
+                if cursor == 0 {
+                    break;
+                }
+                if loaded.count > most {
+                    self.link.warn("Redis contains too many revocation rules to load", self.now());
                     break;
                 }
             }
         }
         if !self.link.store.is_read_only {
-            let lost: Vec<Rule> =
-                self.book.rules().iter().filter(|rule| loaded.lacks(rule)).collect();
-            if !lost.is_empty() && loaded.count < self.book.limits.max_rules {
-                tracing::warn!(
-                    rules = lost.len(),
-                    "Redis lost revocation rules; writing them back"
-                );
-                connection.write(&lost, self.book).await?;
-            }
+            self.write_back(connection, &loaded).await?;
         }
         Ok(())
+    }
+
+    /// Writes the rules that Redis lost, or that could not be written during an outage.
+    async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
+        let has_room = loaded.count < self.book.limits.max_rules;
+        // Redis would drop the others again, and each load would make them news.
+        let would_stay = |rule: &Rule| {
+            !self.book.is_expired(rule) && (has_room || loaded.keeps_beyond_limit(rule))
+        };
+        let lost: Vec<Rule> = {
+            let rules = self.book.rules();
+            rules.iter().filter(|rule| loaded.lacks(rule) && would_stay(rule)).collect()
+        };
+        if !lost.is_empty() {
+            tracing::warn!(rules = lost.len(), "Redis lost revocation rules; writing them back");
+        }
+        for part in lost.chunks(RULES_PER_SCRIPT) {
+            connection.write(part, self.book).await?;
+            self.link.set_contact();
+        }
+        Ok(())
+    }
+
+    /// Blocks are never dropped, so there may be more of them than the limit. This bounds the memory
+    /// that a Redis with wrong content can use.
+    fn most_rules_of_a_set(&self) -> usize {
+        self.book.limits.max_rules.saturating_mul(2).max(MIN_RULES_TO_LOAD)
     }
 
     /// Rules apply again, after the first load or after an outage.
@@ -171,6 +208,9 @@ impl Follower<'_> {
         loop {
             let last = *contact.borrow_and_update();
             select! {
+                // A response that arrives together with the end of the time counts.
+                biased;
+                _ = contact.changed() => {}
                 () = sleep_until(last + after) => {
                     tracing::error!(
                         "Redis is away for {} s, so every token is refused until it is back",
@@ -180,7 +220,6 @@ impl Follower<'_> {
                     // Until the next response.
                     let _ = contact.changed().await;
                 }
-                _ = contact.changed() => {}
             }
         }
     }
@@ -210,6 +249,7 @@ struct Loaded {
     times: HashMap<u64, u64>,
     seed: std::hash::RandomState,
     count: usize,
+    oldest_cut_off: Option<u64>,
 }
 
 impl Loaded {
@@ -217,7 +257,17 @@ impl Loaded {
         for rule in rules {
             self.times.insert(self.seed.hash_one(&rule.key), rule.at);
             self.count += 1;
+            if rule.key.change == Change::CutOff {
+                self.oldest_cut_off =
+                    Some(self.oldest_cut_off.map_or(rule.at, |oldest| oldest.min(rule.at)));
+            }
         }
+    }
+
+    /// Returns whether a Redis that is full would keep the rule: it drops the oldest cut-offs.
+    fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
+        rule.key.change != Change::CutOff
+            || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)
     }
 
     fn lacks(&self, rule: &Rule) -> bool {
@@ -226,6 +276,8 @@ impl Loaded {
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+/// About 300 MB.
+const MIN_RULES_TO_LOAD: usize = 2_000_000;
 const BATCH_TIME: Duration = Duration::from_millis(20);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);

@@ -77,7 +77,10 @@ impl RedisLink {
         match timeout(limit, self.write_or_reconnect(rules, book)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(StoreError::new(&describe(&error))),
-            Err(_) => Err(StoreError::new("Redis did not respond in time")),
+            Err(_) => {
+                self.forget_writer();
+                Err(StoreError::new("Redis did not respond in time"))
+            }
         }
     }
 
@@ -89,6 +92,15 @@ impl RedisLink {
         }
         let mut connection = self.writer(true).await?;
         connection.write(rules, book).await
+    }
+
+    /// Makes the next write connect again. A connection that the network lost without closing it
+    /// would otherwise fail every write until the system gives it up, after 15 min on Linux.
+    fn forget_writer(&self) {
+        // If the lock is held, another write is connecting already.
+        if let Ok(mut writer) = self.writer.try_lock() {
+            *writer = None;
+        }
     }
 
     async fn writer(&self, is_new: bool) -> RedisResult<Connection> {

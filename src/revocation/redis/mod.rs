@@ -39,6 +39,16 @@ use crate::{error::ConfigError, escape::escaped};
 /// An instance never forgets a rule because Redis lost it. Instances with write access write such
 /// rules back.
 ///
+/// # Settings
+/// Give every instance the same [`max_rules`](super::RevocationsBuilder::max_rules) and
+/// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). A writer removes the
+/// cut-offs from Redis that its own settings allow it to drop.
+///
+/// # TLS
+/// The connection uses rustls and the root certificates of the operating system. If the program
+/// enables the features of two cryptography providers of rustls, for example aws-lc-rs and ring, then
+/// install one as the default of the process first. Without it, rustls panics.
+///
 /// # Keys
 /// `{PREFIX}:blocks` and `{PREFIX}:cutoffs` (sorted sets), `{PREFIX}:news` (a stream with the latest
 /// 100,000 changes) and `{PREFIX}:number`. The braces put them into one slot of a cluster. The

@@ -1,5 +1,6 @@
 //! Rules that instances share over a real Redis.
 
+mod faults;
 mod outages;
 mod sharing;
 

@@ -1,0 +1,215 @@
+//! Faults of Redis and of the network that are rare, and limits that are reached.
+
+use tower_logto::testing::ManualClock;
+
+use super::*;
+use crate::support::HOUR;
+
+const NEWS: &str = "{test:tenant}:news";
+const BLOCKS: &str = "{test:tenant}:blocks";
+
+/// The text of a block, as Redis stores it.
+fn block(user: &str) -> String {
+    format!(r#"{{"change":"block","target":{{"subject":"{user}"}}}}"#)
+}
+
+/// Waits for the warning or the rule that a condition reads.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn a_strict_set_accepts_tokens_while_redis_has_no_news() {
+    with_redis(&[], async |issuer, redis| {
+        let instance = Instance::start(&issuer, store(&redis.url()).strict(SECOND));
+        instance.until("connected", |one| one.source == SourceState::Connected).await;
+        let good = token(&issuer, "good");
+        let started = Instant::now();
+        while started.elapsed() < 4 * SECOND {
+            assert_eq!(instance.status_of(&good).await, 200, "after {:?}", started.elapsed());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_largest_number_of_news_starts_a_reload() {
+    with_redis(&[], async |issuer, redis| {
+        let instance = Instance::connected(&issuer, &redis.url()).await;
+        for _ in 0..2 {
+            redis.command(&["XADD", NEWS, "*", "number", &u64::MAX.to_string()]).await;
+        }
+        instance.revocations.block_subject("alice").await.unwrap();
+        redis.command(&["ZADD", BLOCKS, "1795342800000", &block("bob")]).await;
+        redis.command(&["XADD", NEWS, "*", "number", &u64::MAX.to_string()]).await;
+        instance.until_rules(2).await;
+        assert!(instance.status().is_running);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_whose_connection_was_lost_connects_again() {
+    with_redis(&[], async |issuer, redis| {
+        let proxy = CutProxy::start(redis.address()).await;
+        let writer = Instance::connected(&issuer, &proxy.url()).await;
+        writer.revocations.block_subject("alice").await.unwrap();
+        proxy.lose_connections();
+        let error = writer.revocations.block_subject("bob").await.unwrap_err().to_string();
+        assert!(error.contains("in time"), "{error}");
+        writer.revocations.block_subject("carol").await.unwrap();
+        // The rule that was not written returns with the next load.
+        let reader = Instance::connected(&issuer, &redis.url()).await;
+        reader.until_rules(3).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_back() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, redis| {
+        let clock = ManualClock::at(1_795_342_800);
+        let builder = Revocations::builder([&issuer.issuer()]).clock(clock.clone());
+        let revocations = builder.redis(store(&redis.url())).build().unwrap();
+        let follower = tokio::spawn(revocations.run());
+        until("connected", || revocations.status().source == SourceState::Connected).await;
+        revocations.block_subject("alice").await.unwrap();
+        revocations.revoke_subject("alice").await.unwrap();
+        clock.advance(25 * HOUR);
+        // This write makes Redis drop the cut-off.
+        revocations.block_subject("dave").await.unwrap();
+        // Each gap in the numbers starts a load. The second load shows that the first one ended.
+        for (rules, user) in [(3, "bob"), (4, "carol")] {
+            redis.command(&["ZADD", BLOCKS, "1795342800000", &block(user)]).await;
+            redis.command(&["XADD", NEWS, "*", "number", "x"]).await;
+            until("rules", || revocations.status().rules == rules).await;
+        }
+        let text = log.text();
+        assert!(!text.contains("Redis lost revocation rules"), "{text}");
+        follower.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_block_is_written_back_to_a_redis_that_is_full_of_cut_offs() {
+    with_redis(&[], async |issuer, redis| {
+        let proxy = CutProxy::start(redis.address()).await;
+        let limited = |url: &str| {
+            let builder = Revocations::builder([&issuer.issuer()]).max_rules(1_000);
+            builder.redis(store(url)).build().unwrap()
+        };
+        let (far, near) = (limited(&proxy.url()), limited(&redis.url()));
+        let follower = tokio::spawn(far.run());
+        until("connected", || far.status().source == SourceState::Connected).await;
+        let at = now();
+        let cut_offs = (0..1_000).map(|n| Rule::revoke_client(format!("client-{n}"), at));
+        near.store(cut_offs).await.unwrap();
+        until("cut-offs", || far.status().rules == 1_000).await;
+        proxy.cut();
+        far.block_subject("alice").await.unwrap_err();
+        proxy.lose_connections();
+        proxy.restore();
+        let reader = Instance::connected(&issuer, &redis.url()).await;
+        reader.until("the block", |one| one.blocked_subjects == 1).await;
+        follower.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_block_is_loaded_whatever_the_limit_is() {
+    with_redis(&[], async |issuer, redis| {
+        let writer = Instance::connected(&issuer, &redis.url()).await;
+        let at = now();
+        let blocks = (0..5_000).map(|n| Rule::delete_subject(format!("user-{n}"), at));
+        writer.revocations.store(blocks).await.unwrap();
+        let builder = Revocations::builder([&issuer.issuer()]).max_rules(1_000);
+        let limited = builder.redis(store(&redis.url())).build().unwrap();
+        let follower = tokio::spawn(limited.run());
+        until("connected", || limited.status().source == SourceState::Connected).await;
+        assert_eq!(limited.status().blocked_subjects, 5_000);
+        follower.abort();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_eviction_policy_is_read_without_config_and_with_resp3() {
+    for (name, acl, parameters) in [
+        ("no CONFIG", "-config", ""),
+        ("RESP3", "+config", "?protocol=resp3"),
+        ("RESP3 without CONFIG", "-config", "?protocol=resp3"),
+    ] {
+        let log = LogCapture::start();
+        with_redis(&["--maxmemory-policy", "allkeys-lru"], async |issuer, redis| {
+            let user = ["ACL", "SETUSER", "some", "on", ">pass", "~*", "&*", "+@all", acl];
+            redis.command(&user).await;
+            let url = redis.url().replace("redis://", "redis://some:pass@") + parameters;
+            let instance = Instance::connected(&issuer, &url).await;
+            until(name, || log.text().contains("may drop revocation rules")).await;
+            instance.revocations.block_subject("alice").await.unwrap();
+            let other = Instance::connected(&issuer, &url).await;
+            instance.revocations.block_subject("bob").await.unwrap();
+            other.until_rules(2).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_waits_for_the_end_of_the_first() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, redis| {
+        let mut instance = Instance::connected(&issuer, &redis.url()).await;
+        let second = tokio::spawn(instance.revocations.run());
+        until("an error", || log.text().contains("is already running")).await;
+        let first = std::mem::replace(&mut instance.follower, second);
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        instance
+            .until("connected", |one| one.is_running && one.source == SourceState::Connected)
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tls_with_a_server_that_has_none_is_an_error() {
+    with_redis(&[], async |issuer, redis| {
+        let url = redis.url().replace("redis://", "rediss://");
+        let instance = Instance::start(&issuer, store(&url));
+        instance.until("an error", |one| one.last_error.is_some()).await;
+        assert!(instance.status().is_running);
+        assert!(instance.revocations.block_subject("alice").await.is_err());
+    })
+    .await;
+}
+
+#[test]
+fn no_secret_of_a_url_is_shown() {
+    for url in [
+        "redis://user:s3cr3t@host:port",
+        "redis://user:s3cr3t@host:6379/database",
+        "http://user:s3cr3t@host",
+        "user:s3cr3t@host",
+        "rediss://user:s3cr3t@/",
+        "redis://user:s3cr3t@host?protocol=none",
+    ] {
+        if let Err(error) = RedisStore::new(url, "logto") {
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains("s3cr3t"), "{url}: {shown}");
+        }
+    }
+    for url in ["redis://user:s3cr3t@host", "rediss://:s3cr3t@host/1", "redis://:s3%63r3t@host"] {
+        let shown = format!("{:?}", store(url));
+        assert!(!shown.contains("s3cr3t") && !shown.contains("user"), "{shown}");
+    }
+}
