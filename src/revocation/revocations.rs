@@ -91,8 +91,17 @@ impl Revocations {
     /// A time that is more than 5 min ahead of the clock is set to 5 min ahead. A cut-off that is
     /// older than the [longest life of a token](super::RevocationsBuilder::longest_token_life) is ignored.
     ///
+    /// With a `RedisStore`, Redis has 2 s for each 500 rules.
+    ///
     /// # Errors
-    /// If others cannot learn of the rules. They apply in this process all the same.
+    /// If others cannot learn of the rules. They apply in this process all the same. Unless the store
+    /// is read-only, `Revocations::run` writes them to Redis with its next load, after a reconnect or
+    /// within about 60 s. Some of a list of more than 500 may have been stored. It is safe to store
+    /// the list again.
+    ///
+    /// # Cancel safety
+    /// If you drop the future after its first poll, the rules apply in this process. They may be
+    /// missing in Redis until the next load of `Revocations::run`.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);
         #[cfg(feature = "redis")]
