@@ -51,7 +51,8 @@ pub(crate) struct TokenHashes {
     pub(crate) issued_at: u64,
 }
 
-/// Hashes targets with the seed of one set of rules, so that nobody can choose values that collide.
+/// Hashes targets with the random seed of one set of rules. An attacker who does not know the seed
+/// cannot choose values that collide.
 #[derive(Debug, Default)]
 pub(crate) struct TargetHasher(RandomState);
 
@@ -149,7 +150,7 @@ impl Rules {
         }
         let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
         let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
-        // A sixteenth more than necessary, so that the next rules find room.
+        // A sixteenth more than necessary. The next rules then find room.
         let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
         let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
         let newest_dropped = *times.select_nth_unstable(last).1;

@@ -164,5 +164,5 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
-/// If all of so many users are unknown, the Management API is that of another tenant.
+/// If Logto knows none of this many users, the Management API is that of another tenant.
 const FEW: usize = 3;

@@ -68,7 +68,7 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let host = host.to_owned();
     settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
-        // A session belongs to whoever knows its id: another user's valid token could use it.
+        // A session belongs to every caller who knows its id, also to another user with a token.
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // Against DNS rebinding: only these hosts may be in the Host header.

@@ -43,7 +43,7 @@ impl Drop for Running<'_> {
         link.set_running(false);
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
-            // Nobody is left who would do it later.
+            // No other task would do it later.
             book.source.set_open(false);
         }
         tracing::warn!("the future of Revocations::run ended, so rules of others do not arrive");

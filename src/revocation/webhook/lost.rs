@@ -30,7 +30,7 @@ struct Request {
 }
 
 impl WebhookReceiver {
-    /// Reads the failed deliveries of a webhook from Logto at once and then every 30 s, and stores
+    /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and stores
     /// their rules. The future never completes, so spawn it.
     ///
     /// `hook_id` is the id of the webhook in Logto's Console. Logto sends a webhook once. It keeps

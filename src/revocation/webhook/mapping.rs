@@ -16,8 +16,8 @@ use crate::revocation::rule::Rule;
 /// Logto cuts lists of members after 5,000 ids. A list of that length makes a cut-off for the whole
 /// organization, too.
 ///
-/// No other event makes a rule, unless a setting below says so. Some events must not: strangers can
-/// cause `Identifier.Lockout` and `Message.RateLimited` for others.
+/// No other event makes a rule, unless a setting below says so. `Identifier.Lockout` and
+/// `Message.RateLimited` must not: any caller can cause them for another user.
 ///
 /// # Changes without an event
 /// Logto sends no event if an application or its secret is deleted, if a role is assigned to or

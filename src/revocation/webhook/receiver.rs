@@ -144,7 +144,7 @@ impl WebhookReceiver {
         };
         let body = read_body(body).await?;
         if !self.0.keys.verify(&signature, &body) {
-            // The operator may have set another key. Strangers can cause this warning, too.
+            // The operator may have set another key. Any caller can cause this warning, too.
             self.warn(
                 "a webhook with a wrong signature was refused: compare the signing keys with the \
                  webhook in Logto's Console",
@@ -229,7 +229,7 @@ async fn read_body(body: Body) -> Result<Bytes, Response> {
     }
 }
 
-/// Anybody can send such requests, so the log shows them at level debug only.
+/// Any caller can send such requests, so the log shows them at level debug only.
 fn refuse(status: StatusCode, why: &'static str) -> Response {
     tracing::debug!(status = status.as_u16(), "webhook refused: {why}");
     status.into_response()

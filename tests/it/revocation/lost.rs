@@ -107,7 +107,7 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     for user in ["alice", "bob", "carol", "dave"] {
         validator.validate(&token(user)).await.unwrap();
     }
-    // The machine's id is also that of a deleted user, whom nobody may confuse with it.
+    // The machine has the id of a deleted user, and must not be taken for the user.
     let machine = setup.issuer.token().audience(SHOPPING_API).client_id("machine");
     let machine = machine.subject("machine").build();
     validator.validate(&machine).await.unwrap();

@@ -146,7 +146,7 @@ async fn a_strict_set_refuses_every_token_while_redis_is_away() {
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 
-        // The end of the future closes, too, because nobody would do it later.
+        // The end of the future closes, too, because no other task would do it later.
         instance.follower.abort();
         instance.until("ended", |one| !one.is_running).await;
         assert_eq!(instance.status_of(&good).await, 503);
@@ -177,7 +177,7 @@ async fn requests_wait_for_the_first_load_for_at_most_a_second() {
         };
         assert_eq!(tokio::join!(waiting, restored).0, 401);
 
-        // Nobody runs it.
+        // Its future does not run.
         let idle = revocations(&issuer, store(&redis.url()));
         let builder = Validator::builder().trust(issuer.trusted(SHOPPING_API));
         let validator = builder.revocations(&idle).build().unwrap();
