@@ -25,11 +25,12 @@ pub(crate) struct Jws<'a> {
 impl<'a> Jws<'a> {
     /// Splits a token at its two dots.
     pub(crate) fn parse(token: &'a str) -> Result<Self, InvalidToken> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::NotAJwt)?;
-        let (header, payload) = signed.split_once('.').ok_or(InvalidToken::NotAJwt)?;
-        if payload.contains('.') {
+        let mut dots = memchr::memchr_iter(b'.', token.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(InvalidToken::NotAJwt);
-        }
+        };
+        let (signed, signature) = (&token[..second], &token[second + 1..]);
+        let (header, payload) = (&signed[..first], &signed[first + 1..]);
         if header.is_empty() || payload.is_empty() || signature.is_empty() {
             return Err(InvalidToken::Malformed("a segment is empty"));
         }

@@ -271,6 +271,8 @@ impl Validator {
         let IssuerEntry { rules, keys, .. } = issuer.as_ref();
         let algorithm = header.algorithm(&rules.algorithms)?;
         let claims = claims::validate(&payload, rules, now.unix)?;
+        let kid = header.kid.as_deref();
+        let key = keys.find(kid, algorithm, now)?;
         let signature = jws.decode_signature()?;
         let subject = || self.0.signatures.subject(&rules.issuer, claims.subject());
         let pending = |signature, key| {
@@ -282,8 +284,8 @@ impl Validator {
                 key,
             }))
         };
-        let Some(key) = keys.find(header.kid.as_deref(), algorithm, now)? else {
-            let kid = header.kid.as_deref().map(Into::into);
+        let Some(key) = key else {
+            let kid = kid.map(Into::into);
             return Err(pending(signature, PendingKey::Missing { kid, algorithm }));
         };
         if self.0.signatures.are_queued(now) || issuer.revocations.are_loading() {
