@@ -1,8 +1,9 @@
-//! A simulated day of 1,000 instances: the JWKS and token requests per minute that Logto receives.
+//! Simulates a day of 1,000 instances, and counts the JWKS and token requests per minute that Logto
+//! receives.
 //!
-//! `cargo bench --bench fleet [-- INSTANCES]` prints the table of `ARCHITECTURE.md`. Each instance
-//! has its own validator and token client. Every 5 s of the manual clock it serves one request and
-//! needs one client token. The requests to the test issuer go over loopback.
+//! `cargo bench --bench fleet [-- INSTANCES]` prints the table in `ARCHITECTURE.md`. Each instance
+//! has its own validator and token client. In every 5 s of the manual clock, each instance serves
+//! one request and needs one client token. The requests to the test issuer go over loopback.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -21,7 +22,8 @@ use crate::support::{SHOPPING_API, background_tasks_done, base64url, poll_once};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    // `cargo test --benches` runs the program without `--bench`.
+    // `cargo test --benches` runs this program without `--bench`. In this case, the program does
+    // nothing.
     if !arguments.any(|argument| argument == "--bench") {
         return;
     }
@@ -53,7 +55,7 @@ struct Fleet {
     logto: TestIssuer,
     clock: ManualClock,
     instances: Vec<Instance>,
-    /// A valid token of the current hour.
+    /// A valid token, which is replaced every 30 minutes.
     token: String,
     /// The number of made-up key ids so far.
     made_up: u64,
@@ -62,7 +64,7 @@ struct Fleet {
 struct Instance {
     validator: Validator,
     tokens: TokenClient,
-    /// When within the 5 s this instance has its request.
+    /// The step of the 5 s in which this instance serves its request.
     phase: usize,
 }
 
@@ -80,7 +82,7 @@ impl Fleet {
         let logto = TestIssuer::builder().clock(clock.clone()).app(app).start().await.unwrap();
         let instance = |number| {
             let trusted = logto.trusted(SHOPPING_API);
-            // A made-up key id would wait in real time.
+            // Without this setting, requests with made-up key ids would wait in real time.
             let builder = Validator::builder().trust(trusted).max_waiting_unknown(0);
             let secret = ClientSecret::new("secret");
             let tokens = TokenClient::builder(&logto.issuer(), "app", secret);
@@ -94,7 +96,7 @@ impl Fleet {
         Self { logto, clock, instances, token: String::new(), made_up: 0 }
     }
 
-    /// Simulates some minutes and prints a row.
+    /// Simulates this number of minutes, and prints one row of the table.
     async fn run(&mut self, name: &str, minutes: usize, attack: bool) {
         let (first, mut before) = (self.requests(), self.requests());
         let mut peak = Requests { jwks: 0, token: 0 };
@@ -126,7 +128,8 @@ impl Fleet {
         for step in 0..STEPS {
             self.clock.advance(Duration::from_secs(5) / STEPS as u32);
             for instance in self.instances.iter().filter(|instance| instance.phase == step) {
-                // A poll starts the requests to Logto. They end below.
+                // A single poll starts the requests to Logto. The function waits for their end
+                // below.
                 poll_once(instance.validator.validate(&self.token));
                 poll_once(instance.tokens.token(&request));
                 if attack {
@@ -144,12 +147,13 @@ impl Fleet {
     }
 }
 
-/// The token with a made-up key id. Its signature is no longer valid, which no check reaches.
+/// Returns the token with a made-up key id. Its signature is no longer valid, but the validator
+/// never checks the signature, because the key id is unknown.
 fn with_kid(token: &str, number: u64) -> String {
     let (_, rest) = token.split_once('.').unwrap();
     let header = format!(r#"{{"alg":"ES384","typ":"at+jwt","kid":"made-up-{number}"}}"#);
     format!("{}.{rest}", base64url(header))
 }
 
-/// The requests of the instances are spread over 5 s.
+/// The number of steps in 5 s, over which the requests of the instances are spread.
 const STEPS: usize = 10;

@@ -1,7 +1,9 @@
-//! Sends one kind of request COUNT times, for `.ci/instructions`, which counts instructions.
+//! Sends one kind of request COUNT times. `.ci/instructions` runs this program in valgrind, and
+//! counts the instructions.
 //!
-//! `instructions NAME COUNT`. Without a name it lists the names. It measures only the layer: no
-//! router, and an inner service that does nothing.
+//! `instructions NAME COUNT` sends the requests. Without a name, the program prints the names of
+//! the kinds. The program uses only the layer and an inner service that does nothing, without a
+//! router.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -24,7 +26,7 @@ use crate::support::offline::{
 struct Kind {
     name: &'static str,
     jwks: String,
-    /// Seconds after `ISSUED`.
+    /// The time of the request, in seconds after `ISSUED`.
     age: u64,
     token: Option<String>,
     status: u16,

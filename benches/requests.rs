@@ -1,4 +1,5 @@
-//! The cost of a request: `Router::oneshot` with each kind of token, and without the layer.
+//! Measures the time of a request with each kind of token, and without the layer. A request is a
+//! call of `Router::oneshot`.
 //!
 //! Run `cargo bench --bench requests`, and compare only results of the same run. Tokens and keys
 //! were captured from a real Logto, and the clock is stopped.

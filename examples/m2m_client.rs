@@ -5,11 +5,11 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `LOGTO_ENDPOINT` | the tenant that issues the tokens |
-//! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | a machine-to-machine app of that tenant |
+//! | `LOGTO_ENDPOINT` | the endpoint of the tenant that issues the tokens |
+//! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | the id and the secret of a machine-to-machine app of that tenant |
 //! | `LOGTO_RESOURCE` | the API's resource indicator (default: `https://shopping.api`) |
-//! | `SHOPPING_API_URL` | the shop to call, such as the example `shopping_api` |
-//! | `LOGTO_ORGANIZATION_ID` | an organization that the app is a member of |
+//! | `SHOPPING_API_URL` | the URL of the shop to call, such as that of the example `shopping_api` |
+//! | `LOGTO_ORGANIZATION_ID` | the id of an organization that the app is a member of |
 
 #[path = "shopping_api/api.rs"]
 #[allow(dead_code, unreachable_pub, reason = "this file belongs to the other example")]
@@ -67,7 +67,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
 
     if let Some(organization) = &environment.organization {
-        // Logto grants only requested scopes. This token is useful without the scope, too.
+        // Logto grants only the scopes that the request contains. This scope is optional, so the
+        // request succeeds even if Logto does not grant the scope.
         let request = TokenRequest::organization(organization).optional_scopes(["invite:member"]);
         let token = tokens.token(&request).await?;
         println!("token for organization {organization}: {:?}", token.scopes());
@@ -85,7 +86,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The members of an application that this example prints.
+/// The fields of a Logto application that this example prints.
 #[derive(Deserialize)]
 struct Application {
     id: String,
@@ -94,7 +95,7 @@ struct Application {
     kind: Value,
 }
 
-/// The Logto and the shop that the example calls.
+/// The addresses and credentials that the example uses to call Logto and the shop.
 struct Environment {
     endpoint: String,
     app_id: String,
@@ -102,7 +103,7 @@ struct Environment {
     resource: String,
     api: Option<String>,
     organization: Option<String>,
-    /// Dropping it stops the test issuer.
+    /// The test issuer, which stops when this value is dropped.
     _embedded: Option<TestIssuer>,
 }
 
@@ -144,8 +145,10 @@ impl Environment {
         })
     }
 
-    /// Each tenant of Logto Cloud has its own Management API resource, every self-hosted Logto has
-    /// the same. For a tenant with a custom domain, use `TokenRequest::management_api` with its id.
+    /// Returns the request for a token of the Management API. Each tenant of Logto Cloud has its
+    /// own resource indicator for this API. All self-hosted instances have the same resource
+    /// indicator. If your tenant has a custom domain, call `TokenRequest::management_api` with the
+    /// tenant's id.
     fn management_api(&self) -> TokenRequest {
         let host = self.endpoint.strip_prefix("https://").unwrap_or_default();
         match host.trim_end_matches('/').strip_suffix(".logto.app") {
@@ -155,7 +158,7 @@ impl Environment {
     }
 }
 
-/// The value of a variable, unless it is empty.
+/// Returns the value of an environment variable, or `None` if it is empty or not set.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

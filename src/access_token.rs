@@ -28,7 +28,7 @@ use crate::{
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
 ///
 /// [`AuthLayer`](crate::AuthLayer) inserts it into the request's extensions. With axum it is an
-/// extractor. A clone increments one reference count. `Debug` shows claims, never the token.
+/// extractor. Cloning it only increments a reference count. `Debug` shows claims, never the token.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError};
@@ -42,7 +42,8 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// What a guard or a `require_…` method has named.
+    /// Whether a guard or a `require_…` method has already named the issuer, and whether one has
+    /// named the audience.
     named: GuardsName,
 }
 
@@ -52,7 +53,7 @@ pub(crate) struct VerifiedToken {
     pub(crate) claims: TokenClaims,
     pub(crate) challenge: Arc<ChallengeSettings>,
     pub(crate) key: Arc<VerifyingKey>,
-    /// The keys of its issuer.
+    /// The keys of the token's issuer.
     pub(crate) keys: Arc<KeyStore>,
     pub(crate) revocable: Revocable,
 }
@@ -124,8 +125,8 @@ impl AccessToken {
         self.verified.claims.jwt_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Returns whether the token belongs to a machine-to-machine application: `sub` equals
-    /// `client_id`.
+    /// Returns whether the token belongs to a machine-to-machine application, which means that
+    /// `sub` equals `client_id`.
     pub fn is_machine(&self) -> bool {
         self.client_id() == Some(self.subject())
     }
@@ -153,8 +154,8 @@ impl AccessToken {
     /// `Option`.
     ///
     /// # Errors
-    /// [`FailedCondition::CustomClaims`], 403, if the payload does not deserialize into `T`. A 401
-    /// would make the caller request a new token, which has the same claims.
+    /// [`FailedCondition::CustomClaims`], 403, if the payload does not deserialize into `T`. The
+    /// status is not 401, because the caller would then request a new token with the same claims.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         let json = self.verified.claims.json();
         serde_json::from_str(json).map_err(|_| {
@@ -179,9 +180,10 @@ impl AccessToken {
     /// must name the required one. Otherwise the error is [`AuthErrorKind::UnnamedIssuer`] or
     /// [`AuthErrorKind::UnnamedAudience`], 500.
     ///
-    /// If RFC 6749 §3.3 does not allow one of the scopes, the program is wrong. For a `&'static str`
-    /// the error is [`AuthErrorKind::InvalidScope`], 500, which names the line of the call. A
-    /// `String` may contain text of the caller: then the error is a 403.
+    /// A scope that RFC 6749 §3.3 does not allow is a mistake in the program. If such a scope is a
+    /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500, which contains the line
+    /// of the call. If it is a `String`, the error is a 403, because the text may come from the
+    /// caller.
     #[track_caller]
     pub fn require_scopes(
         &self,
@@ -194,7 +196,7 @@ impl AccessToken {
     /// [`require_scopes`](Self::require_scopes).
     ///
     /// # Errors
-    /// As [`require_scopes`](Self::require_scopes).
+    /// Returns the same errors as [`require_scopes`](Self::require_scopes).
     #[track_caller]
     pub fn require_any_scope(
         &self,
@@ -204,10 +206,10 @@ impl AccessToken {
     }
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares. Accepts the kinds of
-    /// token that the declaration names.
+    /// token that the declaration allows.
     ///
     /// # Errors
-    /// As [`require_scopes`](Self::require_scopes).
+    /// Returns the same errors as [`require_scopes`](Self::require_scopes).
     pub fn require_scope<S: Scope>(&self) -> Result<(), AuthError> {
         self.require_policy(&S::POLICY)
     }
@@ -234,10 +236,11 @@ impl AccessToken {
         Ok(())
     }
 
-    /// Requires a token for this organization, and returns it with the organization checked.
+    /// Requires a token for this organization. Returns the token with the organization marked as
+    /// checked.
     ///
-    /// Call [`require_scopes`](Self::require_scopes) on the returned token. On the original token,
-    /// it refuses the organization's scopes.
+    /// Call [`require_scopes`](Self::require_scopes) on the returned token. The original token is
+    /// still unchecked, so `require_scopes` does not accept the organization's scopes from it.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -249,14 +252,14 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization, or if
-    /// it is a global token. With several issuers or audiences, the errors are those of
-    /// [`require_scopes`](Self::require_scopes).
+    /// it is a global token. If the required issuer or audience is not named, the error is the same
+    /// as in [`require_scopes`](Self::require_scopes).
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
     }
 
-    /// Requires a token of this issuer, and returns it with the issuer named.
+    /// Requires a token of this issuer. Returns the token with the issuer marked as named.
     ///
     /// If the validator trusts several issuers, check scopes and the organization on the returned
     /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
@@ -272,7 +275,7 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: true, audience: false }))
     }
 
-    /// Requires a token for this API, and returns it with the audience named.
+    /// Requires a token for this API. Returns the token with the audience marked as named.
     ///
     /// If the validator has several audiences, check scopes and the organization on the returned
     /// token. [`Require::audience`](crate::Require::audience) does the same on a route.
@@ -302,7 +305,8 @@ impl AccessToken {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
 
-    /// Returns what a guard must still name because the validator trusts more than one.
+    /// Returns whether the issuer and whether the audience must still be named. A guard must name
+    /// the issuer if the validator trusts several issuers, and likewise the audience.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {
@@ -320,14 +324,15 @@ impl AccessToken {
         Self { named, ..self.clone() }
     }
 
-    /// Fails if a guard must still name the issuer or the audience. A scope or an organization id
-    /// has a different meaning for each of them.
+    /// Fails if the issuer or the audience must still be named. A scope or an organization id has a
+    /// different meaning for each issuer and for each audience.
     fn check_named(&self) -> Result<(), AuthError> {
         let unnamed = self.unnamed();
         if unnamed.issuer {
             return Err(self.refuse(AuthErrorKind::UnnamedIssuer));
         }
-        // The audience of an organization permission token is its organization.
+        // An organization permission token needs no named audience, because its audience is its
+        // organization.
         if unnamed.audience && self.kind() != TokenKind::OrganizationPermissions {
             return Err(self.refuse(AuthErrorKind::UnnamedAudience));
         }
@@ -339,7 +344,7 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::MissingToken`] if the request has no credentials, and
-    /// [`AuthErrorKind::MissingLayer`] if there is no layer.
+    /// [`AuthErrorKind::MissingLayer`] if no `AuthLayer` has handled the request.
     pub fn from_extensions(extensions: &Extensions) -> Result<&Self, AuthError> {
         extensions.get::<Self>().ok_or_else(|| match extensions.get::<Anonymous>() {
             Some(anonymous) => AuthError::missing_token().or_challenge(&anonymous.challenge),
@@ -362,7 +367,8 @@ impl AccessToken {
         self.refuse(AuthErrorKind::InsufficientScope { required, granted })
     }
 
-    /// Refuses the token for a request that names this organization.
+    /// Refuses the token because it is not for the organization of the request. `requested` is
+    /// `None` if the request names no organization.
     pub(crate) fn wrong_organization(&self, requested: Option<&str>) -> AuthError {
         let (found, requested) = (self.organization_id().map(escaped), requested.map(escaped));
         self.refuse(AuthErrorKind::WrongOrganization { found, requested })
@@ -373,7 +379,7 @@ impl AccessToken {
         AuthError::new(kind, challenge).with_identity(self.identity())
     }
 
-    /// Who sent the token, if the log has a use for it.
+    /// Returns who sent the token, or `None` if refusals are not logged at the current log level.
     fn identity(&self) -> Option<Identity> {
         let identity = || Identity::new(self.subject(), self.client_id(), self.organization_id());
         self.verified.challenge.log_level.is_enabled().then(identity)
@@ -390,7 +396,8 @@ impl AccessToken {
         span.record("logto.organization_id", self.organization_id());
     }
 
-    /// Adds the validator's challenge settings to an error that the user's code returned.
+    /// Adds the validator's challenge settings and the identity of the token to an error that the
+    /// user's code returned.
     pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
         refusal.or_challenge(&self.verified.challenge).with_identity(self.identity())
     }

@@ -4,8 +4,8 @@ use std::fmt;
 
 /// A signature algorithm for access tokens (RFC 7518 §3.1).
 ///
-/// The enum has the algorithms that Logto can sign with, and the longer RSA variants for other
-/// issuers. It omits HMAC, `none` and EdDSA, so no setting can enable them.
+/// The enum contains the algorithms that Logto can sign with, and the longer RSA variants for other
+/// issuers. The enum omits HMAC, `none` and EdDSA, so no setting can enable these algorithms.
 ///
 /// ```
 /// use tower_logto::Algorithm;
@@ -17,21 +17,21 @@ use std::fmt;
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256.
     ES256,
-    /// ECDSA on P-384 with SHA-384. It is the default of a new Logto tenant.
+    /// ECDSA on P-384 with SHA-384. New Logto tenants use this algorithm by default.
     ES384,
     /// ECDSA on P-521 with SHA-512.
     ES512,
-    /// RSASSA-PKCS1-v1_5 with SHA-256. Logto uses it after a rotation to an RSA key.
+    /// RSASSA-PKCS1-v1_5 with SHA-256. Logto uses this algorithm after a rotation to an RSA key.
     RS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384. It is not in the default list.
+    /// RSASSA-PKCS1-v1_5 with SHA-384. The default list omits this algorithm.
     RS384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512. It is not in the default list.
+    /// RSASSA-PKCS1-v1_5 with SHA-512. The default list omits this algorithm.
     RS512,
     /// RSASSA-PSS with SHA-256.
     PS256,
-    /// RSASSA-PSS with SHA-384. It is not in the default list.
+    /// RSASSA-PSS with SHA-384. The default list omits this algorithm.
     PS384,
-    /// RSASSA-PSS with SHA-512. It is not in the default list.
+    /// RSASSA-PSS with SHA-512. The default list omits this algorithm.
     PS512,
 }
 

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A source of time. Wall-clock time is for `exp` and `nbf`, monotonic time for the age of keys and
-/// for retries.
+/// A source of time. The crate uses wall-clock time for `exp` and `nbf`, and monotonic time for the
+/// age of keys and for retries.
 ///
-/// The default reads the system's clocks. A test can pass a `testing::ManualClock`, or its own
-/// clock:
+/// The default clock reads the system's clocks. A test can use a `testing::ManualClock` or another
+/// implementation of this trait:
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,13 +32,15 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
     fn unix_time(&self) -> Duration;
 
-    /// Returns the time since any fixed point. It never decreases, even if the wall clock is set.
+    /// Returns the time since a fixed point, which may be any point. The returned time must never
+    /// decrease, even if the wall clock is set back.
     fn monotonic(&self) -> Duration;
 }
 
-/// A point in time on both clocks.
+/// A point in time, read from both the wall clock and the monotonic clock.
 ///
-/// The monotonic clock may stop while a machine sleeps. The wall clock may be set to another time.
+/// Neither clock alone is reliable. The monotonic clock may stop while a machine sleeps. The wall
+/// clock may be set to another time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) unix: Duration,
@@ -50,8 +52,8 @@ impl Moment {
         Self { unix: clock.unix_time(), monotonic: clock.monotonic() }
     }
 
-    /// Returns the time since an earlier moment: the longer of the two times. If the wall clock was
-    /// set back, this is the time on the monotonic clock.
+    /// Returns the time since an earlier moment: the larger of the differences on the two clocks.
+    /// If the wall clock was set back, this is the difference on the monotonic clock.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.unix.saturating_sub(earlier.unix);
         wall.max(self.monotonic.saturating_sub(earlier.monotonic))
@@ -77,7 +79,7 @@ pub(crate) struct SystemClock;
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the system's clocks")]
 impl Clock for SystemClock {
     fn unix_time(&self) -> Duration {
-        // Fails closed: with a clock before 1970, every token is expired.
+        // Fails closed: if the clock is before 1970, every token counts as expired.
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::MAX)
     }
 

@@ -7,7 +7,8 @@ use std::{
     ops::BitAnd,
 };
 
-/// Untrusted text, escaped and cut. `Display` and `Debug` write it in quotes.
+/// Untrusted text that was escaped, and cut if it was long. `Display` and `Debug` write the text in
+/// quotes.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]
 pub struct Escaped(Box<str>);
@@ -17,8 +18,8 @@ impl Escaped {
         Self(escaped(text))
     }
 
-    /// Returns the message of an error's innermost source, escaped and cut after 200 characters. An
-    /// example is a refused connection, or an invalid certificate.
+    /// Returns the message of an error's innermost source, escaped and cut after 200 characters.
+    /// This is, for example, the message about a refused connection or an invalid certificate.
     pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> Self {
         let mut innermost = error;
         while let Some(source) = innermost.source() {
@@ -45,8 +46,8 @@ pub(crate) fn escaped(text: &str) -> Box<str> {
     escape(text, 80)
 }
 
-/// Writes text from the user's code. It escapes control characters, which could forge a log line,
-/// and does not cut the text.
+/// Writes text from the user's code, and does not cut the text. Escapes control characters, because
+/// these could forge a log line.
 pub(crate) fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     text.chars().try_for_each(|c| match c {
         '"' | '\'' | '\\' => f.write_char(c),
@@ -73,21 +74,21 @@ fn escape(text: &str, length: usize) -> Box<str> {
     escaped.into()
 }
 
-/// Returns whether every parameter of a challenge allows the character between its quotes (RFC 6750
-/// §3: printable ASCII, neither `"` nor `\`).
+/// Returns whether the character may stand between the quotes of any parameter of a challenge.
+/// RFC 6750 §3 allows printable ASCII except `"` and `\`.
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')
 }
 
 /// Returns whether all characters are quotable.
 ///
-/// The loop has no early exit. It therefore compiles to a few vector instructions.
+/// The loop has no early exit, so it compiles to a few vector instructions.
 pub(crate) fn all_quotable(text: &str) -> bool {
     let quotable = |byte| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
     text.bytes().map(quotable).fold(true, BitAnd::bitand)
 }
 
-/// Returns a URL for `Debug`, without a user name and a password.
+/// Returns the URL with `…` in place of a user name and password. `Debug` output uses this form.
 pub(crate) fn without_user_info(text: &str) -> Cow<'_, str> {
     let start = text.find("//").map_or(0, |slashes| slashes + 2);
     let authority = text.get(start..).unwrap_or_default();

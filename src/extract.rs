@@ -35,8 +35,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for AccessToken {
     }
 }
 
-/// Extracts the claims of the token, including custom ones, as `T`. If they do not deserialize into
-/// `T`, the response is a 401.
+/// Extracts the claims of the token, including custom claims, as `T`. If the claims do not
+/// deserialize into `T`, the response is a 403. Without a token, the response is a 401.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -73,8 +73,8 @@ impl<S: Sync, T: DeserializeOwned> OptionalFromRequestParts<S> for Claims<T> {
     }
 }
 
-/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares.
-/// Otherwise the response is a 403.
+/// Extracts the token if it has the scopes of `S`, which [`scopes!`](crate::scopes) declares. If a
+/// scope is missing, the response is a 403. Without a token, the response is a 401.
 ///
 /// The signature of the handler names the scopes, so every route to the handler checks them:
 ///
@@ -141,8 +141,8 @@ fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthE
     }
 }
 
-/// Logs the refusal and returns [`AuthError::into_http_response`], for errors that a handler
-/// returns.
+/// Converts an error that a handler returns. Logs the refusal, and responds with
+/// [`AuthError::into_http_response`].
 impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         self.log::<()>(None);

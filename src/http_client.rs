@@ -14,7 +14,7 @@ use url::Url;
 use crate::{escape::Escaped, url::is_loopback};
 
 /// Builds HTTP clients from the user's `ClientBuilder`. The settings that the crate requires
-/// override the user's.
+/// override the user's settings.
 #[derive(Clone, Default)]
 pub(crate) struct HttpClients(Option<Arc<dyn Fn() -> ClientBuilder + Send + Sync>>);
 
@@ -23,13 +23,14 @@ impl HttpClients {
         Self(Some(Arc::new(make)))
     }
 
-    /// Builds a client that keeps no idle connections. Logto closes them after 5 s, and the crate
-    /// rarely fetches keys or tokens twice within that time.
+    /// Builds a client that keeps no idle connections. Logto closes an idle connection after 5 s,
+    /// and the crate rarely fetches keys or tokens twice within 5 s.
     pub(crate) fn build(&self, url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
         self.builder(url, timeout).pool_max_idle_per_host(0).build()
     }
 
-    /// Builds a client for many requests in a row. It closes idle connections before Logto does.
+    /// Builds a client for many requests in a row. The client closes idle connections before Logto
+    /// closes them.
     #[cfg(feature = "client")]
     pub(crate) fn build_pooling(
         &self,
@@ -40,14 +41,14 @@ impl HttpClients {
     }
 
     /// Returns a builder with the settings that the crate requires:
-    /// - no redirects, because a 307 would send a secret to another host;
-    /// - a total timeout;
-    /// - no compression, because a small body could become a large one;
-    /// - no proxy for loopback addresses;
-    /// - no bytes of the connection in the log.
+    /// - no redirects, because a redirect with status 307 would send a secret to another host
+    /// - a timeout for the whole request
+    /// - no compression, because a small compressed body could decompress to a large body
+    /// - no proxy for loopback addresses
+    /// - no log messages with the bytes that a connection sends and receives
     fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
         if url.scheme() == "http" && !is_loopback(url) {
-            tracing::warn!(host = ?url.host_str(), "plain http is allowed to this host");
+            tracing::warn!(host = ?url.host_str(), "plain http to this host is allowed");
         }
         let builder = self.0.as_ref().map_or_else(Client::builder, |make| make());
         let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
@@ -69,8 +70,8 @@ impl fmt::Debug for HttpClients {
     }
 }
 
-/// Returns the client, and builds it at the first call. After a failure, the next call builds it
-/// again. It may succeed, for example if the process can open files again.
+/// Returns the client. The first call builds the client. If building fails, the next call tries
+/// again. That call may succeed, for example because the process can open files again.
 pub(crate) fn get_or_build(
     cell: &OnceLock<Client>,
     build: impl FnOnce() -> Result<Client, reqwest::Error>,
@@ -82,8 +83,8 @@ pub(crate) fn get_or_build(
     Ok(cell.get_or_init(|| client))
 }
 
-/// Sends the request. If connecting fails, sends it once more. If the connection breaks later,
-/// sends only a `repeatable` request once more.
+/// Sends the request. If connecting fails, sends the request once more. If the connection breaks
+/// later, sends the request once more only if it is `repeatable`.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,
@@ -107,7 +108,8 @@ pub(crate) enum BodyError {
     Broken(reqwest::Error),
 }
 
-/// Reads a body of at most `limit` bytes. Counts the received bytes, regardless of the headers.
+/// Reads a body of at most `limit` bytes. Counts the received bytes, and does not rely on
+/// `Content-Length`.
 pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
@@ -127,7 +129,7 @@ pub(crate) fn describe_failure(url: &Url, error: &reqwest::Error) -> String {
 }
 
 fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
-    // rustls and the verifiers of the platforms name the certificate in their errors.
+    // The certificate errors of rustls and of the platforms' verifiers contain one of these words.
     if cause.contains("certificate") || cause.contains("UnknownIssuer") {
         cause.push_str(
             "; if the CA is private, name its file in SSL_CERT_FILE, add it to the system's store, \
@@ -137,13 +139,13 @@ fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
     if let Some(variable) = proxy {
         cause.push_str("; the connection went to the proxy that the environment variable ");
         cause.push_str(variable);
-        cause.push_str(" names, unless NO_PROXY excludes the host");
+        cause.push_str(" specifies, unless NO_PROXY excludes the host");
     }
     cause
 }
 
-/// Returns the environment variable that makes reqwest use a proxy for this URL. Its value may
-/// contain credentials.
+/// Returns the name of the environment variable that makes reqwest use a proxy for this URL. The
+/// value of the variable is not returned, because it may contain credentials.
 fn environment_proxy(url: &Url, is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     if is_loopback(url) {
         return None;
@@ -155,10 +157,11 @@ fn environment_proxy(url: &Url, is_set: impl Fn(&str) -> bool) -> Option<&'stati
     names.into_iter().find(|name| is_set(name))
 }
 
-/// The message for a client that cannot be built, with the usual reason.
+/// The error message for a client that cannot be built. It mentions the usual reason.
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
-/// Logto closes a connection that is idle for 5 s. The remaining second allows for network latency.
+/// The time after which the client closes an idle connection. Logto closes idle connections after
+/// 5 s. The difference of 1 s allows for network latency.
 #[cfg(feature = "client")]
 const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);
 
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_built_once_and_a_failure_is_not_kept() {
+    fn a_client_is_built_once_and_again_only_after_a_failure() {
         let cell = OnceLock::new();
         let attempts = Cell::new(0);
         let build = || {

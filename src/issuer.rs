@@ -29,14 +29,19 @@ impl Issuer {
     /// The endpoint is `https://tenant.logto.app`, a custom domain or a self-hosted origin.
     ///
     /// # Errors
-    /// If `endpoint` is not an `https` URL, or an `http` URL of a loopback host, or if it has a query,
-    /// a fragment or a user name. If it is the address of an issuer, a key set or a discovery
-    /// document, or not written as Logto writes it, the error has the corrected value.
+    /// If `endpoint` is neither an `https` URL nor an `http` URL of a loopback host, or if it has a
+    /// query, a fragment or a user name. The environment variable `LOGTO_ALLOW_HTTP=1` allows
+    /// `http` for any host.
+    ///
+    /// If `endpoint` is the address of an issuer, a key set or a discovery document, the error
+    /// contains the corrected endpoint. The error also contains the corrected endpoint if
+    /// `endpoint` is not written as Logto writes it, for example in upper case.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
         Self::from_endpoint(endpoint, Transport::HttpsOrLoopback)
     }
 
-    /// Does the same as [`logto`](Self::logto), and may allow plain `http`.
+    /// Does the same as [`logto`](Self::logto). If `transport` allows plain `http`, also accepts
+    /// `http` URLs of other hosts.
     pub(crate) fn from_endpoint(endpoint: &str, transport: Transport) -> Result<Self, ConfigError> {
         let url = url::parse_url("endpoint", endpoint)?;
         if !url::is_permitted(&url, transport) {
@@ -59,10 +64,10 @@ impl Issuer {
         Ok(Self(format!("{written}/oidc").into()))
     }
 
-    /// Returns an issuer with exactly this identifier. It may be a server other than Logto.
+    /// Returns an issuer with exactly this identifier. The issuer may be a server other than Logto.
     ///
-    /// The validator compares it with `iss` byte for byte. It neither adds nor removes a trailing
-    /// slash.
+    /// The validator compares the identifier with `iss` byte for byte. The crate neither adds nor
+    /// removes a trailing slash.
     ///
     /// # Errors
     /// If `issuer` is not an `http` or `https` URL, or has a query, a fragment or a user name.
@@ -88,10 +93,10 @@ impl Issuer {
     }
 }
 
-/// Returns the endpoint as Logto writes it in `iss`: a host in lower case, no default port, and
-/// neither `/oidc` nor `/.well-known` or anything after them.
+/// Returns the endpoint as Logto writes it in `iss`. The host is in lower case, and a default port
+/// is left out. The path is cut before `/oidc` or `/.well-known`.
 fn corrected_endpoint(url: &Url) -> String {
-    // The parser has corrected the host and the port.
+    // `Url::parse` has already put the host in lower case and removed a default port.
     let segments = url.path().split('/').take_while(|one| !["oidc", ".well-known"].contains(one));
     let path = segments.collect::<Vec<_>>().join("/");
     format!("{}{}", url.origin().ascii_serialization(), path.trim_end_matches('/'))
@@ -109,14 +114,14 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// An issuer and what the validator accepts from it: audiences, algorithms, clock tolerance, keys.
+/// A trusted issuer, and the settings for its tokens: audiences, algorithms, clock tolerance, keys.
 ///
 /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) validates these settings.
 ///
 /// ```
 /// use tower_logto::{Issuer, TrustedIssuer, Validator};
 ///
-/// // Inside a cluster, the keys have an internal address. The issuer is still that of the tokens.
+/// // Inside a cluster, the key set has an internal address. The issuer is still the tokens' `iss`.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let trusted = TrustedIssuer::new(&issuer)
 ///     .audience("https://shopping.api")
@@ -146,7 +151,7 @@ pub(crate) enum JwksSource {
     Static(String),
 }
 
-/// Shows neither user information in a URL nor a key set, which may contain private members.
+/// Omits the user information of a URL. Omits the key set, because it may contain private keys.
 impl fmt::Debug for JwksSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,8 +162,8 @@ impl fmt::Debug for JwksSource {
 }
 
 impl TrustedIssuer {
-    /// Trusts an issuer. Set at least one [`audience`](Self::audience), or call
-    /// [`organizations`](Self::organizations).
+    /// Returns the default settings for an issuer. Set at least one [`audience`](Self::audience),
+    /// or call [`organizations`](Self::organizations).
     pub fn new(issuer: &Issuer) -> Self {
         Self {
             issuer: issuer.clone(),
@@ -172,7 +177,8 @@ impl TrustedIssuer {
         }
     }
 
-    /// Also accepts tokens for this API: its resource indicator (RFC 8707), compared byte for byte.
+    /// Also accepts tokens for this API. `resource` is the API's resource indicator (RFC 8707). The
+    /// validator compares the resource indicator with `aud` byte for byte.
     ///
     /// If a validator has several audiences, each guard must name the required one with
     /// [`Require::audience`](crate::Require::audience). One validator per audience is simpler: see
@@ -184,21 +190,21 @@ impl TrustedIssuer {
 
     /// Also accepts organization permission tokens, whose `aud` is `urn:logto:organization:<id>`.
     ///
-    /// Only guards that name this kind of token accept it:
+    /// A guard accepts these tokens only if it is built with
     /// [`Require::organization_permissions`](crate::Require::organization_permissions).
     pub const fn organizations(mut self) -> Self {
         self.organizations = true;
         self
     }
 
-    /// Refuses tokens that name no organization.
+    /// Refuses tokens that belong to no organization.
     ///
-    /// Use it if every route of the API belongs to an organization. Otherwise, a route without an
-    /// organization's guard could accept a user's token for a global API resource. Such a token has
-    /// the API scopes of the user's roles in every organization.
+    /// Use this setting if every route of the API belongs to an organization. Without this setting,
+    /// a route whose guard does not check the organization could accept a user's token for a global
+    /// API resource. Such a token has the API scopes of the user's roles in every organization.
     ///
-    /// Guards must still check the organization. Organization permission tokens also need
-    /// [`organizations`](Self::organizations).
+    /// Guards must still check the organization. To accept organization permission tokens, also
+    /// call [`organizations`](Self::organizations).
     pub const fn organization_tokens_only(mut self) -> Self {
         self.organization_tokens_only = true;
         self
@@ -210,8 +216,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Sets by how much the clocks of this machine and of the issuer may differ when `exp` and
-    /// `nbf` are checked.
+    /// Sets the tolerance for the checks of `exp` and `nbf`: by how much the clocks of this machine
+    /// and of the issuer may differ.
     ///
     /// The default is 30 s, and the maximum is 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
@@ -221,8 +227,8 @@ impl TrustedIssuer {
 
     /// Fetches the key set from this address. The default is `{issuer}/jwks`.
     ///
-    /// In Docker or Kubernetes, this may be an internal address. The issuer is still that of the
-    /// tokens.
+    /// In Docker or Kubernetes, this may be an internal address. The issuer is still the `iss` of
+    /// the tokens.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks = JwksSource::Uri(uri.into());
         self
@@ -236,14 +242,16 @@ impl TrustedIssuer {
 
     /// Allows plain `http` for a key set at an address that is not loopback.
     ///
-    /// An attacker who can change this traffic can sign tokens. Use it only inside a network that
-    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` does the same without a new build.
+    /// An attacker who can change this traffic can replace the keys, and can then sign tokens that
+    /// the validator accepts. Use this setting only inside a network that you trust. The
+    /// environment variable `LOGTO_ALLOW_HTTP=1` has the same effect and needs no new build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
     }
 
-    /// Returns whether validators may share the keys of the two issuers.
+    /// Returns whether both issuers have the same settings for keys. Validators can then share the
+    /// keys.
     pub(crate) fn has_same_keys(&self, other: &Self) -> bool {
         self.issuer == other.issuer
             && self.jwks == other.jwks
@@ -288,8 +296,8 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
         )
     } else if audience.starts_with(ORGANIZATION_AUDIENCE) {
         format!(
-            "{audience:?} is an organization; call organizations() instead, and guard routes with \
-             Require::organization_in_path(…).organization_permissions()"
+            "{audience:?} is the audience of an organization; call organizations() instead, and \
+             guard routes with Require::organization_in_path(…).organization_permissions()"
         )
     } else if audience.starts_with(LOGTO_AUDIENCES) {
         format!("{audience:?} is reserved; Logto issues tokens for it to every application")
@@ -301,11 +309,11 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
 
 /// The prefix of `aud` in an organization permission token. The organization's id follows.
 pub(crate) const ORGANIZATION_AUDIENCE: &str = "urn:logto:organization:";
-/// The prefix of Logto's own audiences. One of them is a reserved resource: every application can
-/// get a token for it with all organization scopes.
+/// The prefix of Logto's own audiences. One of these audiences is a reserved resource. Every
+/// application can get a token for that resource, and the token has all organization scopes.
 pub(crate) const LOGTO_AUDIENCES: &str = "urn:logto:";
 const DEFAULT_CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
-const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+pub(crate) const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -369,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_work_are_named() {
+    fn invalid_setting_is_named_in_the_error() {
         let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
         let valid = || TrustedIssuer::new(&issuer).audience("https://shopping.api");
         let build = |trusted| crate::Validator::builder().trust(trusted).build();

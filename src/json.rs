@@ -17,8 +17,8 @@ pub(crate) trait MemberVisitor<'de> {
 
 /// Reads exactly one JSON object without duplicate members.
 ///
-/// serde's derive is not enough. It accepts an array in place of an object, and ignores duplicates
-/// of unknown members.
+/// The derive macro of serde is not enough, because it accepts an array in place of an object, and
+/// ignores duplicates of unknown members.
 pub(crate) fn read_unique_members<'de>(
     json: &'de str,
     members: &mut impl MemberVisitor<'de>,
@@ -59,28 +59,31 @@ pub(crate) fn read_unique_members<'de>(
     }
 }
 
-/// The member names of one object. The set is bounded, and allocates only for names with escapes.
+/// A bounded set of the member names of one object. It allocates only for names with escapes.
 struct MemberNames<'de> {
     borrowed: [&'de str; MAX_MEMBERS],
     borrowed_count: usize,
     escaped: Vec<String>,
+    /// A bit for the length and first byte of each name. Most new names need no comparison.
+    shapes: u64,
 }
 
 impl<'de> MemberNames<'de> {
     const fn new() -> Self {
-        Self { borrowed: [""; MAX_MEMBERS], borrowed_count: 0, escaped: Vec::new() }
+        Self { borrowed: [""; MAX_MEMBERS], borrowed_count: 0, escaped: Vec::new(), shapes: 0 }
     }
 
     /// Inserts a name. Returns `false` if the name is a duplicate or the set is full.
     fn insert(&mut self, Text(name): &Text<'de>) -> bool {
         let (borrowed, free) = self.borrowed.split_at_mut(self.borrowed_count);
-        // The first byte decides most comparisons without a call.
-        let is_name = |known: &&str| {
-            known.as_bytes().first() == name.as_bytes().first() && *known == name.as_ref()
-        };
-        if borrowed.iter().any(is_name) || self.escaped.iter().any(|known| known == name) {
+        let first_byte = name.as_bytes().first().map_or(0, |byte| usize::from(*byte));
+        let shape = 1 << ((name.len() ^ first_byte) % 64);
+        if self.shapes & shape != 0
+            && (borrowed.contains(&name.as_ref()) || self.escaped.iter().any(|known| known == name))
+        {
             return false;
         }
+        self.shapes |= shape;
         let is_full = self.borrowed_count + self.escaped.len() == MAX_MEMBERS;
         let Some(slot) = free.first_mut().filter(|_| !is_full) else { return false };
         match name {
@@ -148,7 +151,8 @@ impl<'de> Deserialize<'de> for OneOrMany<'de> {
     }
 }
 
-/// Deserializes one JSON object. serde's derive alone would also accept an array of its values.
+/// Deserializes one JSON object. The derive macro of serde alone would also accept an array of the
+/// object's values.
 pub(crate) fn object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::Result<T> {
     if json.trim_ascii_start().starts_with(b"[") {
         return Err(de::Error::custom("expected an object, found an array"));
@@ -156,7 +160,8 @@ pub(crate) fn object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> serde_json::R
     serde_json::from_slice(json)
 }
 
-/// Describes an error without the values that serde quotes, because they may be secrets.
+/// Describes a deserialization error. Omits the values that serde quotes, because these may be
+/// secrets.
 pub(crate) fn describe(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the JSON is truncated".to_owned(),
@@ -173,7 +178,8 @@ pub(crate) fn describe(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-/// Describes why the JSON does not deserialize into `T`: the path of the field, and no value.
+/// Describes why the JSON does not deserialize into `T`. The description contains the path of the
+/// field, but no value.
 pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_refused_however_they_are_written() {
+    fn duplicate_members_are_refused_even_if_one_is_escaped() {
         for json in [
             r#"{"a":1,"a":1}"#,
             r#"{"a":1,"\u0061":1}"#,
@@ -228,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn sixty_four_members_are_the_limit_escaped_or_not() {
+    fn object_with_more_than_64_members_is_refused_escaped_or_not() {
         for form in ["n", "\\u006e"] {
             let object = |count: usize| {
                 let members: Vec<_> = (0..count).map(|i| format!("\"{form}{i}\":0")).collect();

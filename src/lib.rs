@@ -18,9 +18,9 @@
 //!
 //! | token | requested with | accepted by |
 //! |---|---|---|
-//! | global API resource | `resource` | [`Require::global`], and extractors outside of an organization's guard |
-//! | organization-level API resource | `resource`, `organization_id` | [`Require::organization_in_path`] and the other organization constructors, and extractors inside them (or after [`AccessToken::require_organization`]) |
-//! | organization permissions | `organization_id` | a validator with [`TrustedIssuer::organizations`], and the same guards with [`Require::organization_permissions`] |
+//! | global API resource | `resource` | [`Require::global`], and extractors that are not inside an organization guard |
+//! | organization-level API resource | `resource`, `organization_id` | guards with [`Require::organization_in_path`] or another organization constructor, and extractors inside these guards (or checks after [`AccessToken::require_organization`]) |
+//! | organization permissions | `organization_id` | the same guards with [`Require::organization_permissions`], if the validator has [`TrustedIssuer::organizations`] |
 //!
 //! # How to split scopes
 //! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
@@ -52,41 +52,42 @@
 //! [`TrustedIssuer::organization_tokens_only`] refuses all global tokens.
 //!
 //! # Several issuers or audiences
-//! Use one validator per audience: a scope of one API means nothing in another one.
+//! Use one validator per audience, because a scope of one API has no meaning in another API.
 //! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
-//! trusts several issuers or audiences, each guard must name the required one
-//! ([`Require::issuer`], [`Require::audience`]). Otherwise every request gets a 500, unless
-//! [`ValidatorBuilder::trust_all_alike`] permits it.
+//! trusts several issuers or audiences, each guard must name the required issuer or audience
+//! ([`Require::issuer`], [`Require::audience`]). If a guard does not, it responds to every request
+//! with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such guards.
 //!
 //! # What callers get
 //! | cause | status | challenge |
 //! |---|---|---|
 //! | no token | 401 | `Bearer`, without an error code |
-//! | two `Authorization` headers, malformed credentials, not exactly one organization header | 400 | `invalid_request` |
+//! | two `Authorization` headers, malformed credentials, or not exactly one organization header where a guard requires it | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
-//! | too many requests with unknown key ids are waiting for a refresh | 429 | none; `Retry-After` |
-//! | the issuer's signing keys are unavailable | 503 | none; `Retry-After` |
-//! | too many tokens with bad signatures: the check waited too long, or the queue is full | 503 | none; `Retry-After` |
-//! | the rules that revoke tokens are unavailable, and the set of revocations is strict | 503 | none; `Retry-After` |
-//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the log has an error |
+//! | too many requests with unknown key ids are waiting for a refresh | 429 | none, but `Retry-After` |
+//! | the issuer's signing keys are unavailable | 503 | none, but `Retry-After` |
+//! | a flood of tokens with bad signatures, and the check waited too long or the queue is full | 503 | none, but `Retry-After` |
+//! | the rules that revoke tokens are unavailable, and the set of revocations is strict | 503 | none, but `Retry-After` |
+//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the crate logs an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
 //! Handlers and extractors respond with HTTP statuses. With the feature `tonic`, an [`AuthError`]
 //! converts to a `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
-//! (`RUST_LOG=tower_logto=debug`). The response does not contain them.
+//! (`RUST_LOG=tower_logto=debug`). The response contains neither the reason nor the fix.
 //!
 //! # Calling other services
 //! The module [`m2m`] requests tokens for a machine-to-machine application.
-//! [`TokenClient`](m2m::TokenClient) caches them. [`BearerLayer`](m2m::BearerLayer) attaches them
-//! to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's
+//! [`TokenClient`](m2m::TokenClient) caches the tokens. [`BearerLayer`](m2m::BearerLayer) attaches
+//! them to the requests of an HTTP client. [`ManagementApi`](m2m::ManagementApi) calls Logto's
 //! Management API.
 //!
 //! # Revocation
-//! With the feature `revocation`, rules refuse the tokens of suspended users before they expire. They
-//! come from Logto's webhooks, and with the feature `redis` all instances share them.
+//! With the feature `revocation`, rules refuse the tokens of suspended users before these tokens
+//! expire. The rules come from Logto's webhooks. With the feature `redis`, all instances share the
+//! rules.
 //!
 //! # Browsers (CORS)
 //! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
@@ -108,24 +109,25 @@
 //! ```
 //!
 //! # Pitfalls
-//! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. An extractor in
-//!   the handler's signature answers 500 there instead of accepting the request.
-//! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard: call `route_layer`
+//! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. In both
+//!   cases, an extractor in the handler's signature responds with 500 instead of accepting the
+//!   request.
+//! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
 //!   after the last method.
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If the
 //!   inner router repeats a parameter's name, the guard and the handler can get different values.
-//!   Use `nest`.
-//! - In a `Router`, the layer added last runs first: add [`AuthLayer`] after the guards. In a
-//!   `ServiceBuilder`, the layer added first runs first, see [the guide](guide::routes).
-//! - Each token with a wrong signature costs one signature check. In a flood of them, the checks move
-//!   to other threads, and first tokens of new subjects wait. Limit the request rate in front of the
-//!   service.
-//! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds one of its
-//!   permits. After a refusal, the service keeps the permit until it is called again or dropped.
-//!   axum and hyper-util drop the service after each request.
-//! - WebSockets and streams outlive `exp`. Close them at [`AccessToken::expires_at`], or check their
-//!   token again with [`Validator::recheck`].
-//! - A custom-claims script of the tenant can set `organization_id`. The crate trusts it.
+//!   Use `nest` instead.
+//! - In a `Router`, the layer added last runs first, so add [`AuthLayer`] after the guards. In a
+//!   `ServiceBuilder`, the layer added first runs first. See [the guide](guide::routes).
+//! - Each token with a wrong signature costs one signature check. During a flood of such tokens,
+//!   the checks move to other threads, and the first token of a new subject waits in a queue. Limit
+//!   the request rate in front of the service.
+//! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds a permit of
+//!   this limit. After a refusal, the service keeps the permit until the service is called again or
+//!   dropped. axum and hyper-util drop the service after each request.
+//! - WebSockets and streams can stay open after `exp`. Close them at [`AccessToken::expires_at`],
+//!   or check their token again with [`Validator::recheck`].
+//! - A custom-claims script of the tenant can set `organization_id`. The crate trusts this claim.
 //! - Tokens in the query or the body of a request are ignored.
 //!
 //! The [guide](guide) has a page for each task: scopes per route and the order of layers,
@@ -136,7 +138,7 @@
 //! - Opaque tokens and introspection. If the token request has a `resource`, Logto issues a JWT.
 //! - ID tokens, and tokens bound by DPoP or mTLS. The validator refuses them.
 //! - HMAC, EdDSA and encrypted tokens.
-//! - Discovery. The crate derives each address from the issuer, unless you set it.
+//! - Discovery. The crate derives each address from the issuer, unless you set the address.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -175,7 +177,7 @@ mod single_flight;
 pub mod testing;
 #[doc = include_str!("docs/threat_model.md")]
 pub mod threat_model {}
-/// The status of a validator, without I/O.
+/// The status of a validator, which is read without I/O.
 pub mod status {
     pub use crate::{
         jwks::status::{IssuerStatus, KeysState},
@@ -184,7 +186,7 @@ pub mod status {
 }
 mod url;
 mod validator;
-/// Keys that survive a restart of the service.
+/// Snapshots of keys, for a service that restarts while Logto is down.
 pub mod warm_start {
     pub use crate::jwks::snapshot::KeySnapshot;
 }

@@ -1,19 +1,19 @@
-//! Limits of what untrusted input or an outage may cause: requests and log messages.
+//! Limits the number of requests and log messages that untrusted input or an outage can cause.
 
 use std::time::Duration;
 
-/// A bucket of permits that regains one per interval.
+/// A bucket of permits. It regains one permit per interval.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     permits: u32,
     max_permits: u32,
     interval: Duration,
-    /// The time up to which the regained permits are counted.
+    /// The time up to which regained permits were already added to `permits`.
     counted_at: Duration,
 }
 
 impl RateLimit {
-    /// A full bucket.
+    /// Creates a full bucket.
     pub(crate) const fn new(max_permits: u32, interval: Duration, now: Duration) -> Self {
         Self { permits: max_permits, max_permits, interval, counted_at: now }
     }
@@ -29,7 +29,7 @@ impl RateLimit {
         self.permits > 0
     }
 
-    /// Returns the time of the next permit, which is `now` if one is available.
+    /// Returns the time of the next permit, which is `now` if a permit is available.
     pub(crate) fn next_permit_at(&mut self, now: Duration) -> Duration {
         if self.has_permit(now) { now } else { self.counted_at.saturating_add(self.interval) }
     }
@@ -47,12 +47,14 @@ impl RateLimit {
     }
 }
 
-/// A warning that may repeat, for example during an outage. The same text is logged once per minute.
+/// A warning that may be repeated often, for example during an outage. While the text stays the
+/// same, it is logged once per minute.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedWarning(Option<(Box<str>, Duration)>);
 
 impl RepeatedWarning {
-    /// Returns whether to log this text now. A new text is always logged.
+    /// Returns whether to log this text now. A text that differs from the last logged text is
+    /// always due.
     pub(crate) fn is_due(&mut self, text: &str, now: Duration) -> bool {
         let is_repeated = self.0.as_ref().is_some_and(|(logged, at)| {
             **logged == *text && now < at.saturating_add(SAME_WARNING_INTERVAL)
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_warning_is_due_once_per_minute_and_a_new_one_immediately() {
+    fn the_same_warning_is_due_once_per_minute_and_another_warning_immediately() {
         let mut warning = RepeatedWarning::default();
         for (at, text, is_due) in [
             (0, "timeout", true),
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn two_permits_are_available_and_one_is_regained_per_interval() {
+    fn two_permits_are_available_and_one_permit_is_regained_per_interval() {
         let second = Duration::from_secs;
         let mut limit = RateLimit::new(2, second(10), second(100));
         for (at, permitted) in [

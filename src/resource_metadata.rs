@@ -5,7 +5,8 @@ use url::Url;
 
 use crate::issuer::Issuer;
 
-/// The protected resource metadata document (RFC 9728 §2): the API's issuers and scopes.
+/// The protected resource metadata document (RFC 9728 §2), which lists the API's issuers and
+/// scopes.
 ///
 /// A client finds the document through the `resource_metadata` parameter of a challenge. Set its
 /// public URL with
@@ -37,7 +38,8 @@ pub struct ProtectedResourceMetadata {
 }
 
 impl ProtectedResourceMetadata {
-    /// Describes a resource by its resource indicator and the issuers of its tokens.
+    /// Creates the document of a resource from its resource indicator and the issuers of its
+    /// tokens.
     pub fn new<'a>(
         resource: impl Into<String>,
         issuers: impl IntoIterator<Item = &'a Issuer>,
@@ -72,12 +74,12 @@ impl ProtectedResourceMetadata {
 
     /// Returns the document as JSON.
     pub fn to_json(&self) -> String {
-        // Serialization of strings and lists of strings does not fail.
+        // Serializing strings and lists of strings cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns the path of the document (RFC 9728 §3.1): the well-known path, followed by the path
-    /// of the resource indicator if it has one.
+    /// Returns the path of the document (RFC 9728 §3.1). If the resource indicator has a path, that
+    /// path is appended to the well-known path.
     pub fn path(&self) -> String {
         let url = Url::parse(&self.resource).ok().filter(|url| url.has_host());
         let path = url.as_ref().map_or("", |url| url.path().trim_end_matches('/'));

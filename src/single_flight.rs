@@ -1,4 +1,4 @@
-//! Single flight: one background task per key, shared by all waiters. This module also has the
+//! Single flight: one background task per key, shared by all waiters. This module also contains the
 //! waiter limit and the retry backoff.
 
 use std::time::Duration;
@@ -8,10 +8,11 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-/// The background task of one key. Its owner keeps it behind a lock.
+/// Starts and tracks the background task of one key. The owner keeps this struct behind a lock.
 ///
-/// The owner sets the retry time before it starts a task. The task overwrites it on completion. If
-/// the task panics, or if its runtime is dropped, the first retry time remains valid.
+/// When the owner starts a task, the owner also sets the time of the next retry. A task overwrites
+/// that time when it completes. If the task panics, or if its runtime is dropped, the time that the
+/// owner set remains valid.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: u64,
@@ -23,8 +24,9 @@ pub(crate) struct SingleFlight<T> {
 pub(crate) struct InFlight<T> {
     /// The number of the task. The first task has the number 1.
     pub(crate) number: u64,
-    /// The time of the monotonic clock from which a new task may start. The new task replaces this
-    /// one, whose result is then ignored. A blocked runtime neither runs nor drops its tasks.
+    /// The time of the monotonic clock from which a new task may replace this task. The owner does
+    /// not store the result of a replaced task. Without a deadline, a blocked runtime would prevent
+    /// new tasks, because a blocked runtime neither runs nor drops its tasks.
     deadline: Duration,
     outcome: watch::Receiver<Option<T>>,
 }
@@ -45,7 +47,7 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Returns how many tasks were started. It equals the number of the latest task.
+    /// Returns how many tasks were started, which is also the number of the latest task.
     pub(crate) const fn started(&self) -> u64 {
         self.started
     }
@@ -71,8 +73,9 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         self.current = Some(in_flight.clone());
         let task = task(self.started);
         runtime.spawn(async move {
-            // A blocked runtime may reach this line long after the deadline. If a newer task has
-            // replaced this one and nothing waits for it, the request is unnecessary.
+            // A blocked runtime may reach this line long after the deadline. The channel is closed
+            // if a newer task has replaced this task and no waiter is left. The work is then
+            // unnecessary.
             if !sender.is_closed() {
                 let outcome = task.await;
                 sender.send_replace(Some(outcome));
@@ -81,15 +84,16 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         Some(in_flight)
     }
 
-    /// Marks a task as completed. The task calls it. Returns `false` if a newer task has replaced
-    /// it. The result must then be ignored.
+    /// Marks a task as completed. Each task calls this method at its end. Returns `false` if a
+    /// newer task has replaced the calling task. The owner must then not store the result of the
+    /// calling task.
     pub(crate) fn finish(&mut self, number: u64) -> bool {
         self.current.take_if(|task| task.number == number).is_some()
     }
 }
 
 impl<T: Clone> InFlight<T> {
-    /// Waits for the outcome with a permit of the semaphore.
+    /// Waits for the outcome, and keeps a permit of the semaphore while it waits.
     pub(crate) async fn outcome(mut self, waiters: &Semaphore) -> Result<T, WaitError> {
         let _permit = waiters.try_acquire().map_err(|_| WaitError::TooManyWaiters)?;
         let outcome = self.outcome.wait_for(Option::is_some).await;
@@ -104,8 +108,8 @@ impl<T> InFlight<T> {
     }
 }
 
-/// Returns the wait after a number of failures in a row. It starts at `first`, and doubles up to
-/// `last`.
+/// Returns how long to wait after a number of failures in a row. The wait starts at `first`, and
+/// doubles with each failure up to `last`.
 pub(crate) fn backoff(first: Duration, last: Duration, failures_in_a_row: u32) -> Duration {
     first.saturating_mul(1 << failures_in_a_row.saturating_sub(1).min(16)).min(last)
 }
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panicking_task_is_lost_and_may_be_started_again() {
+    async fn a_panicking_task_is_lost_and_a_new_task_may_start() {
         let mut flight = SingleFlight::<u32>::default();
         let lost = flight.start(DEADLINE, |_| async { panic!("on purpose") }).unwrap();
         assert_eq!(lost.outcome(&Semaphore::new(1)).await, Err(WaitError::TaskLost));
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_runtime_loses_its_task() {
+    async fn a_task_is_lost_if_its_runtime_is_dropped() {
         let mut flight = SingleFlight::<u32>::default();
         let other = runtime();
         let task = {
@@ -214,7 +218,7 @@ mod tests {
         assert_eq!(outcome, Ok(0));
         blocked.block_on(tokio::task::yield_now());
         assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task did nothing");
-        assert!(!flight.finish(1), "its result must be ignored");
+        assert!(!flight.finish(1), "its result must not be stored");
         assert!(flight.finish(2));
     }
 

@@ -11,8 +11,8 @@ pub(crate) enum Transport {
     AllowHttp,
 }
 
-/// Parses an `http` or `https` URL. Refuses a query, a fragment and user information. Errors name
-/// the setting.
+/// Parses an `http` or `https` URL. Refuses a query, a fragment and user information. An error
+/// contains the name of the setting.
 pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, ConfigError> {
     let refuse = |advice: &'static str| Err(ConfigError::new(setting, advice));
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -33,8 +33,8 @@ pub(crate) fn parse_url(setting: &'static str, text: &str) -> Result<Url, Config
     Ok(url)
 }
 
-/// Parses a URL as [`parse_url`] does. Refuses plain `http`, unless the host is loopback or a
-/// setting allows it.
+/// Parses a URL as [`parse_url`] does. Also refuses plain `http`, unless the host is loopback or a
+/// setting allows plain `http`.
 pub(crate) fn check_url(
     setting: &'static str,
     text: &str,
@@ -53,7 +53,7 @@ pub(crate) fn check_url(
     ))
 }
 
-/// Returns whether the URL is `https`, or may be plain `http`.
+/// Returns whether the URL is `https`, or plain `http` to a host for which that is allowed.
 pub(crate) fn is_permitted(url: &Url, transport: Transport) -> bool {
     url.scheme() == "https"
         || is_loopback(url)
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_with_a_part_that_a_setting_must_not_have_is_refused() {
+    fn url_with_a_query_fragment_or_user_info_is_refused() {
         for (text, advice) in [
             ("https://tenant.logto.app", None),
             ("http://localhost:3001/oidc", None),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_refused_except_for_loopback_or_by_name() {
+    fn plain_http_is_refused_unless_the_host_is_loopback_or_http_is_allowed() {
         let check = |text, transport| check_url("jwks_uri", text, transport).is_ok();
         for (text, https_or_loopback) in [
             ("https://logto/oidc/jwks", true),

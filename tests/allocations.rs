@@ -1,7 +1,9 @@
-//! Allocations and memory of a cache hit, a first validation, a refusal and a cached token.
+//! Limits of the allocations of a cache hit, a first validation and a refusal, and of the memory
+//! of a cached token.
 //!
-//! This is a separate binary, because it replaces the allocator. It counts the calling thread. The
-//! minimum of several runs counts, because some insertions also run the maintenance of the cache.
+//! These tests are a separate binary, because they replace the global allocator. The new allocator
+//! counts the allocations of each thread separately. The tests compare the minimum of several runs,
+//! because some insertions into the cache also run its maintenance.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,11 +50,11 @@ fn cache_hit_allocates_nothing() {
 }
 
 #[test]
-fn cache_hit_in_the_layer_allocates_as_much_as_an_extension() {
+fn cache_hit_in_the_layer_allocates_only_the_extension() {
     let layer = AuthLayer::new(validator(jwks(), 10_000));
     let hit = min_allocations_of_calls(&mut layer.layer(EmptyService), Some(&es384_token()), 200);
     let extension = min_allocations(|| http::Extensions::new().insert(Arc::new(())));
-    // The layer already holds the Arc.
+    // The layer inserts an `Arc` that it already has, so only the extension itself allocates.
     assert_eq!(hit, extension - 1);
 }
 
@@ -66,9 +68,9 @@ fn first_validation_allocates_at_most_eight_times() {
 }
 
 #[test]
-fn refusal_allocates_within_its_bound() {
-    // The extension needs three, the header map with the challenge two. With the feature `metrics`,
-    // the label of the counter needs one more.
+fn refusal_does_not_exceed_its_allocation_limit() {
+    // The extension needs three allocations, and the header map with the challenge needs two. With
+    // the feature `metrics`, the label of the counter needs one more.
     let labels = usize::from(cfg!(feature = "metrics"));
     for (name, jwks, token, most) in [
         ("missing", jwks(), None, 5),
@@ -92,9 +94,10 @@ fn cached_token_takes_at_most_700_bytes() {
         validator.try_validate(&signer.token(number)).unwrap().unwrap();
     }
     let each = (live_bytes() - before) / TOKENS as isize;
-    // A value below the size of the payload would mean that the measurement is broken.
     println!("{each} bytes per cached token");
-    // With the feature, a token has a pointer to what revocation rules name. It is null here.
+    // With the feature, a cached token also has a pointer to the data that revocation rules are
+    // compared with. The pointer is null here. A value below the size of the payload, 300 bytes,
+    // would mean that the measurement is broken.
     let most = if cfg!(feature = "revocation") { 708 } else { 700 };
     assert!((300..=most).contains(&each), "{each}");
 }
@@ -129,7 +132,7 @@ fn validator(jwks: String, cache_capacity: usize) -> Validator {
     offline::validator(jwks, ISSUED, cache_capacity)
 }
 
-/// Signs tokens with the payload of a captured token and a unique `jti`.
+/// Signs tokens that have the payload of a captured token, each with a unique `jti`.
 struct Signer(EcdsaKeyPair);
 
 impl Signer {

@@ -1,5 +1,5 @@
-//! Memory use with malicious JWKS responses. This is a separate binary, because it reads the
-//! peak memory of the process.
+//! Memory use with malicious JWKS responses. These tests are a separate binary, because they read
+//! the peak memory of the whole process.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failing helper fails the test")]
 
@@ -14,15 +14,15 @@ use tower_logto::Validator;
 
 const MIB: usize = 1024 * 1024;
 
-/// The peak memory of this process, in bytes.
+/// The peak memory use of this process, in bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// How far the peak has grown since. The kernel counts with a delay, and may correct itself
-/// downwards.
+/// Returns how many bytes the peak memory use has grown since it was `before`. The kernel counts
+/// with a delay, and may correct the value downwards. In that case, the growth is 0.
 fn growth_since(before: usize) -> usize {
     peak().saturating_sub(before)
 }
@@ -75,7 +75,8 @@ fn handlers() -> Vec<(&'static str, Handler)> {
             "250 KB of nested arrays",
             sends(jwks_response(format!("{{\"keys\":[{}", "[".repeat(250_000)))),
         ),
-        // These end at the timeout of the fetch, in real time, all at the same time.
+        // The fetches of these responses end only at their timeout, which counts in real time. They
+        // run at the same time, so the test waits for one timeout only.
         ("endless 103s", drips("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")),
         ("a body byte by byte", drips("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", " ")),
         ("a header byte by byte", drips("HTTP/1.1 200 OK\r\nX: ", "x")),
@@ -90,7 +91,8 @@ async fn memory_is_bounded_for_any_jwks_response() {
         let server = RawServer::start();
         let trusted = logto.trusted(SHOPPING_API).jwks_uri(server.jwks_uri());
         let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
-        // Builds the client and reads the certificates before the measurement.
+        // The first fetch builds the HTTP client and reads the certificates. It runs here, before
+        // the measurement.
         server.respond(response("500 No", ""));
         validator.warm_up().await.unwrap_err();
         server.handle(handler);
@@ -118,7 +120,7 @@ async fn memory_is_bounded_for_any_jwks_response() {
     println!("{} KiB more in total", growth / 1024);
     assert!(growth < 64 * MIB, "{} MiB", growth / MIB);
 
-    // The validators recover.
+    // The validators recover when their servers send valid keys.
     clock.advance(SECOND);
     for (name, server, validator) in cases {
         server.respond(jwks_response(logto.jwks()));
@@ -131,7 +133,7 @@ fn is_slow(name: &str) -> bool {
     name.contains("byte by byte") || name.contains("103s")
 }
 
-/// The fetch fails within its timeout, with a margin for slow machines.
+/// Asserts that the fetch fails within its timeout. The limit has a margin for slow machines.
 async fn assert_fails(name: &str, validator: &Validator) {
     let fetch = tokio::time::timeout(30 * SECOND, validator.warm_up());
     fetch.await.expect("it ends").expect_err(name);

@@ -1,4 +1,4 @@
-//! Generates the client and the server of `shop.proto`.
+//! Generates the client and the server from `shop.proto`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=shop.proto");

@@ -1,4 +1,4 @@
-//! The API itself: what your own service has too.
+//! The API. Your own service has the same parts as this file.
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ scopes! {
 }
 
 pub(crate) fn router(validator: Validator) -> Router {
-    // A guard is in the signature of the handler (`list`), in its body (`create`), or on the route.
+    // A scope is required in the signature of the handler (`list`), in the body of the handler
+    // (`create`), or by a guard on the route (`members`).
     let read_members = Require::organization_in_path("org_id").scopes(["read:members"]);
     let invite_member = Require::organization_in_path("org_id")
         .organization_permissions()
@@ -38,7 +39,8 @@ pub(crate) fn describe(document: ProtectedResourceMetadata) -> ProtectedResource
     document.scopes(["read:products", "write:products", "read:members"]).name("Shopping")
 }
 
-/// The readiness probe. With usable keys, it neither waits nor sends a request.
+/// The readiness probe. If the validator has usable keys, the probe neither waits nor sends a
+/// request.
 async fn ready(validator: Validator) -> StatusCode {
     match validator.warm_up().await {
         Ok(()) => StatusCode::OK,

@@ -1,8 +1,9 @@
-//! A shop API protected by Logto. Run `cargo run --example shopping_api` and paste the commands it
-//! prints.
+//! A shop API that is protected by Logto. Run `cargo run --example shopping_api`, and paste the
+//! commands that the example prints into another terminal.
 //!
-//! Without `LOGTO_ENDPOINT` it starts a test issuer in its own process, and serves a playground at
-//! `/`. With it, it uses that tenant. `tower_logto::settings::Settings` lists the other variables.
+//! If `LOGTO_ENDPOINT` is not set, the example starts a test issuer in its own process, and serves
+//! a playground at `/`. Otherwise, the example accepts tokens of the tenant at this endpoint. The
+//! documentation of `tower_logto::settings::Settings` lists the other variables.
 
 mod api;
 mod playground;
@@ -104,18 +105,18 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     let members = format!("-d resource={resource} -d organization_id=acme -d scope=read:members");
     let permissions = "-d organization_id=acme -d scope=invite:member";
     println!(
-        "LOGTO_ENDPOINT is not set, so {issuer} is a test issuer in this process.\n\
-         Open {api}/ in a browser, or paste these into another terminal:\n\n\
+        "LOGTO_ENDPOINT is not set: started the test issuer {issuer} in this process.\n\
+         Open {api}/ in a browser, or paste these commands into another terminal:\n\n\
          # tokens, as in Logto's machine-to-machine quick start\n\
          READER={}\n\
          WRITER={}\n\
          MEMBER={}\n\
          INVITER={}\n\n\
-         # 200, 401, 403\n\
+         # the responses are 200, 401 and 403\n\
          curl -i {api}/products -H \"Authorization: Bearer $READER\"\n\
          curl -i {api}/products\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $READER\"\n\n\
-         # 201, then the routes of an organization\n\
+         # the responses are 201, then 200 from the routes of an organization and from /me\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $WRITER\"\n\
          curl -i {api}/orgs/acme/members -H \"Authorization: Bearer $MEMBER\"\n\
          curl -i {api}/org-permissions/acme -H \"Authorization: Bearer $INVITER\"\n\

@@ -1,4 +1,5 @@
-//! A page at `/` to try the API with tokens of the embedded issuer. A real service has no such page.
+//! A page at `/` to try the API with tokens of the embedded issuer. A real service has no such
+//! page.
 
 use axum::{
     Router,
@@ -49,7 +50,7 @@ struct Route {
     method: String,
 }
 
-/// Explains the token of the request for a route of the API.
+/// Explains whether the token of the request gives access to a route of the API.
 async fn explain(
     State(playground): State<Playground>,
     Query(Route { route, method }): Query<Route>,
@@ -57,7 +58,7 @@ async fn explain(
 ) -> String {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
-        return "The request has no token. Only /public serves it.".to_owned();
+        return "The request has no token. Only /public accepts such requests.".to_owned();
     };
     let explanation = playground.validator.explain(token).await;
     let organization =

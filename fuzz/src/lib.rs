@@ -1,4 +1,4 @@
-//! What the targets share: an issuer with the captured keys of Logto, and its captured tokens.
+//! Code that the targets share: a validator with the captured keys of Logto, and captured tokens.
 
 use std::sync::LazyLock;
 
@@ -10,13 +10,13 @@ macro_rules! fixture {
     };
 }
 
-/// The keys of all captured tokens.
+/// The JWKS with the keys of all captured tokens.
 pub const JWKS: &str = fixture!("jwks/all.json");
 
 pub const ISSUER: &str = "http://localhost:3001/oidc";
 pub const AUDIENCE: &str = "https://shopping.api";
 
-/// When every genuine token is valid.
+/// A time, in Unix seconds, at which every token in [`GENUINE`] is valid.
 pub const NOW: u64 = 1_795_343_080;
 
 /// The captured tokens that are valid for [`AUDIENCE`] at [`NOW`].
@@ -39,15 +39,15 @@ pub const GENUINE: [&str; 16] = [
     fixture!("tokens/rotation-2-ec.jwt"),
 ];
 
-/// A validator for the captured tokens.
+/// Builds a validator for the captured tokens.
 pub fn validator(builder: ValidatorBuilder) -> Validator {
     let issuer = Issuer::new(ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(JWKS);
     builder.trust(trusted).clock(ManualClock::at(NOW)).build().unwrap()
 }
 
-/// Returns whether Logto signed these bytes. The signature is not compared, because an ECDSA signature has a
-/// second valid form.
+/// Returns whether Logto signed the header and the payload of this token. The signature is not
+/// compared, because an ECDSA signature has a second valid form.
 pub fn is_genuine(token: &str) -> bool {
     static SIGNED: LazyLock<Vec<&str>> =
         LazyLock::new(|| GENUINE.iter().map(|token| signed(token.trim())).collect());

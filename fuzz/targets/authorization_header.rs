@@ -1,4 +1,5 @@
-//! Any `Authorization` headers, sent through the layer: 200, 400 or 401, and never a panic.
+//! Any `Authorization` headers in a request to the layer. The status is 200, 400 or 401, and the
+//! layer never panics.
 
 #![no_main]
 

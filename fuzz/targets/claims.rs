@@ -1,4 +1,5 @@
-//! Any payload with a valid signature: the outcome must be that of an independent implementation.
+//! Any payload with a valid signature. The outcome must equal the outcome of an independent
+//! implementation.
 
 #![no_main]
 
@@ -40,7 +41,8 @@ fuzz_target!(|payload: &[u8]| {
         Err(error) => {
             let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
             let is_valid = claims.is_some_and(|claims| claims.is_valid());
-            // The crate also refuses more than 64 members and more than 16 KiB.
+            // The crate also refuses payloads with more than 64 members, and tokens of more than
+            // 16 KiB.
             let is_limit =
                 matches!(reason, InvalidToken::DuplicateMember | InvalidToken::Oversized);
             assert!(!is_valid || is_limit, "valid but refused: {reason}");
@@ -48,7 +50,7 @@ fuzz_target!(|payload: &[u8]| {
     }
 });
 
-/// The members of an object, in order and with duplicates.
+/// The members of a JSON object in their original order, including duplicates.
 struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawMembers<'de> {
@@ -75,15 +77,16 @@ impl<'de> Deserialize<'de> for RawMembers<'de> {
     }
 }
 
-/// The claims as plain JSON values, each parsed on its own.
+/// The claims as plain JSON values. Each value is parsed separately.
 struct PlainClaims(HashMap<String, Value>);
 
 impl PlainClaims {
-    /// `None` if the payload is not an object or has a duplicate member.
+    /// Parses a payload. Returns `None` if the payload is not an object or has a duplicate member.
     fn parse(payload: &[u8]) -> Option<Self> {
         let RawMembers(members) = serde_json::from_slice(payload).ok()?;
         let count = members.len();
-        // `Value` cannot hold 1e400 or half a surrogate pair: present, but of no valid type.
+        // `Value` cannot hold 1e400 or half a surrogate pair. Such a claim gets a value whose type
+        // is invalid for every claim.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
         let claims: HashMap<_, _> =
             members.into_iter().map(|(name, raw)| (name, value(raw))).collect();
@@ -94,7 +97,7 @@ impl PlainClaims {
         self.0.get(claim)?.as_str()
     }
 
-    /// Absent, or a string.
+    /// Returns whether the claim is absent or a string.
     fn is_text(&self, claim: &str) -> bool {
         self.0.get(claim).is_none_or(Value::is_string)
     }
@@ -107,7 +110,8 @@ impl PlainClaims {
         }
     }
 
-    /// In whole seconds, up to the end of the year 9999.
+    /// Returns the time of a claim in whole seconds, up to the end of the year 9999. Returns `None`
+    /// if the claim is absent or is not such a time.
     fn date(&self, claim: &str, rounded: fn(f64) -> f64) -> Option<f64> {
         let date = rounded(self.0.get(claim)?.as_f64()?);
         (0.0..253_402_300_800.0).contains(&date).then_some(date)

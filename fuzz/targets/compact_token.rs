@@ -1,4 +1,4 @@
-//! Any token: only tokens that Logto signed are accepted, with and without the cache of validated
+//! Any token. Only tokens that Logto signed are accepted, with and without the cache of validated
 //! tokens.
 
 #![no_main]

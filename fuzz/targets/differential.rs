@@ -1,5 +1,5 @@
-//! A key and a token: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree about the
-//! signature.
+//! A key and a token. This crate, which uses aws-lc, and `jsonwebtoken`, which uses RustCrypto,
+//! must agree whether the signature is valid.
 
 #![no_main]
 
@@ -19,13 +19,13 @@ use tower_logto_fuzz::JWKS;
 const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::ES256, Algorithm::ES384, Algorithm::RS256, Algorithm::PS256];
 
-/// The same public key in both libraries.
+/// One public key in the types of both libraries.
 struct BothKeys {
     ours: KeySet,
     theirs: DecodingKey,
 }
 
-/// The captured keys of Logto (ES384, RSA), and those of RFC 7515, appendices A.2 and A.3.
+/// The captured keys of Logto (ES384 and RSA), and the keys of RFC 7515, appendices A.2 and A.3.
 static KEYS: LazyLock<Vec<BothKeys>> = LazyLock::new(|| {
     let logto: Value = serde_json::from_str(JWKS).unwrap();
     let rfc: Value =

@@ -1,5 +1,5 @@
-//! Any JWKS: no entry disables a usable key next to it, and there are no more keys than the entries
-//! allow.
+//! Any JWKS. No entry disables a usable key in the same JWKS. A public EC entry yields at most one
+//! key, a public RSA entry at most one key per RSA algorithm, and any other entry none.
 
 #![no_main]
 
@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
     if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(has_usable_kid)) {
         return;
     }
-    // Serialized again, because that removes duplicate members.
+    // The document is serialized again, because this removes duplicate members.
     let without_usable = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
     document["keys"].as_array_mut().unwrap().push(json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": USABLE_KID,
@@ -62,8 +62,8 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(with_usable.len(), without_usable.map_or(0, |keys| keys.len()) + 1);
 });
 
-/// Six for an RSA key without `alg`, one for each algorithm. None for an entry that is not a public
-/// signature key.
+/// Returns the largest number of keys that an entry can yield. An RSA key without `alg` yields six
+/// keys, one for each RSA algorithm. An entry that is not a public signature key yields none.
 fn max_keys(entry: &Value) -> usize {
     let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
     let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| !has(name));

@@ -1,5 +1,5 @@
-//! Arbitrary responses of the token endpoint over HTTP. Only a response of RFC 6749 §5.1 yields a
-//! token, and no error contains a secret.
+//! Arbitrary responses of the token endpoint over HTTP. Only a response that RFC 6749 §5.1 allows
+//! yields a token, and no error contains a secret.
 
 #![no_main]
 
@@ -49,14 +49,15 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    // Each input requests another resource. Therefore no token and no error is cached.
+    // Each input requests a token for another resource, so the client never returns a cached token
+    // or a cached error.
     static REQUESTED: AtomicU64 = AtomicU64::new(0);
     // The first byte selects a status, and the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };
     let Ok(body) = str::from_utf8(body) else { return };
     let status = STATUSES[usize::from(*choice) % STATUSES.len()];
     let Stage { runtime, logto, clock, tokens } = &*STAGE;
-    // One refused request is permitted per 5 s.
+    // After many refusals, the client sends only one new request per 5 s.
     clock.advance(Duration::from_secs(5));
     logto.fault_token(Fault::Status(status, body.to_owned()));
     let number = REQUESTED.fetch_add(1, Ordering::Relaxed);
@@ -71,7 +72,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Raw members, because an unread member may contain what `Value` refuses: half a surrogate pair.
+/// The members are raw, because a member that is never read may contain text that `Value` refuses,
+/// such as half a surrogate pair.
 type Members = HashMap<String, Box<RawValue>>;
 
 fn text(members: &Members, member: &str) -> Option<String> {
@@ -111,7 +113,7 @@ fn check_error(error: &TokenRequestError, members: Option<&Members>) {
         assert!(text.len() < 4096 && !text.contains(char::is_control), "{text}");
         assert!(!text.contains(SECRET), "{text}");
         let token = members.and_then(|members| self::text(members, "access_token"));
-        // An `error_description` may quote anything, so refusals are exempt.
+        // A refusal may contain any text in its `error_description`, so refusals are exempt.
         let is_clean = kind == TokenRequestErrorKind::Refused
             || token.as_ref().is_none_or(|token| token.len() < 20 || !text.contains(token));
         assert!(is_clean, "{text}");

@@ -11,9 +11,10 @@ use crate::escape::{is_quotable, without_user_info};
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
-    /// What guards must name. Every token of the validator shares these settings.
+    /// Whether guards must name the issuer and the audience. The flags are part of these settings
+    /// because every token of the validator has a reference to the settings.
     pub(crate) guards_name: GuardsName,
-    /// The log level of refusals.
+    /// The level at which refusals are logged.
     pub(crate) log_level: RefusalLevel,
     /// Cache of rendered challenges, keyed by error and description.
     rendered: [OnceLock<(ErrorAndDescription, HeaderValue)>; MAX_RENDERED],
@@ -29,7 +30,8 @@ impl fmt::Debug for ChallengeSettings {
     }
 }
 
-/// What a guard must name because the validator trusts more than one.
+/// Whether a guard must name the issuer and the audience, because the validator trusts several of
+/// them. An access token uses the same flags to record which of the two a guard has named.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,
@@ -47,7 +49,7 @@ impl Default for RefusalLevel {
 }
 
 impl RefusalLevel {
-    /// Returns whether the maximum level of the subscribers includes this level.
+    /// Returns whether the maximum level of the `tracing` subscribers includes this level.
     pub(crate) fn is_enabled(self) -> bool {
         self.0 <= tracing::level_filters::LevelFilter::current()
     }
@@ -68,7 +70,8 @@ impl ChallengeSettings {
     pub(crate) fn header(&self, error: ChallengeError<'_>) -> HeaderValue {
         let key = (error.error, error.description);
         let slots = if error.scope.is_none() { self.rendered.as_slice() } else { &[] };
-        // The search fills the first free slot, unless an earlier slot has the same key.
+        // The search stops at the slot with this key. If no slot has the key, the search renders
+        // the challenge into the first free slot.
         let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, self.render(error))));
         let rendered = slots.find(|(rendered_key, _)| *rendered_key == key);
         rendered.map_or_else(|| self.render(error), |(_, header)| header.clone())
@@ -99,7 +102,8 @@ impl ChallengeSettings {
     }
 }
 
-/// Bounds the cache. It exceeds the number of descriptions: each kind of refusal has one.
+/// The maximum number of cached challenges. It exceeds the number of different challenges, because
+/// each kind of refusal has only one description.
 const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use http::{HeaderMap, header::AUTHORIZATION};
 /// The content of a request's `Authorization` headers (RFC 6750 §2.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
-    /// No credentials, or credentials of another scheme.
+    /// No `Authorization` header, or a header with another scheme.
     None,
-    /// The text after `Bearer `, unchecked.
+    /// The text after `Bearer `. The text was not checked.
     Bearer(&'a str),
     /// `Bearer` without a token, or with bytes that are not UTF-8.
     Malformed,
@@ -15,7 +15,8 @@ pub(crate) enum Credentials<'a> {
     Several,
 }
 
-/// Reads the credentials. Marks every `Authorization` value as sensitive, which hides it in logs.
+/// Reads the credentials. Marks every `Authorization` value as sensitive, so `Debug` output hides
+/// the value.
 pub(crate) fn read(headers: &mut HeaderMap) -> Credentials<'_> {
     if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
         if let http::header::Entry::Occupied(mut entry) = headers.entry(AUTHORIZATION) {
@@ -45,7 +46,8 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
                 Ok(token) => Credentials::Bearer(token),
             }
         }
-        // RFC 9110 §11.4 allows spaces only. A tab would otherwise make the request anonymous.
+        // RFC 9110 §11.4 allows spaces only. Without this arm, a request with a tab after `Bearer`
+        // would count as a request without credentials.
         [b'\t', ..] => Credentials::Malformed,
         // Another scheme, such as `Bearerish`.
         _ => Credentials::None,
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_b64token_grammar() {
+    fn is_b64token_follows_the_grammar_of_rfc_6750() {
         for (token, expected) in [
             ("abcXYZ019-._~+/", true),
             ("abc==", true),

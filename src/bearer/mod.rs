@@ -1,4 +1,4 @@
-//! RFC 6750 on the wire: credentials in requests, challenges in responses.
+//! The headers of RFC 6750: credentials in requests, challenges in responses.
 
 pub(crate) mod challenge;
 pub(crate) mod credentials;

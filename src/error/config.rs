@@ -13,7 +13,7 @@ use std::{borrow::Cow, error::Error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
-    /// The name in a configuration file or in the environment.
+    /// The key in a configuration file, or the name of an environment variable.
     written_as: Option<Box<str>>,
     issuer: Option<Box<str>>,
     advice: Cow<'static, str>,
@@ -24,19 +24,21 @@ impl ConfigError {
         Self { setting, written_as: None, issuer: None, advice: advice.into() }
     }
 
-    /// Adds the issuer that has the setting to the message.
+    /// Adds the issuer to the message. The setting belongs to this issuer.
     pub(crate) fn of_issuer(self, issuer: &str) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Names the key of a file or the environment variable in the message, unless it has a name.
-    /// Such settings have one issuer, so the message does not name it.
+    /// Puts the key of a file or the name of an environment variable into the message, unless the
+    /// message already has such a name. There is only one issuer in this case, so the message does
+    /// not contain the issuer.
     pub(crate) fn written_as(self, name: Box<str>) -> Self {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }
 
-    /// Returns the name of the setting: the name of the setter. The message names the key or the
-    /// variable if the setting comes from [`Settings`](crate::settings::Settings).
+    /// Returns the name of the setting, which is the name of its setter. If the setting comes from
+    /// [`Settings`](crate::settings::Settings), the message contains the key or the environment
+    /// variable instead.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_names_the_setting_and_the_issuer() {
+    fn message_contains_the_setting_and_the_issuer() {
         let error = ConfigError::new("audience", "it is empty");
         assert_eq!(error.to_string(), "audience: it is empty");
         let error = error.of_issuer("https://t.logto.app/oidc");

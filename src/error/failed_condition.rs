@@ -25,14 +25,14 @@ pub enum FailedCondition {
     /// [`Require::client_ids`](crate::Require::client_ids) does not list the application that
     /// requested the token.
     ClientId(Mismatch),
-    /// The token is not from the issuer that [`Require::issuer`](crate::Require::issuer) names.
+    /// The token is not from the issuer that [`Require::issuer`](crate::Require::issuer) requires.
     Issuer(Mismatch),
-    /// The token is not for the API that [`Require::audience`](crate::Require::audience) names. The
-    /// found value is the first audience of the token.
+    /// The token is not for the API that [`Require::audience`](crate::Require::audience) requires.
+    /// The found value is the first audience of the token.
     Audience(Mismatch),
     /// The claims do not deserialize into the `T` of `Claims<T>` or
-    /// [`AccessToken::claims`](crate::AccessToken::claims). The text names the field, and contains
-    /// no value of the token.
+    /// [`AccessToken::claims`](crate::AccessToken::claims). The text contains the name of the
+    /// field, but no value from the token.
     CustomClaims(Box<str>),
 }
 

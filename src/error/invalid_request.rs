@@ -17,9 +17,10 @@ use std::{error::Error, fmt};
 pub enum InvalidRequest {
     /// The request has more than one `Authorization` header.
     SeveralAuthorizationHeaders,
-    /// The `Bearer` credentials have no token, or characters that RFC 6750 §2.1 does not allow.
+    /// The `Bearer` credentials contain no token, or contain characters that RFC 6750 §2.1 does not
+    /// allow.
     MalformedCredentials,
-    /// The header that names the organization does not have exactly one value.
+    /// The header with the id of the organization does not have exactly one value.
     OrganizationHeader,
 }
 

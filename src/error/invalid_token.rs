@@ -1,14 +1,15 @@
-//! Why a token is refused: detailed for the log, brief for the caller.
+//! The reasons why a token is refused, with a detailed message for the log and a brief description
+//! for the caller.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::{algorithm::Algorithm, error::mismatch::Mismatch, escape::escaped};
 
-/// Why an access token is not valid.
+/// The reason why an access token is not valid.
 ///
 /// [`Display`](fmt::Display) tells the operator what was found, what was expected and how to fix
-/// it. Text from the token is untrusted. The fields and the message have it escaped, and cut after
-/// 80 characters.
+/// the problem. Text from the token is untrusted. In the fields and in the message, such text is
+/// escaped, and cut after 80 characters.
 ///
 /// ```
 /// use tower_logto::{Issuer, Validator, error::{AuthErrorKind, InvalidToken}};
@@ -25,46 +26,49 @@ pub enum InvalidToken {
     /// The token is larger than
     /// [`max_token_size`](crate::ValidatorBuilder::max_token_size).
     Oversized,
-    /// The token does not have three segments. Most likely it is opaque.
+    /// The token does not have three segments. Most likely it is an opaque token.
     NotAJwt,
-    /// The named part violates RFC 7515 or RFC 7519.
+    /// This part of the token violates RFC 7515 or RFC 7519.
     Malformed(&'static str),
     /// The header or the payload has a duplicate member, or more than 64 members. Nested objects
     /// are not checked.
     DuplicateMember,
     /// This `alg` is not in the issuer's allow-list.
     AlgorithmNotAllowed(Box<str>),
-    /// `typ` is missing, or has this value instead of `at+jwt` (RFC 9068 §4).
+    /// `typ` is missing (`None`), or has this value instead of `at+jwt` (RFC 9068 §4).
     WrongType(Option<Box<str>>),
-    /// The token has a `crit` header (RFC 7515 §4.1.11), and no extension is supported.
+    /// The token has a `crit` header (RFC 7515 §4.1.11), and this crate supports no extension.
     CriticalHeader,
     /// `iss` is not a trusted issuer.
     UntrustedIssuer(Mismatch),
-    /// `aud` has none of the issuer's audiences. The found value is the first one in the token.
+    /// `aud` contains none of the issuer's audiences. The found value is the first audience in the
+    /// token.
     WrongAudience(Mismatch),
-    /// `aud` names several kinds of audience, or an organization that `organization_id`
-    /// contradicts.
+    /// `aud` contains several kinds of audience, several organizations, or an organization that
+    /// differs from `organization_id`.
     AmbiguousAudience,
-    /// The token names no organization, and
+    /// The token is for no organization, and
     /// [`organization_tokens_only`](crate::TrustedIssuer::organization_tokens_only) is set.
     NoOrganization,
     /// A required claim is missing.
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` has passed, even with the clock tolerance.
+    /// `exp` lies further in the past than the clock tolerance.
     Expired {
-        /// The time since `exp`, without the clock tolerance.
+        /// The time since `exp`. The clock tolerance is not subtracted.
         ago: Duration,
     },
-    /// `nbf` is in the future, even with the clock tolerance.
+    /// `nbf` lies further in the future than the clock tolerance.
     NotYetValid {
-        /// The time until `nbf`, without the clock tolerance.
+        /// The time until `nbf`. The clock tolerance is not subtracted.
         wait: Duration,
     },
-    /// The token has a `cnf` claim. It is bound to a key, and therefore not a bearer token.
+    /// The token has a `cnf` claim. Such a token is bound to a key, and is therefore not a bearer
+    /// token.
     SenderConstrained,
-    /// No key of the issuer has this `kid`.
+    /// No usable key of the issuer has this `kid`. `None` if the token has no `kid`, and no key of
+    /// the issuer fits its algorithm.
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,
@@ -74,11 +78,12 @@ pub enum InvalidToken {
     BadSignature,
     /// A rule revokes the token. See [`ValidatorBuilder`](crate::ValidatorBuilder).
     Revoked,
-    /// The token is valid for longer than rules that revoke tokens are kept.
+    /// The lifetime of the token is longer than the time for which rules that revoke tokens are
+    /// kept.
     TooLongLife {
         /// The time from `iat` to `exp`.
         life: Duration,
-        /// The longest accepted time.
+        /// The longest accepted time from `iat` to `exp`.
         longest: Duration,
     },
 }
@@ -178,7 +183,7 @@ impl fmt::Display for InvalidToken {
                 "aud and organization_id name several kinds of resources, or several organizations",
             ),
             Self::NoOrganization => f.write_str(
-                "the token names no organization: ask Logto for a token with `organization_id`; \
+                "the token is for no organization: ask Logto for a token with `organization_id`; \
                  see TrustedIssuer::organization_tokens_only",
             ),
             Self::MissingClaim(claim) => write!(f, "the claim {claim} is missing"),
@@ -256,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_says_how_to_fix_it() {
+    fn messages_say_how_to_fix_the_problem() {
         let audience = |found, expected: &[&str]| {
             let expected: Arc<[Box<str>]> = expected.iter().map(|one| Box::from(*one)).collect();
             Mismatch::new(found, &expected)
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_differs_in_its_host_only_gets_advice() {
+    fn message_gives_advice_if_only_the_host_of_the_issuer_differs() {
         let untrusted = |found: &str| {
             let expected: Arc<[Box<str>]> = Arc::from(["http://localhost:3001/oidc".into()]);
             InvalidToken::UntrustedIssuer(Mismatch::new(found, &expected)).to_string()

@@ -16,7 +16,8 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
-    /// The time until the next attempt. The `Retry-After` header is at least 1 s.
+    /// The time until the next attempt to fetch the keys. The header `Retry-After` has this time in
+    /// whole seconds, and at least 1 s.
     pub retry_after: Duration,
     /// Why the last attempt failed.
     pub cause: KeysError,
@@ -31,12 +32,12 @@ impl KeysUnavailable {
 
 /// Why an issuer's keys could not be fetched.
 ///
-/// [`Display`](fmt::Display) names the cause and, if it is known, what to do about it.
+/// [`Display`](fmt::Display) gives the cause and, if possible, says how to fix the problem.
 ///
 /// ```
 /// use tower_logto::{Validator, error::KeysError};
 ///
-/// /// Tells at the start whether Logto responds. The service works without this, too.
+/// /// Reports at startup whether Logto responds. This check is optional.
 /// async fn start(validator: &Validator) {
 ///     if let Err(error) = validator.warm_up().await {
 ///         eprintln!("no keys yet: {error} (timeout: {})", error.is_timeout());
@@ -70,5 +71,5 @@ impl fmt::Display for KeysError {
     }
 }
 
-/// There is no source: the message contains the cause.
+/// `source` returns `None`, because the message already contains the cause.
 impl Error for KeysError {}

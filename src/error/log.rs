@@ -1,4 +1,5 @@
-//! Logs a refusal: one line per request, with the reason and what is known about the caller.
+//! Logs refusals. Each refused request gets one line with the reason and what is known about the
+//! request and its sender. If the service is misconfigured, the number of lines is limited.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +19,9 @@ use crate::{
 };
 
 impl AuthError {
-    /// Logs the refusal at the level of the settings, or at error if the service is misconfigured. A
-    /// handler does not know its request.
+    /// Logs the refusal at the level in the settings, or at the level ERROR if the service is
+    /// misconfigured. `request` is `None` if a handler returned the error, because the conversion
+    /// into a response has no access to the request.
     pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
         metrics::refused(self.reason());
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -27,7 +29,7 @@ impl AuthError {
             return;
         }
         let identity = self.identity.as_deref();
-        // The level of an event is a constant.
+        // `tracing` requires a constant as the level of an event, so there is one event per level.
         macro_rules! log_at {
             ($level:ident) => {
                 tracing::event!(
@@ -54,8 +56,8 @@ impl AuthError {
         }
     }
 
-    /// Logs that the service is misconfigured. Every request has the same cause, so the number of
-    /// lines is limited for each reason.
+    /// Logs that the service is misconfigured. Every request to the service may fail for the same
+    /// reason, so the number of lines is limited for each reason.
     fn log_misconfiguration(&self) {
         static LIMITS: Mutex<BTreeMap<&str, LogLimit>> = Mutex::new(BTreeMap::new());
         let (reason, now) = (self.reason(), SystemClock.monotonic());
@@ -74,10 +76,10 @@ impl AuthError {
     }
 }
 
-/// Limits the lines with the same reason.
+/// Limits the number of log lines with the same reason.
 struct LogLimit {
     lines: RateLimit,
-    /// The lines that were left out since the last one.
+    /// The number of lines that were left out since the last logged line.
     not_logged: u64,
 }
 
@@ -86,7 +88,8 @@ impl LogLimit {
         Self { lines: RateLimit::new(MAX_LINES_AT_ONCE, LINE_INTERVAL, now), not_logged: 0 }
     }
 
-    /// Returns how many lines were left out before this one, or `None` if it is left out as well.
+    /// Decides whether to log the next line. Returns the number of lines that were left out before
+    /// it, or `None` if this line must be left out, too.
     fn next_line(&mut self, now: Duration) -> Option<u64> {
         if self.lines.take_permit(now) {
             return Some(std::mem::take(&mut self.not_logged));
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twenty_lines_are_logged_at_once_and_then_one_per_ten_seconds_with_a_count() {
+    fn twenty_lines_are_logged_immediately_and_then_one_line_per_ten_seconds_with_a_count() {
         let mut limit = LogLimit::new(Duration::ZERO);
         for _ in 0..20 {
             assert_eq!(limit.next_line(Duration::from_secs(1)), Some(0));

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::escape::escaped;
 
-/// A claim with a value that is not among the expected ones.
+/// The value of a claim that is not among the expected values.
 ///
 /// ```
 /// use tower_logto::error::InvalidToken;
@@ -46,7 +46,7 @@ impl Mismatch {
         others.any(|one| one.trim_end_matches('/') == bare)
     }
 
-    /// Returns whether the host is the only difference from the URL of an expected value.
+    /// Returns whether the host is the only difference from an expected URL.
     pub(crate) fn differs_in_the_host_only(&self) -> bool {
         let Ok(found) = Url::parse(self.found()) else { return false };
         self.expected().filter_map(|one| Url::parse(one).ok()).any(|expected| {
@@ -65,7 +65,7 @@ impl Mismatch {
     }
 }
 
-/// Writes `"found", expected "one", "other"`, and a hint about a trailing slash if it is the only
+/// Writes `"found", expected "one", "other"`, and a hint if a trailing slash is the only
 /// difference.
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,5 @@
-//! The reasons for refusing a request, with messages for the operator. `response.rs` maps them to
-//! responses.
+//! The reasons for refusing a request, with messages for the operator. `response.rs` maps the
+//! reasons to responses.
 
 mod config;
 mod failed_condition;
@@ -27,20 +27,21 @@ use crate::{
     scope::TokenKind,
 };
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 ///
-/// Your code reads the reason from [`kind`](Self::kind). The operator reads it in the log:
-/// [`Display`](fmt::Display) says what is wrong and how to fix it. The caller gets only
-/// [`status`](Self::status) and [`challenge`](Self::challenge).
+/// Your code reads the reason from [`kind`](Self::kind). The operator reads the reason in the log,
+/// which contains the text of [`Display`](fmt::Display). This text says what is wrong and how to
+/// fix the problem. The caller gets only [`status`](Self::status) and
+/// [`challenge`](Self::challenge).
 ///
 /// # Custom refusals
-/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error for
-/// [`Require::check`](crate::Require::check), or for the body of a handler. A custom refusal has a
+/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error
+/// that [`Require::check`](crate::Require::check) or a handler returns. A custom refusal has a
 /// status, a challenge and a log line like every other refusal.
 ///
 /// # Response bodies
 /// The response to a refused request has the `AuthError` in its extensions. A `map_response`
-/// outside the layer can therefore write a body:
+/// that wraps the layer can therefore write a body:
 ///
 /// ```
 /// use http::Response;
@@ -56,11 +57,11 @@ use crate::{
 pub struct AuthError {
     kind: AuthErrorKind,
     challenge: Option<Arc<ChallengeSettings>>,
-    /// For the log, if the token's signature was verified.
+    /// The sender of the token, for the log. `None` unless the signature of the token was verified.
     identity: Option<Arc<Identity>>,
 }
 
-/// Who sent a token that was validated: claims, escaped and cut.
+/// The sender of a validated token. The fields are claims, escaped and cut.
 pub(crate) struct Identity {
     pub(crate) subject: Box<str>,
     pub(crate) client_id: Option<Box<str>>,
@@ -87,7 +88,8 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
-    /// The request has no credentials, or those of another scheme: 401, without an error code.
+    /// The request has no credentials, or credentials of another scheme than `Bearer`: 401 without
+    /// an error code.
     MissingToken,
     /// The request is malformed: 400 `invalid_request`.
     InvalidRequest(InvalidRequest),
@@ -104,8 +106,8 @@ pub enum AuthErrorKind {
     WrongOrganization {
         /// The organization of the token, escaped and cut after 80 characters.
         found: Option<Box<str>>,
-        /// The organization that the request names, escaped and cut after 80 characters. `None` if
-        /// it names none.
+        /// The organization that the request is for, escaped and cut after 80 characters. `None` if
+        /// the request specifies no organization.
         requested: Option<Box<str>>,
     },
     /// The route does not accept this kind of token: 403 `insufficient_scope`.
@@ -117,39 +119,39 @@ pub enum AuthErrorKind {
     Forbidden(Cow<'static, str>),
     /// The issuer's signing keys are unavailable: 503 with `Retry-After`.
     KeysUnavailable(KeysUnavailable),
-    /// Too many requests with unknown key ids are waiting for a refresh: 429 with `Retry-After`.
-    /// The response has no challenge, because clients should keep their tokens.
+    /// Too many requests with unknown key ids are waiting for a JWKS refresh: 429 with
+    /// `Retry-After`. The response has no challenge, because clients should keep their tokens.
     TooManyUnknownKeys {
         /// The time until the next refresh may start.
         retry_after: Duration,
     },
-    /// Too many requests wait for a signature check, or this one waited too long, during a flood
-    /// of tokens with bad signatures: 503 with `Retry-After`. See
+    /// During a flood of tokens with bad signatures, too many requests wait for a signature check,
+    /// or this request waited too long: 503 with `Retry-After`. See
     /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
     TooManySignatureChecks {
-        /// The time after which the queue has been worked off.
+        /// The maximum time that a request waits in the queue.
         retry_after: Duration,
     },
-    /// The rules that revoke tokens are unavailable for too long: 503 with `Retry-After`.
+    /// The rules that revoke tokens have been unavailable for too long: 503 with `Retry-After`.
     RevocationsUnavailable,
-    /// A guard or an extractor has no [`AuthLayer`](crate::AuthLayer) outside it: 500.
+    /// No [`AuthLayer`](crate::AuthLayer) wraps the guard or the extractor: 500.
     MissingLayer,
-    /// The validator trusts several issuers, and a guard names none: 500. See
-    /// [`Require::issuer`](crate::Require::issuer).
+    /// The validator trusts several issuers, and a guard does not say which one it requires: 500.
+    /// See [`Require::issuer`](crate::Require::issuer).
     UnnamedIssuer,
-    /// The validator has several audiences, and a guard names none: 500. See
-    /// [`Require::audience`](crate::Require::audience).
+    /// The validator has several audiences, and a guard does not say which one it requires: 500.
+    /// See [`Require::audience`](crate::Require::audience).
     UnnamedAudience,
     /// The program requires a scope that RFC 6749 §3.3 does not allow: 500. See
     /// [`AccessToken::require_scopes`](crate::AccessToken::require_scopes).
     InvalidScope {
-        /// The scope.
+        /// The invalid scope.
         scope: &'static str,
-        /// The line of the call.
+        /// The location of the call that requires the scope.
         location: &'static Location<'static>,
     },
-    /// [`Require::organization_in_path`](crate::Require) names a parameter that the route does not
-    /// have: 500.
+    /// The route does not have the path parameter that
+    /// [`Require::organization_in_path`](crate::Require) requires: 500.
     UnknownPathParameter(&'static str),
 }
 
@@ -177,7 +179,8 @@ impl AuthError {
     /// The reason is for the log. The caller gets a general description.
     ///
     /// If [`Require::check`](crate::Require::check) returns the error, the challenge has the realm
-    /// and the metadata URL of the validator. If a handler returns it, the challenge has neither.
+    /// and the metadata URL of the validator. If a handler returns the error, the challenge has
+    /// neither of them.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -196,9 +199,9 @@ impl AuthError {
 
     /// Refuses a request without a token: 401 without an error code.
     ///
-    /// Use it behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests that need a
-    /// token. The challenge has a realm and a metadata URL under the same conditions as that of
-    /// [`forbidden`](Self::forbidden).
+    /// Use this function behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests
+    /// that need a token. The challenge has a realm and a metadata URL under the same conditions as
+    /// the challenge of [`forbidden`](Self::forbidden).
     pub const fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, None)
     }
@@ -215,13 +218,13 @@ impl AuthError {
         self
     }
 
-    /// Sets the settings of the challenge, unless the error already has some.
+    /// Sets the settings of the challenge, unless the error already has settings.
     pub(crate) fn or_challenge(mut self, settings: &Arc<ChallengeSettings>) -> Self {
         self.challenge.get_or_insert_with(|| Arc::clone(settings));
         self
     }
 
-    /// Returns the reason as a value.
+    /// Returns the reason as an enum that your code can match.
     pub const fn kind(&self) -> &AuthErrorKind {
         &self.kind
     }
@@ -280,7 +283,7 @@ impl fmt::Display for AuthError {
             ),
             AuthErrorKind::InvalidScope { scope, location } => write!(
                 f,
-                "{location}: {scope:?} is not a scope: pass each scope as an item, without spaces"
+                "{location}: {scope:?} is not a scope: pass each scope as a separate item, without spaces"
             ),
             AuthErrorKind::UnknownPathParameter(name) => write!(
                 f,
@@ -297,11 +300,11 @@ fn write_wrong_organization(
 ) -> fmt::Result {
     match found {
         Some(found) => write!(f, "the token is for the organization \"{found}\", and ")?,
-        None => f.write_str("the token names no organization, and ")?,
+        None => f.write_str("the token is for no organization, and ")?,
     }
     match requested {
         Some(requested) => write!(f, "the request is for \"{requested}\"")?,
-        None => f.write_str("the request names none")?,
+        None => f.write_str("the request specifies none")?,
     }
     f.write_str(": ask Logto for a token with the `organization_id` of the request")
 }
@@ -331,7 +334,7 @@ impl fmt::Debug for AuthError {
     }
 }
 
-/// There is no source: the message contains the cause.
+/// `source` returns `None`, because the message already contains the cause.
 impl Error for AuthError {}
 
 #[cfg(test)]
@@ -344,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn kinds_differ_by_their_reason() {
+    fn kinds_with_different_reasons_are_not_equal() {
         assert_ne!(all_of(&["a"]), all_of(&["b"]));
         assert_ne!(AuthErrorKind::Forbidden("a".into()), AuthErrorKind::Forbidden("b".into()));
         assert_ne!(AuthErrorKind::MissingToken, AuthErrorKind::MissingLayer);
     }
 
     #[test]
-    fn a_reason_of_ones_own_is_for_the_log_only() {
+    fn custom_reason_is_logged_but_not_sent_to_the_caller() {
         let error = AuthError::forbidden("plan \"free\"\r\nforged line");
         assert_eq!(error.to_string(), r#"plan "free"\r\nforged line"#);
         let challenge = error.challenge().unwrap();

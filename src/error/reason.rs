@@ -7,8 +7,8 @@ use crate::error::{
 impl AuthError {
     /// Returns a stable, machine-readable label of the reason, for logs and metrics.
     ///
-    /// A label is not renamed or removed without a new major version. New ones may be added. The
-    /// labels are:
+    /// A label is not renamed or removed without a new major version. New labels may be added at
+    /// any time. The labels are:
     ///
     /// | status | labels |
     /// |---|---|

@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl AuthError {
-    /// Returns the status of the response (RFC 6750 §3.1). If the caller is not at fault, it is 503
-    /// or 500.
+    /// Returns the status of the response (RFC 6750 §3.1). If the caller is not at fault, the
+    /// status is 503 or 500.
     pub const fn status(&self) -> StatusCode {
         match self.kind {
             AuthErrorKind::InvalidRequest(_) => StatusCode::BAD_REQUEST,
@@ -51,8 +51,8 @@ impl AuthError {
         }
     }
 
-    /// Returns the `error` code of RFC 6750 §3.1, or `None` if the caller sent no token or is not
-    /// at fault.
+    /// Returns the `error` code of RFC 6750 §3.1. Returns `None` if the caller sent no token, or if
+    /// the status is 429, 500 or 503.
     pub const fn code(&self) -> Option<&'static str> {
         match self.status() {
             StatusCode::BAD_REQUEST => Some("invalid_request"),
@@ -62,8 +62,8 @@ impl AuthError {
         }
     }
 
-    /// Returns a short description for the caller. It contains no value of the token or the
-    /// settings.
+    /// Returns a short description for the caller. It contains no values from the token or the
+    /// settings. Returns `None` in the same cases as [`code`](Self::code).
     pub const fn description(&self) -> Option<&'static str> {
         match &self.kind {
             AuthErrorKind::InvalidRequest(reason) => Some(reason.public_description()),
@@ -91,7 +91,8 @@ impl AuthError {
         }
     }
 
-    /// Returns the message of a gRPC status: the description, or a general sentence.
+    /// Returns the message for a gRPC status. The message is the description if there is one, and
+    /// otherwise a general sentence.
     pub(crate) const fn grpc_message(&self) -> &'static str {
         match (self.description(), self.status()) {
             (Some(description), _) => description,
@@ -155,8 +156,8 @@ impl AuthError {
         response
     }
 
-    /// Builds a trailers-only response. gRPC clients then see UNAUTHENTICATED, PERMISSION_DENIED
-    /// and so on.
+    /// Builds a trailers-only response. It contains the gRPC status, such as UNAUTHENTICATED or
+    /// PERMISSION_DENIED.
     fn into_grpc_response<B: Default>(self) -> Response<B> {
         let status = self.grpc_status();
         let message = self.grpc_message();
@@ -170,7 +171,7 @@ impl AuthError {
     }
 }
 
-/// Logs the refusal and writes it in the protocol of the request.
+/// Logs the refusal, and builds the response in the protocol of the request (HTTP or gRPC).
 pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> Response<B> {
     error.log(Some(request));
     if is_grpc(request) { error.into_grpc_response() } else { error.into_http_response() }
@@ -178,8 +179,9 @@ pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> R
 
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
-/// The check is strict, because the caller chooses these headers. nginx, Traefik and Caddy send a
-/// GET request to an authentication service, and forward the caller's request if the status is 200.
+/// The check is strict, because the caller chooses these headers and must not be able to turn a
+/// refusal into a 200. nginx, Traefik and Caddy send a GET request to an authentication service. If
+/// the status is 200, they forward the caller's request. The check therefore requires POST.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn http_and_grpc_say_the_same() {
+    fn http_and_grpc_responses_have_the_same_reason() {
         let expired = || {
             let reason = InvalidToken::Expired { ago: Duration::from_secs(60) };
             AuthError::new(AuthErrorKind::InvalidToken(reason), None)

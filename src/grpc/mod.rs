@@ -1,4 +1,4 @@
-//! The errors of the crate as statuses of tonic, with the feature `tonic`.
+//! Conversions of this crate's errors into tonic's `Status`, with the feature `tonic`.
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use tonic::{
@@ -8,7 +8,8 @@ use tonic::{
 
 use crate::error::AuthError;
 
-/// A refusal in a handler: the code, the message, the challenge and `retry-after`.
+/// Converts a refusal in a handler into a status. The status has the code, the message, the
+/// challenge and `retry-after`.
 ///
 /// The conversion logs the refusal, as the layers do.
 ///
@@ -28,7 +29,7 @@ impl From<AuthError> for Status {
         error.log::<()>(None);
         let mut metadata = MetadataMap::new();
         if let Some(challenge) = error.challenge() {
-            // The value of a header is a valid value of metadata, so the conversion cannot fail.
+            // Every header value is a valid metadata value, so the conversion cannot fail.
             if let Ok(challenge) = MetadataValue::try_from(challenge.as_bytes()) {
                 metadata.insert(WWW_AUTHENTICATE.as_str(), challenge);
             }
@@ -41,11 +42,12 @@ impl From<AuthError> for Status {
     }
 }
 
-/// A call without a token: UNAVAILABLE if a retry may help, PERMISSION_DENIED if the application lacks
-/// a role, INTERNAL if the request is invalid, and UNAUTHENTICATED otherwise.
+/// Returns the status of a call for which no token could be obtained. The code is UNAVAILABLE if a
+/// retry may help, PERMISSION_DENIED if the application lacks a role, INTERNAL if the token request
+/// is invalid, and UNAUTHENTICATED otherwise.
 ///
-/// The message has no details, because a handler may return the status to its own caller. The source
-/// of the status is the error itself.
+/// The message has no details, because a handler may return the status to its own caller. The
+/// [`source`](std::error::Error::source) of the status is the `TokenRequestError`.
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(all(feature = "client", feature = "tonic"))))]
 impl From<crate::m2m::TokenRequestError> for Status {

@@ -1,4 +1,5 @@
-//! Fetches a JWKS over HTTP with one conditional request, which is bounded in time and size.
+//! Fetches a JWKS over HTTP with one conditional request. The time of the request and the size of
+//! the response are limited.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -24,7 +25,7 @@ pub(super) struct JwksEndpoint {
     client: OnceLock<Client>,
 }
 
-/// A key set, its JSON, and the `ETag` of its response.
+/// A key set, its JSON, and the `ETag` of the response that contained it.
 #[derive(Debug, Clone)]
 pub(super) struct FetchedKeys {
     pub(super) keys: KeySet,
@@ -35,7 +36,7 @@ pub(super) struct FetchedKeys {
 impl FetchedKeys {
     pub(super) fn from_json(json: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeysError> {
         let keys = KeySet::from_json(json, algorithms)?;
-        // JSON is UTF-8, so nothing is replaced.
+        // Valid JSON is UTF-8, so `from_utf8_lossy` replaces nothing.
         Ok(Self { keys, json: String::from_utf8_lossy(json).into(), etag: None })
     }
 }
@@ -45,7 +46,7 @@ impl JwksEndpoint {
         Self { url, clients, client: OnceLock::new() }
     }
 
-    /// Fetches the key set. The result reuses the current keys that have not changed.
+    /// Fetches the key set. The result reuses the keys of `held` that have not changed.
     pub(super) async fn fetch(
         &self,
         held: Option<&FetchedKeys>,
@@ -102,7 +103,7 @@ impl JwksEndpoint {
 
     fn wrong_status(&self, status: StatusCode) -> KeysError {
         let hint = match status.as_u16() {
-            304 => ", but the request was not conditional: check for a cache in between".into(),
+            304 => ", but the request was not conditional: check for a caching proxy".into(),
             300..=399 => ": redirects are not followed; set jwks_uri to the final URL".into(),
             404 => self.advice(),
             _ => String::new(),
@@ -110,14 +111,14 @@ impl JwksEndpoint {
         KeysError::new(format!("{} answered {status}{hint}", self.url))
     }
 
-    /// What to check if the response does not come from a JWKS endpoint.
+    /// Returns what the operator should check if the response does not come from a JWKS endpoint.
     fn advice(&self) -> String {
         if self.url.path().ends_with(JWKS_PATH) {
             return "; check that this is the address of Logto, and not of its Console".into();
         }
         let origin = self.url.origin().ascii_serialization();
         format!(
-            "; check the issuer's endpoint or jwks_uri: a Logto serves its keys at {origin}{JWKS_PATH}"
+            "; check the issuer's endpoint or jwks_uri: Logto serves its keys at {origin}{JWKS_PATH}"
         )
     }
 }
@@ -129,6 +130,6 @@ fn etag(headers: &HeaderMap) -> Option<HeaderValue> {
 const JWKS_PATH: &str = "/oidc/jwks";
 /// The total timeout of a fetch.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Logto publishes one to three keys in about 3 KB.
+/// The largest accepted response body. Logto publishes one to three keys, which take about 3 KB.
 const MAX_BODY: usize = 256 * 1024;
 const MAX_ETAG: usize = 256;

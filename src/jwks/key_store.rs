@@ -18,7 +18,8 @@ use crate::{
     url::check_url,
 };
 
-/// The keys of one issuer. Only [`wait_for`](Self::wait_for) and [`load`](Self::load) can wait.
+/// The keys of one issuer. Only the methods [`wait_for`](Self::wait_for) and [`load`](Self::load)
+/// can wait.
 #[derive(Debug)]
 pub(crate) enum KeyStore {
     Static(KeySet),
@@ -54,8 +55,8 @@ impl KeyStore {
         }
     }
 
-    /// Finds a token's key among the current keys. Returns `None` if a refreshed key set may
-    /// contain it: see [`wait_for`](Self::wait_for).
+    /// Finds a token's key among the current keys. Returns `None` if the answer depends on a
+    /// refresh of the key set. The caller must then call [`wait_for`](Self::wait_for).
     pub(crate) fn find(
         &self,
         kid: Option<&str>,
@@ -68,8 +69,8 @@ impl KeyStore {
         }
     }
 
-    /// Finds a token's key. Waits for a refresh if the refreshed key set may contain it. All
-    /// waiters share the refresh.
+    /// Finds a token's key. If a refreshed key set may contain the key, waits for a refresh, which
+    /// all waiters share.
     pub(crate) async fn wait_for(
         &self,
         kid: Option<&str>,
@@ -81,7 +82,7 @@ impl KeyStore {
         }
     }
 
-    /// Returns the current key ids, escaped and in quotes.
+    /// Returns the ids of the current keys, escaped and in quotes.
     pub(crate) fn quoted_kids(&self, now: Moment) -> Vec<String> {
         match self {
             Self::Static(keys) => keys.quoted_kids(),
@@ -111,7 +112,7 @@ impl KeyStore {
         }
     }
 
-    /// Returns the fetched key set. `None` if there is none.
+    /// Returns the fetched key set, or `None` if the keys are static or were not fetched yet.
     pub(crate) fn snapshot(&self) -> Option<IssuerSnapshot> {
         match self {
             Self::Static(_) => None,

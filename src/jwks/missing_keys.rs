@@ -7,8 +7,8 @@ use std::{
 
 /// The key ids that were missing from a refreshed key set.
 ///
-/// The set is bounded, so callers cannot fill the memory. The hashes are seeded, so callers cannot
-/// find colliding ids.
+/// The number of stored key ids is limited, so callers cannot fill the memory. The hashes are
+/// seeded, so callers cannot find colliding ids.
 #[derive(Debug, Default)]
 pub(super) struct MissingKeys {
     hasher: RandomState,
@@ -16,8 +16,8 @@ pub(super) struct MissingKeys {
 }
 
 impl MissingKeys {
-    /// Adds a key id that is missing from the refreshed key set. Clears the set first if it is
-    /// full.
+    /// Adds a key id that is missing from the refreshed key set. If too many key ids are stored,
+    /// removes all of them first.
     pub(super) fn insert(&mut self, kid: Option<&str>) {
         if self.hashes.len() >= MAX_MISSING_KEYS {
             self.hashes.clear();
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_key_is_known_until_it_is_published() {
+    fn a_missing_key_is_remembered_until_it_is_published() {
         let mut missing = MissingKeys::default();
         missing.insert(Some("a"));
         missing.insert(None);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn the_set_is_bounded() {
+    fn the_number_of_stored_key_ids_is_limited() {
         let mut missing = MissingKeys::default();
         for number in 0..10_000 {
             missing.insert(Some(&number.to_string()));

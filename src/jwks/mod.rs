@@ -1,4 +1,4 @@
-//! An issuer's signing keys (RFC 7517): the key set, and its refresh over time.
+//! An issuer's signing keys (RFC 7517): the key set, and the refresh of the key set over time.
 
 mod fetch;
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "exported by `testing`"))]

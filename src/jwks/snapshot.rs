@@ -7,14 +7,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// The key sets of a validator, to start another one with them while Logto is down.
+/// The key sets of a validator. Another validator can start with them while Logto is down.
 ///
-/// [`Validator::key_snapshot`](crate::Validator::key_snapshot) reads it out, and
-/// [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys) uses it. Any format of
-/// serde can store it. The crate itself stores nothing.
+/// [`Validator::key_snapshot`](crate::Validator::key_snapshot) returns a snapshot, and
+/// [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys) starts a validator
+/// with it. You can store a snapshot in any format of serde. The crate itself stores no snapshots.
 ///
-/// **Whoever can change the stored snapshot can sign tokens.** Protect it like a configuration file
-/// that contains a key set. It holds no secrets.
+/// **Anyone who can change the stored snapshot can sign tokens that the validator accepts.**
+/// Protect the snapshot like a configuration file that contains a key set. The snapshot contains no
+/// secrets.
 ///
 /// ```no_run
 /// use std::{fs, time::Duration};
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 /// }
 /// let validator = builder.build()?;
 ///
-/// // Store the keys every ten minutes. A rename never leaves half a file.
+/// // Store the keys every ten minutes. After a crash, the rename leaves no incomplete file.
 /// let keys = validator.clone();
 /// tokio::spawn(async move {
 ///     loop {
@@ -59,7 +60,7 @@ pub(crate) struct IssuerSnapshot {
     pub(crate) issuer: Box<str>,
     /// The time of the fetch, in seconds since the Unix epoch.
     pub(crate) fetched_at: u64,
-    /// The JSON as it was received.
+    /// The JSON of the key set, as the issuer sent it.
     pub(crate) jwks: Box<str>,
 }
 
@@ -71,7 +72,7 @@ impl KeySnapshot {
     }
 }
 
-/// Shows the issuers and the times.
+/// Shows the issuers and the times of the fetches.
 impl fmt::Debug for KeySnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.issuers.iter().map(|one| (&one.issuer, one.fetched_at));

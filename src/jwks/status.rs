@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// The status of one issuer's keys, from [`Validator::status`](crate::Validator::status).
 ///
-/// It is for the operator: [`last_error`](Self::last_error) contains addresses.
+/// The status is for operators only, because [`last_error`](Self::last_error) contains addresses.
 ///
 /// ```
 /// use tower_logto::{Issuer, Validator, status::KeysState};
@@ -19,15 +19,17 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IssuerStatus {
-    /// The issuer.
+    /// The issuer, as in the claim `iss`.
     pub issuer: String,
     /// Whether the keys can be used.
     pub state: KeysState,
     /// The number of JWKs that can verify tokens.
     pub keys: usize,
-    /// The seconds since the last successful fetch. `None` if there was none.
+    /// The time since the last successful fetch, in seconds. `None` if no fetch has succeeded, or
+    /// if the keys are static.
     pub age_secs: Option<u64>,
-    /// Why the last fetch failed. `None` if it succeeded, or if there was none.
+    /// The error of the last fetch. `None` if the last fetch succeeded, or if there was no fetch
+    /// yet.
     pub last_error: Option<String>,
 }
 

@@ -20,9 +20,9 @@ use crate::{
 /// Validates the Bearer token of every request (RFC 6750), and inserts the
 /// [`AccessToken`](crate::AccessToken) into the request's extensions.
 ///
-/// If a request has no valid token, the layer refuses it and does not call the inner service.
-/// `.route_layer(…)` covers neither a fallback nor routes that are added after it. There, an
-/// extractor in the handler's signature responds with 500.
+/// If a request has no valid token, the layer refuses the request and does not call the inner
+/// service. `.route_layer(…)` covers neither a fallback nor routes that are added after this call.
+/// In both cases, an extractor in the handler's signature responds with 500.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -43,12 +43,12 @@ use crate::{
 ///
 /// # Tracing
 /// If the current span declares the fields `enduser.id` (as OpenTelemetry names the subject),
-/// `logto.client_id` or `logto.organization_id`, the layer records the validated values there.
+/// `logto.client_id` or `logto.organization_id`, the layer records the validated values in them.
 /// [The guide](crate::guide::operations#traces) shows how to declare them.
 ///
 /// # CORS
 /// Browsers send preflight requests without credentials, so this layer refuses them. Add the CORS
-/// layer after this one. The CORS layer is then outside, and answers preflight requests itself:
+/// layer after this layer. The CORS layer is then outside, and answers preflight requests itself:
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -75,9 +75,9 @@ impl AuthLayer {
         Self { validator, optional: false }
     }
 
-    /// Also accepts requests without credentials, or with credentials of another scheme. Their
-    /// extensions have an [`Anonymous`](crate::Anonymous) instead of a token. The layer still
-    /// refuses invalid tokens.
+    /// Also accepts requests without credentials, or with credentials of another scheme. The
+    /// extensions of such a request contain an [`Anonymous`](crate::Anonymous) instead of a token.
+    /// The layer still refuses invalid tokens.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;
@@ -142,8 +142,8 @@ where
             Err(Stop::Revoked(error)) => return ResponseFuture::refused(*error, &request),
             Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
-                // The service that returned `Ready` handles this request. The caller polls its
-                // clone before the next request.
+                // Only the service that returned `Ready` may handle this request. Its clone stays
+                // here, and the caller polls the clone before the next request.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 return call_when_finished(ready, request, validator, pending);
@@ -153,8 +153,8 @@ where
     }
 }
 
-/// Waits for keys or for a signature check in a boxed future, then calls the inner service. Few
-/// requests need it.
+/// Waits for keys or for a signature check, then calls the inner service. The future is boxed,
+/// because few requests need it.
 fn call_when_finished<S, ReqBody, ResBody>(
     mut ready: S,
     mut request: Request<ReqBody>,

@@ -1,4 +1,4 @@
-//! The response future of the services: the inner service's response, or a refusal.
+//! The response future of the services. Its output is the inner service's response, or a refusal.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ pin_project! {
     enum FutureState<F, B, E> {
         Inner { #[pin] future: F },
         Refused { response: Option<Response<B>> },
-        // The keys must be fetched before the token can be validated.
+        // The key must be fetched, or the signature check must wait in the queue.
         Deferred { future: Deferred<B, E> },
     }
 }
@@ -60,7 +60,7 @@ where
             Projected::Inner { future } => future.poll(cx),
             Projected::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
-                // The contract of `Future` forbids polling after completion.
+                // Reached only by polling after completion, which the contract of `Future` forbids.
                 None => Poll::Pending,
             },
             Projected::Deferred { future } => future.as_mut().poll(cx),

@@ -22,25 +22,27 @@ use crate::{
     single_flight::{InFlight, SingleFlight, WaitError, backoff},
 };
 
-/// The tokens of one application.
+/// The cached tokens of one application.
 pub(crate) struct TokenCache {
     endpoint: TokenEndpoint,
     /// `None` for the default, see [`TokenCache::refresh_margin`].
     refresh_margin: Option<Duration>,
     clock: Arc<dyn Clock>,
-    /// Requests for which Logto has issued a token.
+    /// The entries of requests for which Logto has issued a token.
     granted: Entries,
-    /// Requests for which it has not. They are apart, because untrusted input may choose the
-    /// organization, and must not evict tokens.
+    /// The entries of requests for which Logto has not issued a token. They are in a separate
+    /// cache, because untrusted input may choose the organization of a request. Such requests must
+    /// not evict tokens.
     candidates: Entries,
-    /// Limits the candidates that are refused, for example for organizations that do not exist.
+    /// Limits how often Logto may refuse a candidate, for example because its organization does not
+    /// exist. Above the limit, the cache accepts no new candidates.
     refusals: Mutex<RateLimit>,
     waiters: Semaphore,
 }
 
 type Entries = Cache<Arc<TokenRequest>, Arc<CacheEntry>>;
 
-/// The token of one request.
+/// The entry of one request, with its token.
 struct CacheEntry {
     request: Arc<TokenRequest>,
     state: Mutex<EntryState>,
@@ -49,14 +51,15 @@ struct CacheEntry {
 #[derive(Default)]
 struct EntryState {
     token: Option<IssuedToken>,
-    /// Set if a service has refused the token. Until its successor arrives, other calls still get it,
-    /// because another service may accept it.
+    /// Whether a service has refused the token. Until the token's successor arrives, other calls
+    /// still get the refused token, because another service may accept it.
     is_refused: bool,
     /// The time from which a call may start a token request: to refresh the token, or to retry
     /// after a failure.
     next_request_at: Duration,
     requests: SingleFlight<TokenResult>,
-    /// Token requests that have not succeeded since the last success or change of `last_error`.
+    /// The number of token requests since the last success, including the request in flight. If a
+    /// temporary error follows a permanent error, or the other way round, the number is reset to 1.
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
@@ -80,8 +83,8 @@ impl TokenCache {
         capacity: usize,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // LRU, because moka's default policy does not admit new entries to a full cache. Each of
-        // their calls would then request another token.
+        // Uses LRU, because moka's default policy does not admit new entries to a full cache. Each
+        // call for such an entry would then request another token.
         let entries = |capacity| {
             Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build()
         };
@@ -97,7 +100,8 @@ impl TokenCache {
         }
     }
 
-    /// Returns the cached token, or waits for the request in flight if there is no valid one.
+    /// Returns the cached token. If no valid token is cached, waits for the token request in
+    /// flight.
     pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> TokenResult {
         let entry = self.entry(request)?;
         match self.look_up(&entry, None) {
@@ -106,8 +110,12 @@ impl TokenCache {
         }
     }
 
-    /// Invalidates this token and returns its successor, or waits for it. While the cache keeps a
-    /// token that was refused too soon after its predecessor, it returns that token.
+    /// Invalidates the refused token and returns its successor. Waits for the successor if
+    /// necessary.
+    ///
+    /// There is one exception. If the predecessor of the refused token was itself refused shortly
+    /// before, the cache keeps the refused token for now. This method then returns the refused
+    /// token again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -117,9 +125,9 @@ impl TokenCache {
         }
     }
 
-    /// Starts the request for the successor of this token, unless a newer token has replaced it or
-    /// its predecessor was refused just before. If a service refuses two tokens in a row, a third
-    /// would not help.
+    /// Starts the request for the successor of this token. Does nothing if this token was already
+    /// invalidated or replaced, or if its predecessor was refused shortly before. If a service
+    /// refuses two tokens in a row, a third token would not help.
     pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
         let Some(entry) = self.granted.get(token.request()) else { return };
         let now = self.clock.monotonic();
@@ -165,7 +173,7 @@ impl TokenCache {
         let now = self.clock.monotonic();
         let permitted_at = self.refusals().next_permit_at(now);
         if permitted_at > now {
-            let message = "Logto refused too many different token requests just before";
+            let message = "Logto recently refused too many different token requests";
             let kind = TokenRequestErrorKind::Overloaded;
             let error = TokenRequestError::new(kind, request, message);
             return Err(error.with_retry_after(Some(permitted_at - now)));
@@ -175,7 +183,7 @@ impl TokenCache {
         Ok(self.candidates.get_with(request, || Arc::new(entry)))
     }
 
-    /// Moves an entry with a token out of reach of the candidates.
+    /// Moves an entry that has a token to `granted`, where candidates cannot evict it.
     fn promote(&self, entry: &Arc<CacheEntry>) {
         if !self.granted.contains_key(&entry.request) {
             self.granted.insert(Arc::clone(&entry.request), Arc::clone(entry));
@@ -183,7 +191,8 @@ impl TokenCache {
         }
     }
 
-    /// Looks up the token for a call, which may have been refused with a token.
+    /// Looks up the token for a call. If a service has refused the call because of its token,
+    /// `refused` is that token.
     fn look_up(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -199,8 +208,8 @@ impl TokenCache {
         };
         if let Some(token) = state.token.clone().filter(is_usable) {
             if delay.is_zero() && in_flight.is_none() {
-                // Outside a tokio runtime no refresh starts, and calls return the token until it
-                // expires.
+                // The result does not matter. Outside a tokio runtime no refresh starts, and calls
+                // return the cached token until it expires.
                 let _ = self.start_request(entry, &mut state, now);
             }
             return CacheLookup::Ready(Ok(token));
@@ -222,7 +231,7 @@ impl TokenCache {
         )
     }
 
-    /// Starts a token request in a new task. `None` outside a tokio runtime.
+    /// Starts a token request in a new task. Returns `None` outside a tokio runtime.
     fn start_request(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -235,8 +244,9 @@ impl TokenCache {
             let response = cache.endpoint.request_token(&task_entry.request, now.unix).await;
             cache.complete(&task_entry, number, now, response)
         })?;
-        // If the task panics or its runtime is shut down, it counts as a failure without recording
-        // one. After the deadline a new request may start in any case.
+        // The request counts as a failure until it succeeds, because a task that panics, or whose
+        // runtime is shut down, cannot record its failure. After the deadline a new request may
+        // start in any case.
         state.failures_in_a_row += 1;
         let delay = retry_delay(true, state.failures_in_a_row);
         state.next_request_at = (now.monotonic + delay).min(deadline);
@@ -265,7 +275,9 @@ impl TokenCache {
         }
     }
 
-    /// Completes a token request. A failure of any kind leaves the cached token as it is.
+    /// Completes a token request. After a failure the cached token stays in use, with one
+    /// exception: a service has refused the token, and Logto no longer issues tokens to this
+    /// application.
     fn complete(
         &self,
         entry: &Arc<CacheEntry>,
@@ -289,7 +301,8 @@ impl TokenCache {
         });
         let mut state = entry.lock();
         if !state.requests.finish(number) {
-            // A newer request has replaced this one, whose result its own waiters still get.
+            // A newer request has replaced this request. The cache ignores the result, but the
+            // waiters of this request still get it.
             return result.map(|(token, _)| token);
         }
         match result {
@@ -312,20 +325,21 @@ impl TokenCache {
                 if !is_retryable && state.token.is_none() {
                     self.refusals().take_permit(now.monotonic);
                 }
-                // When an outage ends in a refusal, or the other way round, backoff starts again.
+                // If a refusal follows an outage, or the other way round, the backoff starts again.
                 if state.last_error.as_ref().is_some_and(|e| e.is_retryable() != is_retryable) {
                     state.failures_in_a_row = 1;
                 }
                 let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
                 let valid_for = valid_for.filter(|left| !left.is_zero());
-                // `Retry-After` must not outlive the cached token: calls would then fail although
-                // the server may have recovered.
+                // The delay of `Retry-After` must not outlast the cached token. Otherwise, calls
+                // would fail after the token has expired, although the server may have recovered.
                 let requested = error.retry_after().unwrap_or_default();
                 let requested = requested.min(valid_for.unwrap_or(Duration::MAX));
                 let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
                 state.next_request_at = now.monotonic + delay;
                 state.last_error = Some(error.clone());
-                // Logto no longer issues tokens to this application: a refused one is then useless.
+                // Drops a token that a service has refused if Logto no longer issues tokens to this
+                // application. The refused token will not be replaced, so it is useless.
                 if state.is_refused && ends_fallback(&error) {
                     state.token = None;
                     state.is_refused = false;
@@ -345,8 +359,9 @@ impl TokenCache {
         }
     }
 
-    /// How long before its expiry a token is refreshed. Up to half of the margin is added at
-    /// random. Otherwise, instances that start together would send their requests together.
+    /// Returns how long before its expiry a token is refreshed. Adds up to half of the margin at
+    /// random. Otherwise, instances that start at the same time would also send their token
+    /// requests at the same time.
     fn refresh_margin(&self, lifetime: Duration) -> Duration {
         let margin = match self.refresh_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -355,8 +370,8 @@ impl TokenCache {
         margin.mul_f64(1.0 + 0.5 * fastrand::f64())
     }
 
-    /// Calls wait longer than a token request can take. They therefore receive its specific
-    /// error.
+    /// Returns how long a call waits for a token request. This time is longer than a token request
+    /// can take, so the call receives the specific error of that request.
     fn wait_timeout(&self) -> Duration {
         self.endpoint.timeout + GRACE
     }
@@ -371,12 +386,14 @@ impl TokenCache {
 }
 
 impl CacheEntry {
-    /// Locks the state for a few instructions: never across an await, and never while logging.
+    /// Locks the state. Keep the lock for a few instructions only, never across an await, and never
+    /// while logging.
     fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Returns whether, after this error, a token that a service has refused is no longer used.
 fn ends_fallback(error: &TokenRequestError) -> bool {
     matches!(error.code(), Some("invalid_client" | "access_denied"))
 }
@@ -386,7 +403,8 @@ fn interrupted(request: &TokenRequest) -> TokenRequestError {
     TokenRequestError::new(TokenRequestErrorKind::Connection, request, message)
 }
 
-/// The backoff, minus up to a fifth at random. Otherwise, instances would retry together.
+/// Returns the backoff, minus up to a fifth at random. Otherwise, all instances would retry at the
+/// same time.
 fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
     let (first, last) = if is_retryable {
         (FIRST_RETRY, LAST_RETRY)
@@ -397,19 +415,24 @@ fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
 }
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
-/// For a token without `expires_in`, which Logto always sends: one token per minute is affordable.
+/// The lifetime that is assumed for a token without `expires_in`. Logto always sends `expires_in`.
+/// If it ever does not, one token per minute is affordable.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// For a wrong secret or a missing role, which last until the configuration changes.
+/// The first delay after an error that lasts until the configuration changes, such as a wrong
+/// secret or a missing role.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// How long the successor of an invalidated token is kept, if a service refuses it too.
+/// How long the cache keeps the successor of an invalidated token, even if a service refuses the
+/// successor too.
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;
 const MAX_CANDIDATES: u64 = 1_000;
-/// A service that starts with a few wrong settings is not limited. Then one per interval is refused.
+/// The number of candidates that Logto may refuse in a burst. A program that starts with a few
+/// wrong settings stays below this number. After a burst, Logto may refuse one candidate per
+/// interval.
 const MAX_REFUSALS: u32 = 20;
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);

@@ -27,7 +27,7 @@ use crate::{
 /// Requests access tokens with the client credentials grant (RFC 6749 §4.4), caches them, and
 /// refreshes them before they expire.
 ///
-/// A client is cheap to clone. Create one per application and share it in the whole program.
+/// A client is cheap to clone. Create one per application and share it across the whole program.
 ///
 /// ```no_run
 /// use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
@@ -48,7 +48,7 @@ pub struct TokenClient(Arc<TokenCache>);
 
 impl TokenClient {
     /// Creates a client for one application of an issuer, with the defaults of
-    /// [`TokenClientBuilder`]. It does no I/O and starts no task.
+    /// [`TokenClientBuilder`]. This constructor does no I/O and starts no task.
     ///
     /// # Errors
     /// Returns an error that names the invalid setting.
@@ -60,7 +60,7 @@ impl TokenClient {
         Self::builder(issuer, app_id, app_secret).build()
     }
 
-    /// Returns a builder for other settings.
+    /// Returns a builder for a client with other settings.
     pub fn builder(
         issuer: &Issuer,
         app_id: impl Into<String>,
@@ -82,8 +82,8 @@ impl TokenClient {
 
     /// Returns a token that has not expired and has every scope that the request requires.
     ///
-    /// If such a token is cached, the future completes immediately. Otherwise it waits for the token
-    /// request that all calls share.
+    /// If such a token is cached, the future completes immediately. Otherwise, the future waits for
+    /// the token request that all concurrent calls share.
     ///
     /// # Errors
     /// Returns an error if no token is available. After a failed token request, calls fail
@@ -101,17 +101,18 @@ impl TokenClient {
         self.0.token(request).await
     }
 
-    /// Reports a token that a service has refused. Inside a tokio runtime, this starts the request
-    /// for its successor.
+    /// Reports a token that a service has refused. Inside a tokio runtime, this method starts the
+    /// request for the token's successor.
     ///
     /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
-    /// services may accept it. The call that was refused uses [`successor`](Self::successor). The
-    /// refused token is dropped when it expires, or when Logto responds with `invalid_client` or
-    /// `access_denied`.
+    /// services may accept it. The call that was refused should use [`successor`](Self::successor).
+    /// The client drops the refused token when it expires, or when Logto responds with
+    /// `invalid_client` or `access_denied`.
     ///
-    /// This affects only the given token, not its successor. If a service refuses the successor
-    /// too, the client keeps it for 10 s, doubling up to 10 min. A service that answers every
-    /// request with `401` therefore does not cost a token per request.
+    /// This method affects only the given token, not its successor. If a service refuses the
+    /// successor too, the client keeps the successor for 10 s. With each further invalidation this
+    /// time doubles, up to 10 min. A service that answers every request with `401` therefore does
+    /// not cause one token request per call.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);
     }
@@ -119,20 +120,22 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
     /// successor.
     ///
-    /// If the successor has been refused too, and the client keeps it, this returns that same
-    /// token: compare [`secret`](IssuedToken::secret) before you send the request again.
+    /// If `refused` is itself the successor of a refused token, and the client keeps it, this
+    /// method returns `refused` again. Compare [`secret`](IssuedToken::secret) before you send the
+    /// request again.
     ///
     /// # Errors
-    /// Returns the errors of [`token`](Self::token), whose notes on cancel safety and the runtime
-    /// apply as well.
+    /// Returns the errors of [`token`](Self::token). The notes on cancel safety and on the runtime
+    /// there apply to this method too.
     pub async fn successor(&self, refused: &IssuedToken) -> Result<IssuedToken, TokenRequestError> {
         self.0.token_other_than(refused).await
     }
 
-    /// Sets the `Authorization` header of a reqwest request. It replaces an existing one.
+    /// Sets the `Authorization` header of a reqwest request, and replaces an existing
+    /// `Authorization` header.
     ///
-    /// If the service may refuse the token, use [`send`](Self::send), which repeats the request with
-    /// a new one.
+    /// If the service may refuse the token, use [`send`](Self::send), which repeats the request
+    /// with a new token.
     ///
     /// ```no_run
     /// # use tower_logto::m2m::{TokenClient, TokenRequest};
@@ -146,8 +149,8 @@ impl TokenClient {
     /// ```
     ///
     /// # Errors
-    /// Returns the errors of [`token`](Self::token), whose notes on cancel safety and the runtime
-    /// apply as well.
+    /// Returns the errors of [`token`](Self::token). The notes on cancel safety and on the runtime
+    /// there apply to this method too.
     pub async fn authorize(
         &self,
         builder: RequestBuilder,
@@ -156,12 +159,13 @@ impl TokenClient {
         Ok(self.token(request).await?.attach_to(builder))
     }
 
-    /// Which addresses the settings allow.
+    /// Returns which addresses the settings allow.
     pub(crate) fn transport(&self) -> Transport {
         self.0.endpoint().transport
     }
 
-    /// Builds an HTTP client with the settings of this one, for many requests to one address.
+    /// Builds an HTTP client with the settings of this token client. The HTTP client keeps idle
+    /// connections, for many requests to one address.
     pub(crate) fn build_pooling_http_client(&self, url: &Url) -> Result<Client, reqwest::Error> {
         let TokenEndpoint { clients, timeout, .. } = self.0.endpoint();
         clients.build_pooling(url, *timeout)
@@ -189,7 +193,7 @@ impl fmt::Debug for TokenClient {
 /// use std::time::Duration;
 /// use tower_logto::{Issuer, m2m::{ClientAuthentication, ClientSecret, TokenClient}};
 ///
-/// // Tokens are requested at the address inside the cluster. The issuer is the public one.
+/// // The issuer has its public address. Tokens are requested at an address inside the cluster.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let tokens = TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
 ///     .token_endpoint("http://logto:3001/oidc/token")
@@ -223,9 +227,9 @@ impl TokenClientBuilder {
     /// Allows plain `http` to addresses other than loopback, for the token endpoint and the
     /// Management API.
     ///
-    /// Anyone who can read this traffic learns the app secret. Use it only inside a network that
-    /// you trust. The environment variable `LOGTO_ALLOW_HTTP=1` has the same effect without a new
-    /// build.
+    /// Anyone who can read this traffic learns the app secret. Use this setting only inside a
+    /// network that you trust. The environment variable `LOGTO_ALLOW_HTTP=1` has the same effect
+    /// without a new build.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
@@ -237,21 +241,21 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets the total time for a token request, from 100 ms to 5 min. Default: 10 s.
+    /// Sets the timeout of a whole token request, from 100 ms to 5 min. Default: 10 s.
     ///
-    /// A [`ManagementApi`](crate::m2m::ManagementApi) that uses this client applies it to each
-    /// attempt of a call.
+    /// A [`ManagementApi`](crate::m2m::ManagementApi) that uses this client applies the timeout to
+    /// each attempt of a call.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how long before its expiry a token is refreshed, at most half of its lifetime. Default:
-    /// 60 s or a tenth of the lifetime, whichever is shorter.
+    /// Sets how long before its expiry a token is refreshed. The margin is at most half of the
+    /// token's lifetime. Default: 60 s or a tenth of the lifetime, whichever is shorter.
     ///
     /// Up to half of the margin is added at random. The first call within the margin starts the
-    /// refresh and returns the current token. A token that no call asks for is not refreshed,
-    /// because Logto Cloud bills tokens.
+    /// refresh and returns the current token. The client does not refresh a token that no call asks
+    /// for, because Logto Cloud charges for tokens.
     pub const fn refresh_margin(mut self, margin: Duration) -> Self {
         self.refresh_margin = Some(margin);
         self
@@ -259,20 +263,22 @@ impl TokenClientBuilder {
 
     /// Sets how many tokens are cached, at least 1. Default: 1,000.
     ///
-    /// A full cache removes the least recently used token. If each organization has its own token,
-    /// the capacity should cover all organizations in use.
+    /// If the cache is full, it removes the least recently used token. If each organization has its
+    /// own token, the capacity should cover all organizations in use.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
         self
     }
 
-    /// Sets a function that configures the HTTP client, for a proxy, a private CA or a user agent.
+    /// Sets a function that configures the HTTP client, for example for a proxy, a private CA or a
+    /// user agent.
     ///
-    /// The crate calls the function when it builds an HTTP client: for the first token request, and
-    /// for the first call of each [`ManagementApi`](crate::m2m::ManagementApi). If the client
-    /// cannot be built, the next request tries again. The crate then overrides the builder's
-    /// settings for redirects, timeout, compression and connection pooling. It never uses a proxy
-    /// for loopback addresses.
+    /// The crate calls the function when it builds an HTTP client. It does so for the first token
+    /// request, and for the first call of each [`ManagementApi`](crate::m2m::ManagementApi) on
+    /// each runtime. If the HTTP client cannot be built, the next request tries again.
+    ///
+    /// The crate overrides the builder's settings for redirects, timeout, compression and
+    /// connection pooling. It never uses a proxy for loopback addresses.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
@@ -287,7 +293,7 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Validates the settings and creates the client. It does no I/O and starts no task.
+    /// Validates the settings and creates the client. This method does no I/O and starts no task.
     ///
     /// # Errors
     /// Returns an error that names the invalid setting.

@@ -1,4 +1,5 @@
-//! The application's id and secret, and how it authenticates (RFC 6749 §2.3.1).
+//! The id and the secret of an application, and how the application authenticates (RFC 6749
+//! §2.3.1).
 
 use std::fmt;
 
@@ -11,10 +12,10 @@ use crate::error::ConfigError;
 
 /// The secret of a machine-to-machine application.
 ///
-/// `Debug` never shows the secret, and dropping a `ClientSecret` overwrites it in memory. The
-/// requests that send the secret to the token endpoint contain copies: with
-/// [`Basic`](ClientAuthentication::Basic) one header that the client keeps, with
-/// [`Post`](ClientAuthentication::Post) one body per request. Those copies are not overwritten.
+/// `Debug` never shows the secret, and dropping a `ClientSecret` overwrites the secret in memory.
+/// The token requests contain copies of the secret that are not overwritten. With
+/// [`Basic`](ClientAuthentication::Basic), there is one copy in a header that the client keeps.
+/// With [`Post`](ClientAuthentication::Post), the body of each token request contains a copy.
 ///
 /// ```
 /// use tower_logto::m2m::ClientSecret;
@@ -23,7 +24,8 @@ use crate::error::ConfigError;
 /// assert_eq!(format!("{secret:?}"), "ClientSecret(redacted)");
 /// ```
 ///
-/// No other type converts into a `ClientSecret`. The id and the secret can therefore not be swapped:
+/// No other type converts into a `ClientSecret`. Code that swaps the id and the secret therefore
+/// does not compile:
 ///
 /// ```compile_fail,E0308
 /// use tower_logto::{m2m::{ClientSecret, TokenClient}, Issuer};
@@ -37,7 +39,7 @@ use crate::error::ConfigError;
 pub struct ClientSecret(Zeroizing<String>);
 
 impl ClientSecret {
-    /// Takes the secret over.
+    /// Creates a `ClientSecret` from the text of the secret.
     ///
     /// A `String` is moved without a copy. A `&str` is copied, and the original stays in memory.
     pub fn new(secret: impl Into<String>) -> Self {
@@ -69,10 +71,11 @@ impl fmt::Debug for ClientSecret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClientAuthentication {
-    /// `client_secret_basic`, the default: in the `Authorization` header.
+    /// `client_secret_basic`, the default. The credentials are in the `Authorization` header.
     #[default]
     Basic,
-    /// `client_secret_post`: in the body, for a proxy that uses `Authorization` itself.
+    /// `client_secret_post`. The credentials are in the body. Use this method if a proxy needs the
+    /// `Authorization` header for its own credentials.
     Post,
 }
 
@@ -80,7 +83,7 @@ pub enum ClientAuthentication {
 pub(crate) struct ClientCredentials {
     pub(crate) app_id: Box<str>,
     app_secret: ClientSecret,
-    /// The value of the `Authorization` header; `None` for `client_secret_post`.
+    /// The value of the `Authorization` header, or `None` for `client_secret_post`.
     basic: Option<HeaderValue>,
 }
 
@@ -112,20 +115,22 @@ impl ClientCredentials {
         }
     }
 
-    /// The `Authorization` header of a token request, if it has one.
+    /// Returns the `Authorization` header of a token request, or `None` for `client_secret_post`.
     pub(crate) fn header(&self) -> Option<HeaderValue> {
         self.basic.clone()
     }
 
-    /// The form parameters of a token request, if they carry the credentials.
+    /// Returns the form parameters that contain the credentials, or `None` for
+    /// `client_secret_basic`.
     pub(crate) fn parameters(&self) -> Option<[(&'static str, &str); 2]> {
         let parameters =
             [("client_id", &*self.app_id), ("client_secret", self.app_secret.expose())];
         self.basic.is_none().then_some(parameters)
     }
 
-    /// Returns whether a text for the log contains the secret, as it is or encoded. A secret shorter than
-    /// any of Logto's could occur in any text by chance.
+    /// Returns whether a text for the log contains the secret, in plain or encoded form. Ignores a
+    /// secret shorter than `MIN_SECRET`, because such a secret could occur in any text by chance.
+    /// Logto's secrets are longer.
     pub(crate) fn occur_in(&self, text: &str) -> bool {
         let secret = self.app_secret.expose();
         secret.len() >= MIN_SECRET
@@ -135,7 +140,8 @@ impl ClientCredentials {
     }
 }
 
-/// The reason why Logto would refuse this secret, whichever application it belongs to.
+/// Returns the reason why Logto would refuse this secret for every application, if there is such a
+/// reason.
 fn unreadable_by_logto(secret: &str) -> Option<&'static str> {
     if secret.ends_with(['\n', '\r']) {
         Some("ends with a line break, as files do: trim the text after reading the file")
@@ -156,10 +162,11 @@ fn basic_header(app_id: &str, app_secret: &str) -> Result<HeaderValue, ConfigErr
     Ok(basic)
 }
 
-/// RFC 6749 §2.3.1: both parts are form-encoded first, which matters for a secret with `+`.
+/// Returns the id and the secret, joined with a colon and base64-encoded. Before that, each of the
+/// two is form-encoded, as RFC 6749 §2.3.1 requires. This matters for a secret that contains `+`.
 ///
-/// Here and below, buffers have their full capacity from the start, because a buffer that grows
-/// leaves a copy behind.
+/// Here and below, buffers have their full capacity from the start. A buffer that grows would leave
+/// a copy of the secret in memory.
 fn base64_pair(app_id: &str, app_secret: &str) -> Zeroizing<String> {
     let (app_id, app_secret) = (form_encoded(app_id), form_encoded(app_secret));
     let mut pair = Zeroizing::new(String::with_capacity(app_id.len() + 1 + app_secret.len()));

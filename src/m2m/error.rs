@@ -1,4 +1,4 @@
-//! Why a token request failed, and what to do about it.
+//! The error that says why a token request failed, and what to do about it.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Why a token request failed. Cheap to clone.
+/// The reason why a token request failed. The error is cheap to clone.
 ///
 /// [`Display`](fmt::Display) tells the operator what happened and what to do about it. It contains
 /// neither the secret nor a token.
@@ -58,18 +58,19 @@ pub enum TokenRequestErrorKind {
     Connection,
     /// The token endpoint refused the request with an error of RFC 6749 §5.2.
     Refused,
-    /// The response is not a token response: a proxy's error page, an outage, a redirect, or a body
-    /// that is truncated or too large.
+    /// The response is not a token response. It may be a proxy's error page, a server error, a
+    /// redirect, or a body that is truncated or too large.
     UnexpectedResponse,
     /// Logto issued a token without scopes that the request requires.
     MissingScopes,
-    /// Too many calls already wait for tokens of this client, or Logto refused too many different
-    /// requests just before. The second limit concerns only requests that have had no token yet.
+    /// Too many calls already wait for tokens of this client, or Logto recently refused too many
+    /// different requests. The second limit does not apply to a request that has had a token
+    /// before.
     Overloaded,
 }
 
 impl TokenRequestErrorKind {
-    /// The label in metrics.
+    /// Returns the label of this kind in metrics.
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
@@ -95,7 +96,7 @@ impl TokenRequestError {
         new_inner(kind, request, message).into()
     }
 
-    /// Appends the cause to the message.
+    /// Creates an error of the kind `Connection`, and appends the cause to the message.
     pub(crate) fn connection(
         request: &TokenRequest,
         url: &Url,
@@ -131,7 +132,7 @@ impl TokenRequestError {
         let mut inner = new_inner(TokenRequestErrorKind::UnexpectedResponse, request, message);
         inner.status = Some(status);
         inner.hint = status_hint(url, status);
-        // A 200 with another body may come from a proxy under maintenance.
+        // A 200 with an unexpected body may be the maintenance page of a proxy.
         inner.is_retryable = status.is_success() || is_temporary(status);
         inner.into()
     }
@@ -154,7 +155,7 @@ impl TokenRequestError {
         inner.into()
     }
 
-    /// Returns the server's error if its code follows RFC 6749 §5.2.
+    /// Returns the server's error, or `None` if the code does not follow RFC 6749 §5.2.
     pub(crate) fn server_error(code: &str, description: Option<&str>) -> Option<ServerError> {
         let is_valid = !code.is_empty() && code.len() <= MAX_CODE && all_quotable(code);
         is_valid.then(|| ServerError::new(code, description))
@@ -180,7 +181,7 @@ impl TokenRequestError {
         self.inner.server_error.as_ref()?.description.as_deref()
     }
 
-    /// Returns the status of the response, if there was one.
+    /// Returns the status of the response, if there was a response.
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
@@ -205,8 +206,8 @@ impl TokenRequestError {
         self.inner.is_retryable
     }
 
-    /// Returns how long the client sends no further request of this kind. Until then, calls fail
-    /// immediately with the same error.
+    /// Returns how long the client waits before it sends the same token request again. During this
+    /// time, calls fail immediately with the same error.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
@@ -230,7 +231,7 @@ impl From<Inner> for TokenRequestError {
     }
 }
 
-/// For the operator: what happened, and what to do about it.
+/// Tells the operator what happened, and what to do about it.
 impl fmt::Display for TokenRequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
@@ -243,11 +244,11 @@ impl fmt::Debug for TokenRequestError {
     }
 }
 
-/// There is no source: the message contains the cause.
+/// There is no source, because the message contains the cause.
 impl Error for TokenRequestError {}
 
-/// Matches the code first, because it is stable, and the English description only where the code
-/// does not decide.
+/// Returns a hint for an error of the token endpoint. Matches the error code first, because codes
+/// are stable. Matches the English description only if the code alone does not show the cause.
 fn refusal_hint(
     request: &TokenRequest,
     url: &Url,
@@ -301,7 +302,7 @@ fn status_hint(url: &Url, status: StatusCode) -> Option<Cow<'static, str>> {
         }
         404 | 405 => {
             let origin = url.origin().ascii_serialization();
-            let advice = format!("the token endpoint of a Logto is {origin}{TOKEN_PATH}");
+            let advice = format!("Logto's token endpoint is {origin}{TOKEN_PATH}");
             return Some(advice.into());
         }
         407 => "a proxy requires its own credentials",

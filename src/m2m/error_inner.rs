@@ -1,4 +1,4 @@
-//! What the two errors of this module have in common.
+//! The fields and the formatting that `TokenRequestError` and `ManagementError` share.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -6,14 +6,15 @@ use http::StatusCode;
 
 use crate::escape::Escaped;
 
-/// The contents of an error. `K` is its kind, `D` what only one of the two errors has.
+/// The contents of an error. `K` is the kind of the error, and `D` contains the details that only
+/// one of the two error types has.
 pub(crate) struct ErrorInner<K, D> {
     pub(crate) kind: K,
-    /// What failed and why. `Display` appends the server's error and the hint.
+    /// Says what failed and why. `Display` appends the server's error and the hint.
     pub(crate) message: String,
     pub(crate) status: Option<StatusCode>,
     pub(crate) server_error: Option<ServerError>,
-    /// What to do about the error.
+    /// Says what to do about the error.
     pub(crate) hint: Option<Cow<'static, str>>,
     pub(crate) is_timeout: bool,
     pub(crate) is_retryable: bool,
@@ -43,8 +44,8 @@ impl<K, D: Default> ErrorInner<K, D> {
 }
 
 impl<K: fmt::Debug, D> ErrorInner<K, D> {
-    /// Implements `Debug` for the error of this name. It leaves out `details`, which may hold
-    /// untrusted or secret values.
+    /// Implements `Debug` for the error type with this name. The output leaves out `details`, which
+    /// may contain untrusted or secret values.
     pub(crate) fn debug(
         &self,
         name: &str,

@@ -1,11 +1,11 @@
-//! Readers for the status and the headers of Logto's responses.
+//! Functions that read the status and the headers of responses.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 
-/// Returns the delay that `Retry-After` asks for, in either form of RFC 9110 §10.2.3; at most two
-/// minutes.
+/// Returns the delay that `Retry-After` asks for, but at most two minutes. The header may have
+/// either form of RFC 9110 §10.2.3.
 pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -17,8 +17,9 @@ pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Du
     Some(delay.min(MAX_RETRY_AFTER))
 }
 
-/// Returns whether a service refused the token with this response. A `401` whose challenges do not include
-/// Bearer comes from a proxy or is about other credentials.
+/// Returns whether a service refused the token with this response. A `401` counts as a refusal if
+/// it has a Bearer challenge, or no challenge at all. A `401` with only other challenges comes from
+/// a proxy, or is about other credentials.
 pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     if status != StatusCode::UNAUTHORIZED {
         return false;
@@ -31,7 +32,8 @@ pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool 
         || challenges.any(|value| value.to_str().is_ok_and(|text| text.split(',').any(is_bearer)))
 }
 
-/// Returns the media type for an error message, where it often reveals a proxy's error page.
+/// Returns the media type of a response for an error message. An unexpected media type often shows
+/// that the response is a proxy's error page.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -42,13 +44,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     media_type.to_owned()
 }
 
-/// Returns whether the same request may succeed later.
+/// Returns whether, after a response with this status, the same request may succeed later.
 pub(crate) fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// A server in trouble may send any value. It must not stop a service for long after the trouble.
+/// The longest `Retry-After` that the client follows. During an outage, a server may send any
+/// value. With this limit, a service does not wait long after the outage has ended.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2 * 60);
 
 #[cfg(test)]

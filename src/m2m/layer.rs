@@ -24,25 +24,28 @@ use crate::m2m::{
 /// Attaches an access token to every request of a tower HTTP client.
 ///
 /// If the service responds with `401`, or a gRPC service with `UNAUTHENTICATED` before any message,
-/// the layer [invalidates](TokenClient::invalidate) the token. It then sends the request once more
-/// with the [successor](TokenClient::successor), if it can copy the body. A `401` with challenges
-/// but none for Bearer does not count:
+/// the layer [invalidates](TokenClient::invalidate) the token. A `401` that has challenges, but no
+/// Bearer challenge, does not count as a refusal.
 ///
-/// | constructor | copies the body |
+/// If the layer can copy the body, it then sends the request once more with the
+/// [successor](TokenClient::successor). The constructor decides how the layer copies the body:
+///
+/// | constructor | how the layer copies the body |
 /// |---|---|
 /// | [`new`](Self::new) | with `Clone` |
 /// | [`retry_with`](Self::retry_with) | with your function |
-/// | [`without_retry`](Self::without_retry) | never: for tonic and for streams |
+/// | [`without_retry`](Self::without_retry) | not at all (for tonic and for streams) |
 ///
-/// The layer sends the token with every request, regardless of its host. Use it for the client
-/// of one API. Put a layer that follows redirects inside of it.
+/// The layer sends the token with every request, regardless of the request's host. Use the layer
+/// only for a client that calls one API. If another layer follows redirects, put that layer inside
+/// this one. Otherwise, the token would be sent to the target of a redirect too.
 ///
-/// The layer is always ready. A call first waits for its token, and only then for the service to be
-/// ready: a call that waits for a token holds no permit of a concurrency limit.
+/// The layer is always ready. A call first waits for its token, and only then until the service is
+/// ready. A call that waits for a token therefore holds no permit of a concurrency limit.
 ///
-/// The error type of the service becomes a boxed error. If no token is available, that box contains
-/// a [`TokenRequestError`](crate::m2m::TokenRequestError). With the feature `tonic`, it contains a
-/// `tonic::Status` for gRPC requests.
+/// The errors of the returned service are boxed. If no token is available, the box contains a
+/// [`TokenRequestError`](crate::m2m::TokenRequestError). If the feature `tonic` is enabled and the
+/// request is a gRPC request, the box contains a `tonic::Status` instead.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -70,7 +73,7 @@ pub struct BearerService<S, B> {
     config: Arc<BearerConfig<B>>,
 }
 
-/// Which token to attach, and how to copy a body.
+/// The client and the request for the token to attach, and the function that copies a body.
 struct BearerConfig<B> {
     tokens: TokenClient,
     request: TokenRequest,
@@ -78,7 +81,7 @@ struct BearerConfig<B> {
 }
 
 impl<B> BearerLayer<B> {
-    /// Retries once after a `401`, with a clone of the body.
+    /// Creates a layer that retries once after a `401`, with a clone of the body.
     pub fn new(tokens: TokenClient, request: TokenRequest) -> Self
     where
         B: Clone,
@@ -86,7 +89,7 @@ impl<B> BearerLayer<B> {
         Self::retry_with(tokens, request, |body| Some(body.clone()))
     }
 
-    /// Retries once after a `401`, if `copy` returns a copy of the body.
+    /// Creates a layer that retries once after a `401`, if `copy` returns a copy of the body.
     pub fn retry_with(
         tokens: TokenClient,
         request: TokenRequest,
@@ -95,8 +98,8 @@ impl<B> BearerLayer<B> {
         Self(Arc::new(BearerConfig { tokens, request, copy }))
     }
 
-    /// Does not retry, so the body can have any type. It starts the request for a new token, which
-    /// later requests get.
+    /// Creates a layer that does not retry. The body can therefore have any type. After a `401`,
+    /// the layer starts the request for a new token, which later requests get.
     pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }
@@ -123,7 +126,8 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // A ready service may hold a permit, which must not wait for a token.
+        // `send` waits until the service is ready, after it has a token. A ready service may hold a
+        // permit, and must not hold it while the call waits for a token.
         Poll::Ready(Ok(()))
     }
 
@@ -156,19 +160,20 @@ where
         config.tokens.invalidate(&token);
         return Ok(response);
     };
-    // Without another token, the refusal is the response.
+    // If no other token is available, the caller gets the response with the refusal.
     let Ok(fresh) = config.tokens.successor(&token).await else { return Ok(response) };
     if fresh.is_same(&token) {
         return Ok(response);
     }
-    // The response may hold the connection that the retry needs.
+    // Drops the response first, because it may hold the connection that the retry needs.
     drop(response);
     retry.headers_mut().insert(AUTHORIZATION, fresh.authorization());
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
     service.call(retry).await.map_err(Into::into)
 }
 
-/// tonic converts an error to a status only if it is one.
+/// Boxes the error. For a gRPC request, first converts it to a `tonic::Status`, because tonic
+/// takes over the status of an error only if the error is a `Status`.
 fn boxed(error: TokenRequestError, headers: &HeaderMap) -> BoxError {
     #[cfg(feature = "tonic")]
     if is_grpc(headers) {

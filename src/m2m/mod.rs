@@ -2,7 +2,7 @@
 //!
 //! # Getting a token
 //! A [`TokenClient`] represents one machine-to-machine application in Logto. A [`TokenRequest`]
-//! names the API, the organization and the scopes that a token is for:
+//! specifies the API, the organization and the scopes for which a token is requested:
 //!
 //! ```no_run
 //! use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
@@ -22,49 +22,56 @@
 //! # }
 //! ```
 //!
-//! For tower HTTP clients (hyper-util, tonic), [`BearerLayer`] attaches a
-//! token to every request. [`ManagementApi`] calls Logto's Management
-//! API with your own types.
+//! For tower HTTP clients (hyper-util, tonic), [`BearerLayer`] attaches a token to every request.
+//! [`ManagementApi`] calls Logto's Management API with your own types.
 //!
 //! # Caching and cost
-//! Logto Cloud bills every token. The client therefore shares tokens and requests:
+//! Logto Cloud charges for every token. The client therefore shares tokens and token requests:
 //!
 //! - Equal token requests share one cached token. The order of the scopes does not matter.
 //! - Concurrent calls share one HTTP request to the token endpoint. If a call is cancelled, the
 //!   request continues.
-//! - The client refreshes a token before it expires: 60 s or a tenth of its lifetime before,
-//!   whichever is shorter, plus up to half of that at random. The refresh runs in the background.
-//!   Calls return the current token in the meantime.
-//! - A call starts the refresh. A token that the program no longer asks for is not refreshed.
+//! - The client refreshes a token before it expires. The margin is 60 s or a tenth of the token's
+//!   lifetime, whichever is shorter. Up to half of the margin is added at random. The refresh runs
+//!   in the background, and calls return the current token in the meantime.
+//! - Only a call starts a refresh. The client does not refresh a token that the program no longer
+//!   asks for.
 //!
-//! A token with a lifetime of one hour, in constant use, takes about 25 token requests a day.
+//! For a token that is in constant use and has a lifetime of one hour, the client sends about 25
+//! token requests a day.
 //!
 //! # When Logto is unavailable
-//! Calls return the cached token until it expires. After that, they immediately return the last
-//! error. The first call after 250 ms sends a new token request. This delay doubles up to 30 s. A
-//! longer `Retry-After` replaces it, up to two minutes and up to the expiry of the cached token.
+//! Calls return the cached token until it expires. After that, calls immediately return the last
+//! error. After a failed token request, the client sends no token request for 250 ms. The first
+//! call after this delay sends the next token request. With each further failure the delay doubles,
+//! up to 30 s. If the server sends a longer `Retry-After`, the client waits for that time instead.
+//! It then waits at most two minutes, and not beyond the expiry of a cached token.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
-//! `access_denied`, a missing role. After those the delay is 10 s, doubling up to 5 min. A
-//! corrected configuration therefore takes effect without a restart.
+//! `access_denied`, or a missing role. After such an error, the first delay is 10 s, and further
+//! delays double up to 5 min. Because the client keeps trying, a corrected configuration takes
+//! effect without a restart.
 //!
-//! A call without a usable token waits for the request in flight: at most the
-//! [timeout](crate::m2m::TokenClientBuilder::timeout), 10 s by default, plus 1 s.
+//! If no usable token is cached, a call waits for the token request in flight. The longest wait is
+//! the [timeout](crate::m2m::TokenClientBuilder::timeout) plus 1 s. The default timeout is 10 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a new token and
-//! affects exactly the given one, not its successor. The call that was refused waits in
-//! [`successor`](crate::m2m::TokenClient::successor). All others get the old token meanwhile. If
-//! the service refuses the successor too, a third token does not help. The client therefore keeps
-//! the successor for 10 s, doubling up to 10 min, regardless of further `401` responses. A service
-//! that refuses every token, for example because of a wrong audience, costs about a dozen tokens in
-//! the first hour instead of one per request.
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a new token. This
+//! method affects only the token that it is given, not the token's successor. The call that was
+//! refused waits for the new token in [`successor`](crate::m2m::TokenClient::successor). All other
+//! calls get the old token in the meantime.
+//!
+//! If the service refuses the successor too, a third token would not help. The client therefore
+//! keeps the successor for 10 s, regardless of further `401` responses. With each further
+//! invalidation this time doubles, up to 10 min. If a service refuses every token, for example
+//! because of a wrong audience, the client requests about a dozen tokens in the first hour instead
+//! of one token per request.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.
-//! Another service would then refuse the token with a `403` that does not mention roles. The client
-//! therefore returns an error that names the missing scopes and the fix. If a token is useful
-//! without some scopes, request those with
+//! The service that receives the token would then refuse it with a `403` that does not mention
+//! roles. The client therefore returns an error that names the missing scopes and the fix. If a
+//! token is useful without some of the scopes, request those scopes with
 //! [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes).
 //!
 //! If a refresh returns a token without a required scope, the refresh counts as failed. The cached
@@ -73,16 +80,18 @@
 //! # Connections
 //! Token requests are rare, and Logto closes idle connections after 5 s. The client therefore keeps
 //! no idle connection to the token endpoint. Calls to the Management API often follow one another,
-//! so it keeps those connections for 4 s.
+//! so the client keeps idle connections to the Management API for 4 s.
 //!
 //! If a connection breaks before a response arrives, the client sends the request once more. `POST`
-//! and `PATCH` calls to the Management API are the exception, because they may have taken effect:
-//! they are repeated only if connecting failed. The client never follows redirects, because they
-//! would send the secret or the token to another address.
+//! and `PATCH` calls to the Management API are the exception, because such a call may already have
+//! taken effect. The client repeats such a call only if the connection could not be opened. The
+//! client never follows redirects, because a redirect would send the secret or the token to another
+//! address.
 //!
 //! # Other HTTP clients
-//! [`TokenClient::send`] and [`TokenClient::authorize`] take requests of reqwest 0.13. Every other
-//! client takes [`IssuedToken::authorization`], the value of the `Authorization` header:
+//! [`TokenClient::send`] and [`TokenClient::authorize`] take requests of reqwest 0.13. For every
+//! other HTTP client, [`IssuedToken::authorization`] returns the value of the `Authorization`
+//! header:
 //!
 //! ```
 //! # use tower_logto::m2m::{TokenClient, TokenRequest, TokenRequestError};
@@ -99,8 +108,8 @@
 //! ```
 //!
 //! # Not supported
-//! Other grant types, `private_key_jwt`, DPoP, discovery, and generated types for the Management
-//! API.
+//! This module does not support `private_key_jwt`, DPoP, discovery, or grant types other than
+//! client credentials. It contains no generated types for the Management API.
 
 mod cache;
 mod client;

@@ -1,4 +1,4 @@
-//! Sends a reqwest request with a token, and once more if the service refuses the token.
+//! Sends a reqwest request with a token. If the service refuses the token, sends the request again.
 
 use std::{error::Error, fmt};
 
@@ -16,9 +16,11 @@ impl TokenClient {
     /// Sends a reqwest request with an access token.
     ///
     /// If the service refuses the token with a 401, the client requests a new token and sends the
-    /// request once more. A response with a challenge of another scheme than Bearer does not count.
-    /// A request whose body is a stream cannot be repeated. It is sent once, and the client requests
-    /// the new token for the next request.
+    /// request once more. A 401 that has challenges, but no Bearer challenge, does not count as a
+    /// refusal.
+    ///
+    /// A request whose body is a stream cannot be repeated. The client sends such a request once.
+    /// If the service refuses the token, the client requests a new token for later requests.
     ///
     /// ```no_run
     /// # use tower_logto::m2m::{SendError, TokenClient, TokenRequest};
@@ -32,8 +34,8 @@ impl TokenClient {
     /// ```
     ///
     /// # Errors
-    /// [`SendError::Token`] if no token is available, and [`SendError::Http`] if the request fails.
-    /// A response with an error status is not an error.
+    /// Returns [`SendError::Token`] if no token is available, and [`SendError::Http`] if the
+    /// request fails. A response with an error status is not an error.
     ///
     /// # Cancel safety
     /// Dropping the future cancels the request, but not the token request.
@@ -64,15 +66,16 @@ impl TokenClient {
 }
 
 impl IssuedToken {
-    /// Sets the `Authorization` header of a request, and replaces an existing one.
+    /// Sets the `Authorization` header of a request, and replaces an existing `Authorization`
+    /// header.
     pub(crate) fn attach_to(&self, builder: RequestBuilder) -> RequestBuilder {
         use http::{HeaderMap, header::AUTHORIZATION};
-        // `RequestBuilder::header` would append a second header to an existing one.
+        // `RequestBuilder::header` would not replace an existing header, but add a second one.
         builder.headers(HeaderMap::from_iter([(AUTHORIZATION, self.authorization())]))
     }
 }
 
-/// Why [`TokenClient::send`] failed.
+/// The reason why [`TokenClient::send`] failed.
 ///
 /// ```
 /// use tower_logto::m2m::SendError;
@@ -90,7 +93,7 @@ impl IssuedToken {
 pub enum SendError {
     /// No access token is available.
     Token(TokenRequestError),
-    /// The request failed.
+    /// The request to the service failed.
     Http(reqwest::Error),
 }
 
@@ -111,7 +114,7 @@ impl fmt::Display for SendError {
         match self {
             Self::Token(error) => error.fmt(f),
             Self::Http(error) => match error.url() {
-                // The query may contain personal data.
+                // Leaves out the query, because it may contain personal data.
                 Some(url) => {
                     let host = url.host_str().unwrap_or_default();
                     let cause = describe_failure(url, error);
@@ -123,5 +126,5 @@ impl fmt::Display for SendError {
     }
 }
 
-/// There is no source: the message contains the cause.
+/// There is no source, because the message contains the cause.
 impl Error for SendError {}

@@ -10,7 +10,8 @@ use http::HeaderValue;
 
 use crate::{clock::Moment, m2m::token_request::TokenRequest, scope::ScopeSet};
 
-/// An access token for calls to another service. Cheap to clone; `Debug` never shows the token.
+/// An access token for calls to another service. It is cheap to clone. `Debug` never shows the
+/// token.
 ///
 /// ```no_run
 /// use tower_logto::m2m::IssuedToken;
@@ -32,7 +33,7 @@ struct IssuedTokenInner {
 
 /// A successful response of the token endpoint (RFC 6749 §5.1).
 pub(crate) struct TokenResponse {
-    /// `Bearer …`, marked as sensitive. This is the only copy of the token.
+    /// The header value `Bearer …`, marked as sensitive. It contains the only copy of the token.
     pub(crate) authorization: HeaderValue,
     /// `None` if `expires_in` is missing, zero or invalid.
     pub(crate) lifetime: Option<Duration>,
@@ -48,22 +49,23 @@ impl IssuedToken {
         Self(Arc::new(IssuedTokenInner { request, response, expires_at }))
     }
 
-    /// Returns the token itself. Keep it out of logs: anyone who has it can act as your
-    /// application.
+    /// Returns the token itself. Keep the token out of logs, because anyone who has it can act as
+    /// your application.
     pub fn secret(&self) -> &str {
         let value = self.0.response.authorization.to_str().unwrap_or_default();
         value.strip_prefix(SCHEME).unwrap_or_default()
     }
 
-    /// Returns the value of an `Authorization` header (RFC 6750 §2.1), marked sensitive.
+    /// Returns the value of an `Authorization` header (RFC 6750 §2.1), marked as sensitive.
     pub fn authorization(&self) -> HeaderValue {
         self.0.response.authorization.clone()
     }
 
-    /// Returns the scopes that Logto granted: the `scope` of its response.
+    /// Returns the scopes that Logto granted, from the member `scope` of Logto's response.
     ///
-    /// If `scope` is missing, RFC 6749 §5.1 says that all requested scopes were granted. From Logto
-    /// it means that none was granted, and so it does here.
+    /// According to RFC 6749 §5.1, a missing `scope` means that all requested scopes were granted.
+    /// In a response from Logto, a missing `scope` means that no scope was granted. This method
+    /// then returns an empty set.
     pub fn scopes(&self) -> ScopeSet<'_> {
         ScopeSet::new(&self.0.response.scope)
     }
@@ -87,7 +89,7 @@ impl IssuedToken {
         &self.0.request
     }
 
-    /// Returns whether both handles refer to one issued token.
+    /// Returns whether both handles refer to the same issued token.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -23,7 +23,8 @@ use crate::{
     url::Transport,
 };
 
-/// The token endpoint, and how to call it. The HTTP client is built for the first request.
+/// The address of the token endpoint, and the settings and credentials for requests to it. The HTTP
+/// client is built for the first request.
 pub(crate) struct TokenEndpoint {
     pub(crate) url: Url,
     pub(crate) transport: Transport,
@@ -34,7 +35,7 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Requests a token. An error carries the `Retry-After` of the response.
+    /// Requests a token. If the response has a `Retry-After`, the error contains that delay.
     pub(crate) async fn request_token(
         &self,
         request: &TokenRequest,
@@ -77,8 +78,8 @@ impl TokenEndpoint {
         Ok(http.body(form.finish()))
     }
 
-    /// Reads a response. Errors quote neither the body nor serde's messages, which quote it too: it
-    /// may contain the token.
+    /// Reads a response. If the body is unexpected, the error quotes neither the body, which may
+    /// contain the token, nor serde's message, which may quote the body.
     async fn read(
         &self,
         request: &TokenRequest,
@@ -146,7 +147,7 @@ impl fmt::Debug for TokenEndpoint {
     }
 }
 
-/// RFC 6749 §5.1.
+/// The body of a successful response (RFC 6749 §5.1).
 #[derive(Deserialize)]
 struct TokenResponseBody {
     access_token: String,
@@ -186,18 +187,21 @@ impl TokenResponseBody {
     }
 }
 
-/// RFC 6749 §5.2.
+/// The body of an error response (RFC 6749 §5.2).
 #[derive(Deserialize)]
 struct ErrorResponseBody {
     error: String,
     error_description: Option<String>,
 }
 
-/// A response of Logto has about 600 bytes, with custom claims a few thousand.
+/// The largest body that the client reads. A response of Logto has about 600 bytes, or a few
+/// thousand bytes if the token contains custom claims.
 const MAX_BODY: usize = 256 * 1024;
-/// One second. With a shorter lifetime, almost every call would request a token.
+/// The client treats a shorter lifetime as one second. Otherwise, almost every call would request a
+/// token.
 const MIN_LIFETIME: f64 = 1.0;
-/// One year. A larger number is a mistake, and adding it to a clock could overflow.
+/// The client treats a longer lifetime as one year. A larger number is a mistake, and adding it to
+/// the current time could overflow.
 const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
 #[cfg(test)]
@@ -205,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expires_in_that_is_missing_zero_or_invalid_is_no_lifetime() {
+    fn missing_zero_or_invalid_expires_in_gives_no_lifetime() {
         for (expires_in, seconds) in [
             ("3600", Some(3600.0)),
             ("\"3600\"", Some(3600.0)),

@@ -1,4 +1,4 @@
-//! What a token request asks for: resource, organization, scopes.
+//! The parameters of a token request: the resource, the organization and the scopes.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -9,7 +9,8 @@ use crate::{
     scope::{ScopeSet, is_scope_token},
 };
 
-/// What a machine-to-machine token is requested for. Equal requests share one token.
+/// The API, the organization and the scopes for which a machine-to-machine token is requested.
+/// Equal requests share one cached token.
 ///
 /// Logto has three permission models, and its Management API is a separate resource:
 ///
@@ -23,7 +24,7 @@ use crate::{
 ///
 /// [self-hosted]: Self::self_hosted_management_api
 ///
-/// Logto grants only scopes that the request names. The order of the scopes does not matter.
+/// Logto grants only scopes that the request contains. The order of the scopes does not matter.
 ///
 /// ```
 /// use tower_logto::m2m::TokenRequest;
@@ -45,54 +46,56 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// Requests a token for an API, by its resource indicator (RFC 8707 §2). Logto compares the
-    /// indicator byte for byte with the registered one.
+    /// Requests a token for the API with this resource indicator (RFC 8707 §2). Logto compares the
+    /// indicator byte for byte with the registered indicator.
     pub fn resource(indicator: impl Into<String>) -> Self {
         Self::new(Some(indicator.into()), None)
     }
 
-    /// Requests a token for an organization's permissions, without an API, by the organization's
-    /// id.
+    /// Requests a token for the permissions of the organization with this id. The token is not for
+    /// an API resource.
     pub fn organization(id: impl Into<String>) -> Self {
         Self::new(None, Some(id.into()))
     }
 
-    /// Requests a token with the scope `all` for the Management API of a tenant in Logto Cloud, by
-    /// the tenant's id.
+    /// Requests a token with the scope `all` for the Management API of the tenant with this id in
+    /// Logto Cloud.
     ///
-    /// The indicator is `https://TENANT.logto.app/api`, also if the tenant has a custom domain.
+    /// The resource indicator is `https://TENANT.logto.app/api`, even if the tenant has a custom
+    /// domain.
     pub fn management_api(tenant: &str) -> Self {
         Self::resource(format!("https://{tenant}.logto.app/api")).scopes(["all"])
     }
 
     /// Requests a token with the scope `all` for the Management API of a self-hosted Logto.
     ///
-    /// The indicator is always `https://default.logto.app/api`, regardless of the address of the
-    /// installation.
+    /// The resource indicator is always `https://default.logto.app/api`, regardless of the address
+    /// of the installation.
     pub fn self_hosted_management_api() -> Self {
         Self::management_api("default")
     }
 
     /// Adds scopes that the token must have.
     ///
-    /// Logto answers `200` and leaves out scopes that the app's roles do not include. In that case
-    /// the client returns an error of the kind
-    /// [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes), which names them. For
-    /// scopes that the token may lack, use [`optional_scopes`](Self::optional_scopes).
+    /// Logto leaves out scopes that the app's roles do not include, and still answers `200`. In
+    /// that case the client returns an error of the kind
+    /// [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes), which lists the missing
+    /// scopes. For scopes that the token may lack, use [`optional_scopes`](Self::optional_scopes).
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes.extend(scopes.into_iter().map(|scope| scope.into().into_boxed_str()));
         self
     }
 
     /// Adds scopes that the token may lack.
-    /// [`IssuedToken::scopes`](crate::m2m::IssuedToken::scopes) returns those that were granted.
+    /// [`IssuedToken::scopes`](crate::m2m::IssuedToken::scopes) returns the scopes that were
+    /// granted.
     pub fn optional_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.optional_scopes.extend(scopes.into_iter().map(|scope| scope.into().into_boxed_str()));
         self
     }
 
-    /// Requests the resource for one organization: the scopes are those that the app's roles in
-    /// this organization include.
+    /// Requests a token for the resource in one organization. Logto then grants only scopes that
+    /// the app's roles in this organization include.
     pub fn in_organization(mut self, id: impl Into<String>) -> Self {
         self.organization = Some(id.into().into());
         self
@@ -107,12 +110,12 @@ impl TokenRequest {
         resource.starts_with("https://") && resource.ends_with(".logto.app/api")
     }
 
-    /// The required scopes that are not among the granted ones.
+    /// Returns the required scopes that are not among the granted scopes.
     pub(crate) fn missing_scopes(&self, granted: ScopeSet<'_>) -> Box<[Box<str>]> {
         self.scopes.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
     }
 
-    /// Appends the parameters to a form of RFC 6749 §4.4.2.
+    /// Appends the parameters of this request to the form of a token request (RFC 6749 §4.4.2).
     pub(crate) fn append_to(&self, form: &mut Serializer<'_, String>) {
         let parameters = [("resource", &self.resource), ("organization_id", &self.organization)];
         for (name, value) in parameters {
@@ -132,7 +135,7 @@ impl TokenRequest {
         for (value, name) in [(&self.resource, "resource"), (&self.organization, "organization")] {
             let Some(value) = value else { continue };
             if value.is_empty() {
-                let advice = "name an API by its resource indicator, an organization by its id";
+                let advice = "specify an API by its resource indicator, an organization by its id";
                 return Err(format!("the {name} is empty: {advice}").into());
             }
             if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -148,11 +151,13 @@ impl TokenRequest {
             );
         }
         if resource.starts_with("urn:logto:resource:") {
-            return Err("the resource is reserved: no service should accept its tokens".into());
+            return Err("the resource is reserved: no service should accept tokens for it".into());
         }
         let mut scopes = self.scopes.union(&self.optional_scopes);
         if let Some(scope) = scopes.find(|scope| !is_scope_token(scope)) {
-            return Err(format!("{scope:?} is not one scope: pass each scope as an item").into());
+            return Err(
+                format!("{scope:?} is not one scope: pass each scope as a separate item").into()
+            );
         }
         Ok(())
     }
@@ -167,7 +172,7 @@ impl TokenRequest {
     }
 }
 
-/// The resource and the organization, without the scopes.
+/// Shows the resource and the organization, without the scopes.
 impl fmt::Display for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.resource, &self.organization) {

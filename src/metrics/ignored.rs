@@ -1,4 +1,4 @@
-//! The functions without the feature `metrics`: they do nothing.
+//! The metrics functions for builds without the feature `metrics`. These functions do nothing.
 
 use std::time::Duration;
 

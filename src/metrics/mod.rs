@@ -1,4 +1,5 @@
-//! Counts what the crate does, with the `metrics` facade. Without the feature, nothing is counted.
+//! Records the crate's metrics with the `metrics` facade. Without the feature `metrics`, nothing is
+//! recorded.
 
 #[cfg(not(feature = "metrics"))]
 mod ignored;

@@ -1,4 +1,5 @@
-//! The functions with the feature `metrics`. The guide documents the names.
+//! The metrics functions for builds with the feature `metrics`. The guide documents the names of
+//! the metrics.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -9,8 +10,9 @@ use metrics::{
 
 /// The metrics of the request path.
 ///
-/// Its handles are taken at the first token. A handle that is taken before the program installs its
-/// recorder counts nothing, and programs often build the validator first.
+/// The handles are created when the first token is accepted. A handle records nothing if the
+/// program installs its recorder later, and programs often build the validator before they install
+/// the recorder.
 pub(crate) struct TokenMetrics(OnceLock<Handles>);
 
 struct Handles {
@@ -83,7 +85,7 @@ fn describe() {
     describe_counter!(ACCEPTED, Unit::Count, "Accepted tokens");
     describe_counter!(REFUSED, Unit::Count, "Refused requests by reason");
     describe_gauge!(CACHED, Unit::Count, "Cached tokens");
-    describe_histogram!(SIGNATURE_CHECK, Unit::Seconds, "Time of a signature check");
+    describe_histogram!(SIGNATURE_CHECK, Unit::Seconds, "Duration of a signature check");
     describe_gauge!(FLOODED, Unit::Count, "1 while signature checks are queued");
     describe_gauge!(QUEUED, Unit::Count, "Signature checks in the queue");
     describe_counter!(JWKS_FETCHES, Unit::Count, "Fetches of the key set by outcome");

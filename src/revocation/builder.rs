@@ -34,15 +34,16 @@ pub struct RevocationsBuilder {
 }
 
 impl Revocations {
-    /// Creates an empty set for the issuers of one tenant. A tenant with a custom domain has two.
+    /// Creates an empty set for the issuers of one tenant. A tenant with a custom domain has two
+    /// issuers.
     ///
     /// # Errors
-    /// If there is no issuer.
+    /// If `issuers` is empty.
     pub fn new<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> Result<Self, ConfigError> {
         Self::builder(issuers).build()
     }
 
-    /// Returns a builder for a set with other settings.
+    /// Returns a builder for a set whose settings differ from the defaults.
     pub fn builder<'a>(issuers: impl IntoIterator<Item = &'a Issuer>) -> RevocationsBuilder {
         RevocationsBuilder::new(issuers.into_iter().cloned().collect())
     }
@@ -64,41 +65,46 @@ impl RevocationsBuilder {
         }
     }
 
-    /// Sets how much later than the change a token may have been issued and is still refused: 2 s by
-    /// default, at most 5 min.
+    /// Sets for how long after a change new tokens are still refused. The default is 2 s, and the
+    /// maximum is 5 min.
     ///
     /// Logto may issue a token for a request that was in flight during the change. The margin also
-    /// covers a clock of Logto that is ahead of the clock of the webhook's sender. A client that
-    /// gets a new token within the margin is refused, and must request another one.
+    /// helps if the clock of the server that issues tokens is ahead of the clock of the server that
+    /// sends webhooks. If a client gets a new token within the margin, that token is refused too.
+    /// The client must then request another token.
     pub const fn margin(mut self, margin: Duration) -> Self {
         self.limits.margin = margin;
         self
     }
 
-    /// Sets the longest time from `iat` to `exp` of an accepted token: 24 h by default, from 1 min to
-    /// 366 days.
+    /// Sets the longest time from `iat` to `exp` of an accepted token: 24 h by default, from 1 min
+    /// to 366 days.
     ///
-    /// A cut-off is dropped after this time, so a token with a longer life is refused.
+    /// A cut-off is dropped after this time, the [margin](Self::margin) and 5 min, the longest clock
+    /// tolerance. A token with a longer life could still be valid then, so such a token is never
+    /// accepted. A token without `iat` is never accepted either (RFC 9068 §2.2).
     pub const fn longest_token_life(mut self, life: Duration) -> Self {
         self.limits.longest_token_life = life;
         self
     }
 
-    /// Sets how many targets may have a rule: 1,000,000 by default, at least 1,000. Beyond that, the
-    /// oldest cut-offs are dropped, with an error in the log and in the
-    /// [status](Revocations::status). Blocks are never dropped. A rule takes about 150 bytes.
+    /// Sets how many targets, such as users or applications, may have a rule: 1,000,000 by default,
+    /// at least 1,000. If there are more, the oldest cut-offs are dropped. The log then shows an
+    /// error, and the [status](Revocations::status) shows how many cut-offs were dropped. Blocks
+    /// are never dropped. A rule takes about 150 bytes.
     pub const fn max_rules(mut self, rules: usize) -> Self {
         self.limits.max_rules = rules;
         self
     }
 
-    /// Sets the source of time. The default is the clocks of the operating system.
+    /// Sets the source of time. By default, the set uses the clocks of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Shares the rules over Redis. Spawn [`Revocations::run`].
+    /// Shares the rules with other instances over Redis. Spawn [`Revocations::run`] to receive the
+    /// rules of other instances.
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     pub fn redis(mut self, store: RedisStore) -> Self {
@@ -109,7 +115,7 @@ impl RevocationsBuilder {
     /// Validates the settings and builds the set.
     ///
     /// # Errors
-    /// If a setting is invalid. The error names it.
+    /// If a setting is invalid. The error names the setting.
     pub fn build(self) -> Result<Revocations, ConfigError> {
         let refuse = |setting, advice| Err(ConfigError::new(setting, advice));
         if self.issuers.is_empty() {

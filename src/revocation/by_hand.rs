@@ -1,4 +1,4 @@
-//! Rules that a program makes itself, such as an admin page.
+//! Methods that store one rule with the current time, for example for an admin page.
 
 use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
@@ -11,7 +11,7 @@ impl Revocations {
         self.store([Rule::block_subject(subject, self.now())]).await
     }
 
-    /// Lifts the block of a subject. Tokens that were issued until now stay refused.
+    /// Lifts the block of a subject. Tokens that were issued until now are still refused.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -27,8 +27,8 @@ impl Revocations {
         self.store([Rule::revoke_subject(subject, self.now())]).await
     }
 
-    /// Refuses the tokens that were issued to an application until now. Logto sends no webhook if an
-    /// application or its secret is deleted.
+    /// Refuses the tokens that were issued to an application until now. Call this method if an
+    /// application or its secret was deleted, because Logto sends no webhook in this case.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -44,7 +44,7 @@ impl Revocations {
         self.store([Rule::revoke_organization(id, self.now())]).await
     }
 
-    /// Refuses the tokens of a subject for an organization that were issued until now.
+    /// Refuses the tokens for an organization that were issued to a subject until now.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -56,7 +56,7 @@ impl Revocations {
         self.store([Rule::revoke_member(organization, subject, self.now())]).await
     }
 
-    /// Refuses one token by its `jti`.
+    /// Refuses the token with this `jti`, if the token was issued until now.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

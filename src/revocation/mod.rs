@@ -1,9 +1,10 @@
-//! Refuses tokens before they expire: after a user was suspended or deleted, left an organization,
-//! or after an application was compromised.
+//! Refuses tokens before they expire: after a user was suspended or deleted, after a user left an
+//! organization, or after an application was compromised.
 //!
-//! A JWT is valid until it expires, an hour by default in Logto. A set of [`Revocations`] contains
-//! rules that refuse tokens earlier. A cached token costs one comparison more: its rules are looked
-//! up only after the set has changed.
+//! A JWT is valid until it expires. Logto's tokens expire after an hour by default. A set of
+//! [`Revocations`] contains rules that refuse tokens earlier. For a cached token, each request
+//! costs one more comparison of a number. The rules are looked up again only after the set has
+//! changed.
 //!
 //! ```
 //! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};
@@ -23,12 +24,12 @@
 //! # }
 //! ```
 //!
-//! The guide has a page with recipes.
+//! The guide's page on revocation has recipes.
 //!
 //! # Sources of rules
 //! - Logto's webhooks, with a `WebhookReceiver`.
 //! - Other instances, with a `RedisStore`.
-//! - By hand, as above.
+//! - Your own code, as in the example above.
 //! - Any other source of events: [`Revocations::store`] with your own [`Rule`]s.
 
 mod builder;

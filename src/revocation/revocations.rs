@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{clock::Clock, issuer::Issuer};
 
-/// Rules that refuse tokens of one Logto tenant before they expire. A clone shares them.
+/// A set of rules that refuse tokens of one Logto tenant before they expire. All clones share the
+/// rules.
 ///
-/// Give it to each validator with
+/// Pass the set to each validator with
 /// [`ValidatorBuilder::revocations`](crate::ValidatorBuilder::revocations).
 ///
 /// ```
@@ -44,7 +45,7 @@ pub struct Revocations(Arc<Shared>);
 struct Shared {
     issuers: Vec<Issuer>,
     book: RuleBook,
-    /// The subjects of valid tokens, if they are checked in the background.
+    /// The subjects of valid tokens. They are recorded only if `SubjectChecks` are used.
     subjects: OnceLock<Cache<String, ()>>,
     #[cfg(feature = "redis")]
     redis: Option<RedisLink>,
@@ -86,22 +87,23 @@ impl Revocations {
         }))
     }
 
-    /// Stores rules. They apply to the next request of this process.
+    /// Stores rules. The rules apply from the next request of this process on.
     ///
-    /// A time that is more than 5 min ahead of the clock is set to 5 min ahead. A cut-off that is
-    /// older than the [longest life of a token](super::RevocationsBuilder::longest_token_life) is ignored.
+    /// If the time of a rule is more than 5 min ahead of this machine's clock, the time is reduced
+    /// to 5 min ahead. A cut-off is ignored if it is older than the [longest life of a
+    /// token](super::RevocationsBuilder::longest_token_life).
     ///
-    /// With a `RedisStore`, Redis has 2 s for each 500 rules.
+    /// With a `RedisStore`, writing the rules to Redis times out after 2 s for each 500 rules.
     ///
     /// # Errors
-    /// If others cannot learn of the rules. They apply in this process all the same. Unless the store
-    /// is read-only, `Revocations::run` writes them to Redis with its next load, after a reconnect or
-    /// within about 60 s. Some of a list of more than 500 may have been stored. It is safe to store
-    /// the list again.
+    /// If the rules could not be written to Redis. The rules still apply in this process. Unless
+    /// the store is read-only, `Revocations::run` writes the rules to Redis later: after it
+    /// reconnects, or within about 60 s. If the list has more than 500 rules, some of them may
+    /// already be in Redis. It is safe to store the whole list again.
     ///
     /// # Cancel safety
-    /// If you drop the future after its first poll, the rules apply in this process. They may be
-    /// missing in Redis until the next load of `Revocations::run`.
+    /// If you drop the future after its first poll, the rules apply in this process. The rules may
+    /// be missing from Redis until `Revocations::run` loads all rules the next time.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);
         #[cfg(feature = "redis")]
@@ -117,7 +119,7 @@ impl Revocations {
         self.0.book.rules().iter().collect()
     }
 
-    /// Returns the number of rules, and what is wrong with them. It does no I/O.
+    /// Returns the number of rules and the state of their source. Does no I/O.
     pub fn status(&self) -> RevocationStatus {
         let rules = self.0.book.rules();
         #[allow(unused_mut, reason = "changed with the feature redis")]
@@ -137,11 +139,11 @@ impl Revocations {
         status
     }
 
-    /// Follows the rules that other instances store in Redis. The future never completes, so spawn it.
-    /// Without a [`RedisStore`](super::RedisStore), it does nothing.
+    /// Applies the rules that other instances store in Redis. The future never completes, so spawn
+    /// it. Without a [`RedisStore`](super::RedisStore), the future does nothing.
     ///
     /// # Cancel safety
-    /// If you drop the future, rules of others do not arrive any more.
+    /// If you drop the future, new rules of other instances no longer arrive.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -157,7 +159,8 @@ impl Revocations {
         }
     }
 
-    /// Returns a stream of the changes from now on, for connections that outlive a request.
+    /// Returns a [`Changes`], which waits for changes of the rules from now on. Use it for
+    /// connections that outlive the request that opened them, such as WebSockets.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator, revocation::Revocations};
@@ -195,12 +198,12 @@ impl Revocations {
         self.0.book.source.generation()
     }
 
-    /// Returns whether a token should wait for the first rules.
+    /// Returns whether the rules are being loaded for the first time, so requests should wait.
     pub(crate) fn are_loading(&self) -> bool {
         self.0.book.source.state() == SourceState::Loading
     }
 
-    /// Waits for the first rules, for up to 1 s.
+    /// Waits for up to 1 s until the rules are loaded for the first time.
     pub(crate) async fn loaded(&self) {
         self.0.book.source.loaded().await;
     }
@@ -217,14 +220,14 @@ impl Revocations {
         self.0.book.revoke(token)
     }
 
-    /// Records the subjects of valid tokens from now on.
+    /// Starts to record the subjects of valid tokens.
     pub(super) fn record_subjects(&self, capacity: u64) {
         let life = self.longest_token_life();
         let subjects = || Cache::builder().max_capacity(capacity).time_to_live(life).build();
         self.0.subjects.get_or_init(subjects);
     }
 
-    /// Records the subject of a user's token that was validated.
+    /// Records the subject of a user's valid token, if subjects are recorded.
     pub(crate) fn record_subject(&self, subject: &str) {
         if let Some(subjects) = self.0.subjects.get() {
             subjects.insert(subject.into(), ());
@@ -236,7 +239,7 @@ impl Revocations {
         subjects.map(|(subject, ())| subject).collect()
     }
 
-    /// Returns whether all tokens of a subject are refused, and not for good.
+    /// Returns whether all tokens of a subject are refused until a reactivation.
     pub(super) fn blocks(&self, subject: &str) -> bool {
         self.0.book.rules().blocks(self.0.book.hasher.subject(subject))
     }
@@ -252,13 +255,14 @@ impl Revocations {
 }
 
 impl Changes {
-    /// Waits for the next change. Several changes may count as one.
+    /// Waits for the next change. Several changes in quick succession may be reported as one
+    /// change.
     ///
     /// # Cancel safety
     /// This method is cancel safe.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            // The set is gone, so its rules do not change any more.
+            // The set was dropped, so its rules no longer change.
             std::future::pending::<()>().await;
         }
     }

@@ -1,14 +1,17 @@
-//! A rule: which tokens a change revokes.
+//! A rule, which says which tokens are refused after a change.
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-/// Says which tokens are refused since a change, for example since a user was suspended.
+/// Specifies which tokens are refused after a change, for example after a user was suspended.
 ///
-/// [`Revocations::store`](super::Revocations::store) stores rules. A rule may be stored twice and
-/// in any order: the latest change of a target counts. A rule can be serialized, to keep it
-/// somewhere else.
+/// A *cut-off* (`revoke_…`) refuses the tokens that were issued before a time. A *block* refuses
+/// every token of a subject, including tokens that are issued later.
+///
+/// [`Revocations::store`](super::Revocations::store) stores rules. You may store rules more than
+/// once and in any order. If several rules differ only in their time, the latest time counts. Rules
+/// can be serialized, for example to keep them in a file.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -25,28 +28,29 @@ pub struct Rule {
     pub(super) at: u64,
 }
 
-/// What a rule says, without its time. For each key, the latest time counts.
+/// The change and the target of a rule, without the time. If several rules have the same key, the
+/// latest time counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct RuleKey {
     pub(super) change: Change,
     pub(super) target: Target,
 }
 
-/// What happened to the target.
+/// The kind of change that happened to a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Change {
-    /// Tokens that were issued before are refused.
+    /// Tokens that were issued before the change are refused.
     CutOff,
-    /// All tokens are refused, also those that are issued later.
+    /// All tokens are refused, including tokens that are issued after the change.
     Block,
-    /// Lifts the blocks before it. Tokens that were issued before are refused.
+    /// Earlier blocks no longer apply. Tokens that were issued before the reactivation are refused.
     Reactivate,
-    /// All tokens are refused, for good.
+    /// All tokens are refused permanently.
     Delete,
 }
 
-/// Whose tokens a rule is about.
+/// The target of a rule, which determines the tokens that the rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Target {
@@ -59,29 +63,31 @@ pub(super) enum Target {
 }
 
 impl Rule {
-    /// Refuses every token of a subject, until a [reactivation](Self::reactivate_subject) with a
-    /// later time. The rule does not expire.
+    /// Refuses every token of a subject until a [reactivation](Self::reactivate_subject) with a
+    /// later time is stored. The rule does not expire.
     pub fn block_subject(subject: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::Block, Target::Subject(boxed(subject)), at)
     }
 
-    /// Lifts an earlier block of a subject. Tokens that were issued before stay refused.
+    /// Lifts an earlier block of a subject. Tokens that were issued before the reactivation are
+    /// still refused.
     pub fn reactivate_subject(subject: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::Reactivate, Target::Subject(boxed(subject)), at)
     }
 
-    /// Refuses every token of a subject, for good.
+    /// Refuses every token of a subject permanently.
     pub fn delete_subject(subject: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::Delete, Target::Subject(boxed(subject)), at)
     }
 
-    /// Refuses the tokens of a subject that were issued before `at`: the `sub` of a user, or of a
-    /// machine-to-machine application.
+    /// Refuses the tokens of a subject that were issued before `at`. The subject is the claim
+    /// `sub`, which is the id of a user or of a machine-to-machine application.
     pub fn revoke_subject(subject: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::Subject(boxed(subject)), at)
     }
 
-    /// Refuses the tokens that were issued to an application before `at`: the claim `client_id`.
+    /// Refuses the tokens that were issued to an application before `at`. The claim `client_id`
+    /// contains the id of the application.
     pub fn revoke_client(client_id: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::Client(boxed(client_id)), at)
     }
@@ -91,7 +97,7 @@ impl Rule {
         Self::new(Change::CutOff, Target::Organization(boxed(organization)), at)
     }
 
-    /// Refuses the tokens of a subject for an organization that were issued before `at`.
+    /// Refuses the tokens for an organization that were issued to a subject before `at`.
     pub fn revoke_member(
         organization: impl Into<String>,
         subject: impl Into<String>,
@@ -101,18 +107,18 @@ impl Rule {
         Self::new(Change::CutOff, Target::Member { organization, subject }, at)
     }
 
-    /// Refuses one token by its `jti`, if it was issued before `at` (RFC 7519 §4.1.7).
+    /// Refuses the token with this `jti` (RFC 7519 §4.1.7), if the token was issued before `at`.
     pub fn revoke_token(jwt_id: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::TokenId(boxed(jwt_id)), at)
     }
 
-    /// Refuses every token of the issuers that was issued before `at`. Every caller must then
-    /// request a new token.
+    /// Refuses every token that the issuers issued before `at`. Every caller must then request a
+    /// new token.
     pub fn revoke_everyone(at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::Everyone, at)
     }
 
-    /// Reads a rule that another instance stored. Returns `None` if it is broken.
+    /// Parses a rule that an instance stored in Redis. Returns `None` if the rule is invalid.
     #[cfg(feature = "redis")]
     #[allow(
         clippy::cast_possible_truncation,
@@ -133,17 +139,17 @@ impl Rule {
 #[cfg(feature = "redis")]
 impl RuleKey {
     pub(super) fn to_json(&self) -> String {
-        // Serialization of strings does not fail.
+        // Serializing strings does not fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// Returns whole milliseconds.
+/// Converts a time to whole milliseconds.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Redis stores times as `f64`.
+/// 2^53. Redis stores times as `f64`, which represents all integers up to this number exactly.
 #[cfg(feature = "redis")]
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -156,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_have_one_text_each() {
+    fn each_rule_key_has_a_fixed_json_text() {
         let at = SystemTime::UNIX_EPOCH;
         for (rule, text) in [
             (Rule::block_subject("a\"b", at), r#"{"change":"block","target":{"subject":"a\"b"}}"#),

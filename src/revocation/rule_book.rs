@@ -14,7 +14,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// The rules, and what depends on their changes.
+/// The rules of one set, with their source, their limits, and a channel that reports changes.
 pub(crate) struct RuleBook {
     pub(super) source: Source,
     rules: RwLock<Rules>,
@@ -53,13 +53,14 @@ impl RuleBook {
         SystemTime::UNIX_EPOCH + self.clock.unix_time()
     }
 
-    /// Applies rules within the limits of their times, and returns them.
+    /// Applies rules, and returns the rules that were applied. Reduces times in the far future, and
+    /// ignores expired cut-offs.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> =
             rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
         let mut is_changed = false;
         let mut dropped = 0;
-        // Requests wait for the lock, so it is held for a part of a long list only.
+        // Requests wait for the lock, so the lock is released after each part of a long list.
         for part in rules.chunks(RULES_PER_LOCK) {
             let mut set = self.rules.write().unwrap_or_else(PoisonError::into_inner);
             for rule in part {
@@ -71,7 +72,7 @@ impl RuleBook {
             tracing::error!(
                 dropped,
                 "there are more revocation rules than RevocationsBuilder::max_rules, so the oldest \
-                 cut-offs were dropped: tokens that they refused are accepted again"
+                 cut-offs were dropped: tokens that these cut-offs refused may be accepted again"
             );
         }
         if is_changed {
@@ -81,17 +82,17 @@ impl RuleBook {
         rules
     }
 
-    /// Sets a time in the far future to the latest accepted one. `None` if no valid token can be
-    /// older than the cut-off.
+    /// Reduces a time in the far future to the latest accepted time. Returns `None` for an expired
+    /// cut-off.
     fn within_limits(&self, rule: Rule) -> Option<Rule> {
         let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
         (!self.is_expired(&rule)).then(|| Rule { at: rule.at.min(latest), ..rule })
     }
 
-    /// Returns whether the rule is a cut-off that no valid token can be older than.
+    /// Returns whether the rule is an expired cut-off. Every token that such a cut-off refuses has
+    /// expired too.
     pub(super) fn is_expired(&self, rule: &Rule) -> bool {
-        let now = self.clock.unix_time();
-        let oldest = millis(now.saturating_sub(self.limits.longest_token_life));
+        let oldest = self.limits.oldest_cut_off(self.clock.unix_time());
         rule.key.change == Change::CutOff && rule.at < oldest
     }
 }

@@ -1,4 +1,4 @@
-//! The set of rules: the latest change of each target.
+//! The set of rules, with the latest time of each kind of change per target.
 
 use std::{
     collections::HashMap,
@@ -7,18 +7,19 @@ use std::{
 };
 
 use super::rule::{Change, Rule, RuleKey, Target, millis};
+use crate::issuer::MAX_CLOCK_TOLERANCE;
 
 /// The rules, by the seeded hash of their target.
 ///
-/// Two of a million targets have the same hash with a probability of 3 in 100 million. They would
-/// then share their rules.
+/// Targets with the same hash share their rules. For a million targets, the probability that any
+/// two of them have the same hash is 3 in 100 million.
 #[derive(Debug)]
 pub(super) struct Rules {
     targets: HashMap<u64, Entry, BuildHasherDefault<NoHash>>,
     everyone: u64,
     limits: RuleLimits,
     pruned_at: Duration,
-    /// The number of cut-offs that the limit dropped.
+    /// The number of cut-offs that were dropped because there were more rules than `max_rules`.
     dropped: u64,
 }
 
@@ -29,7 +30,17 @@ pub(super) struct RuleLimits {
     pub(super) longest_token_life: Duration,
 }
 
-/// The changes of one target, in milliseconds since the Unix epoch. 0: none.
+impl RuleLimits {
+    /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. Every
+    /// token that an older cut-off refuses has expired, also with the longest clock tolerance.
+    pub(super) fn oldest_cut_off(&self, now: Duration) -> u64 {
+        let tolerance = self.margin + MAX_CLOCK_TOLERANCE;
+        millis(now.saturating_sub(self.longest_token_life + tolerance))
+    }
+}
+
+/// The latest time of each kind of change of one target, in milliseconds since the Unix epoch. 0
+/// means that there was no such change.
 #[derive(Debug)]
 struct Entry {
     target: Target,
@@ -39,7 +50,7 @@ struct Entry {
     delete: u64,
 }
 
-/// The hashes of a token's values, and the times that rules are compared with.
+/// The hashes of a token's claims, which are looked up in the rules, and the token's `iat`.
 #[derive(Debug)]
 pub(crate) struct TokenHashes {
     pub(crate) subject: u64,
@@ -47,7 +58,7 @@ pub(crate) struct TokenHashes {
     pub(crate) organization: Option<u64>,
     pub(crate) member: Option<u64>,
     pub(crate) token_id: Option<u64>,
-    /// `iat` in seconds. A token without it is older than every cut-off.
+    /// `iat` in seconds. This is 0 for a token without `iat`, which is refused.
     pub(crate) issued_at: u64,
 }
 
@@ -77,7 +88,7 @@ impl TargetHasher {
         self.0.hash_one((4_u8, jwt_id, ""))
     }
 
-    /// `None` for everyone.
+    /// Returns the hash of a target, or `None` for [`Target::Everyone`].
     fn target(&self, target: &Target) -> Option<u64> {
         Some(match target {
             Target::Subject(subject) => self.subject(subject),
@@ -96,22 +107,22 @@ impl Rules {
         Self { targets, everyone: 0, limits, pruned_at: Duration::ZERO, dropped: 0 }
     }
 
-    /// The number of targets that have a rule.
+    /// Returns the number of targets that have a rule.
     pub(super) fn count(&self) -> usize {
         self.targets.len() + usize::from(self.everyone > 0)
     }
 
-    /// The number of subjects whose tokens are all refused.
+    /// Returns the number of subjects whose tokens are all refused.
     pub(super) fn blocked(&self) -> usize {
         self.targets.values().filter(|entry| entry.is_blocked()).count()
     }
 
-    /// The number of cut-offs that the limit dropped.
+    /// Returns how many cut-offs were dropped because there were more rules than `max_rules`.
     pub(super) const fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// All rules, to write them somewhere else.
+    /// Returns all rules, for example to write them to Redis.
     pub(super) fn iter(&self) -> impl Iterator<Item = Rule> {
         let everyone = (self.everyone > 0).then(|| {
             let key = RuleKey { change: Change::CutOff, target: Target::Everyone };
@@ -120,7 +131,7 @@ impl Rules {
         everyone.into_iter().chain(self.targets.values().flat_map(Entry::rules))
     }
 
-    /// Adds a rule. Returns whether it changes anything.
+    /// Adds a rule. Returns `false` if the set already has this rule with the same or a later time.
     pub(super) fn add(&mut self, rule: &Rule, hasher: &TargetHasher) -> bool {
         let Rule { key: RuleKey { change, target }, at } = rule;
         let time = match hasher.target(target) {
@@ -136,13 +147,13 @@ impl Rules {
         is_later
     }
 
-    /// Drops the cut-offs that no valid token can be older than, once per minute, and the oldest
-    /// ones if there are too many. Blocks stay. Returns how many were dropped although tokens may be
-    /// older.
+    /// Drops the expired cut-offs once per minute. A cut-off has expired if every token that it
+    /// refuses has expired. If there are still too many rules, drops the oldest cut-offs. Never drops
+    /// blocks. Returns how many cut-offs were dropped before they expired.
     pub(super) fn prune(&mut self, now: Duration) -> usize {
         if now >= self.pruned_at.saturating_add(PRUNE_INTERVAL) || now < self.pruned_at {
             self.pruned_at = now;
-            let oldest = millis(now.saturating_sub(self.limits.longest_token_life));
+            let oldest = self.limits.oldest_cut_off(now);
             self.targets.retain(|_, entry| entry.is_permanent() || entry.cut_off >= oldest);
         }
         if self.count() <= self.limits.max_rules {
@@ -150,7 +161,7 @@ impl Rules {
         }
         let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
         let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
-        // A sixteenth more than necessary. The next rules then find room.
+        // Drop a sixteenth of the limit more than necessary. There is then room for the next rules.
         let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
         let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
         let newest_dropped = *times.select_nth_unstable(last).1;
@@ -195,12 +206,14 @@ impl Entry {
         }
     }
 
-    /// At the same time, the block counts.
+    /// Returns whether all tokens are refused. If a block and a reactivation have the same time,
+    /// the block counts.
     const fn is_blocked(&self) -> bool {
         self.delete > 0 || (self.block > 0 && self.block >= self.reactivate)
     }
 
-    /// A reactivation stays, too. An older block may still arrive.
+    /// Returns whether the entry must never be dropped. A reactivation must not be dropped either,
+    /// because an older block may arrive later.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }
@@ -219,7 +232,7 @@ impl Entry {
     }
 }
 
-/// The keys are hashes already.
+/// A hasher that returns the key itself, because the keys are already hashes.
 #[derive(Debug, Default)]
 struct NoHash(u64);
 

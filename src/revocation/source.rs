@@ -1,4 +1,5 @@
-//! Whether the rules of other instances arrive, and what applies while they do not.
+//! The source of a set of rules: whether the rules of other instances arrive, and whether tokens
+//! may be accepted.
 
 use std::{
     sync::{
@@ -11,7 +12,8 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
-/// Where a set of [`Revocations`](super::Revocations) gets rules from.
+/// The source from which a set of [`Revocations`](super::Revocations) gets rules, and whether the
+/// rules arrive.
 ///
 /// ```
 /// use tower_logto::{Issuer, revocation::{Revocations, SourceState}};
@@ -25,22 +27,23 @@ use tokio::sync::{Semaphore, watch};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SourceState {
-    /// All rules are stored in this process.
+    /// The set is not shared. All rules are stored by this process.
     ThisProcess,
     /// The rules of other instances are not loaded yet.
     Loading,
     /// The rules of other instances arrive.
     Connected,
-    /// The rules of other instances do not arrive. Those that arrived before apply.
+    /// The rules of other instances do not arrive. The rules that arrived earlier still apply.
     Disconnected,
 }
 
-/// The state of the source, and the generation of the rules that requests compare.
+/// The state of the source, and the generation of the rules. A cached token looks up its rules
+/// again only after the generation has changed.
 #[derive(Debug)]
 pub(super) struct Source {
     state: watch::Sender<SourceState>,
     gate: Mutex<Gate>,
-    /// The generation in the gate, or [`CLOSED`].
+    /// The generation of the gate if the gate is open, and [`CLOSED`] otherwise.
     published: AtomicU64,
     waiting: Semaphore,
 }
@@ -56,7 +59,8 @@ impl Source {
         Self::new(SourceState::ThisProcess, true)
     }
 
-    /// Rules that other instances share. A strict source refuses every token before they are loaded.
+    /// Creates a source of rules that other instances share. If the source is strict, every token
+    /// is refused until the rules are loaded.
     #[cfg(feature = "redis")]
     pub(super) fn shared(is_strict: bool) -> Self {
         Self::new(SourceState::Loading, !is_strict)
@@ -73,19 +77,20 @@ impl Source {
         source
     }
 
-    /// Changes with each change of the rules. [`CLOSED`] while no token may be accepted.
+    /// Returns a number that changes whenever the rules change, or [`CLOSED`] while no token may be
+    /// accepted.
     pub(super) fn generation(&self) -> u64 {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Makes every token look up its rules again.
+    /// Starts a new generation, so the rules of every token are looked up again.
     pub(super) fn next_generation(&self) {
         let mut gate = self.gate();
         gate.generation += 1;
         self.publish(&gate);
     }
 
-    /// Accepts tokens again, or refuses all of them.
+    /// Opens or closes the gate. While the gate is closed, every token is refused.
     #[cfg(feature = "redis")]
     pub(super) fn set_open(&self, is_open: bool) {
         let mut gate = self.gate();
@@ -102,14 +107,14 @@ impl Source {
         self.state.send_replace(state);
     }
 
-    /// Waits until the rules are loaded for the first time, for up to 1 s. After that, the rules that
-    /// are known apply.
+    /// Waits for up to 1 s until the rules are loaded for the first time. If the rules are not
+    /// loaded by then, the request is checked with the rules that are already known.
     pub(super) async fn loaded(&self) {
         let Ok(_permit) = self.waiting.try_acquire() else { return };
         let mut state = self.state.subscribe();
         let loaded = state.wait_for(|state| *state != SourceState::Loading);
         if tokio::time::timeout(MAX_FIRST_LOAD, loaded).await.is_err() {
-            // Later requests do not wait.
+            // End the state `Loading`, so later requests do not wait.
             let is_first = self.state.send_if_modified(|state| {
                 let is_loading = *state == SourceState::Loading;
                 if is_loading {
@@ -136,7 +141,7 @@ impl Source {
     }
 }
 
-/// The generation while no token may be accepted.
+/// The value of `Source::generation` while no token may be accepted.
 pub(crate) const CLOSED: u64 = 0;
 const MAX_FIRST_LOAD: Duration = Duration::from_secs(1);
 const MAX_WAITING: usize = 16_384;

@@ -9,7 +9,8 @@ use super::source::SourceState;
 /// ```
 /// use tower_logto::revocation::{RevocationStatus, SourceState};
 ///
-/// /// For an alarm, not for a readiness probe: the service works without Redis.
+/// /// Use this for an alarm. Do not use it for a readiness probe, because the service works
+/// /// without Redis.
 /// fn is_healthy(status: &RevocationStatus) -> bool {
 ///     status.source != SourceState::Disconnected && status.dropped_rules == 0
 /// }
@@ -17,19 +18,23 @@ use super::source::SourceState;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RevocationStatus {
-    /// Whether the rules of other instances arrive.
+    /// The source of the rules, and whether the rules of other instances arrive.
     pub source: SourceState,
-    /// Whether the future of `Revocations::run` runs. Without it, rules of others do not arrive.
+    /// Whether the future of `Revocations::run` is running. Otherwise, the rules of other instances
+    /// do not arrive.
     pub is_running: bool,
-    /// The time since the last response of Redis, in seconds.
+    /// The time since the last response of Redis, in seconds. `None` if Redis has not responded
+    /// yet.
     pub last_contact_secs: Option<u64>,
-    /// The last error of the connection to Redis, also after a recovery.
+    /// The last error of the connection to Redis. The error remains here after the connection
+    /// recovers.
     pub last_error: Option<String>,
-    /// The number of subjects, clients, organizations, members and token ids that have a rule.
+    /// The number of targets that have a rule. A target is a subject, a client, an organization, a
+    /// member, a token id, or everyone.
     pub rules: usize,
     /// The number of subjects whose tokens are all refused.
     pub blocked_subjects: usize,
-    /// The number of cut-offs that were dropped because there were too many. Tokens that they
-    /// refused may be accepted.
+    /// The number of cut-offs that were dropped because there were too many rules. Tokens that
+    /// these cut-offs refused may be accepted again.
     pub dropped_rules: u64,
 }

@@ -1,8 +1,9 @@
-//! Why rules are not stored.
+//! The error of storing rules.
 
 use std::{error::Error, fmt};
 
-/// Why rules could not be stored. They apply in this process, but others may not learn of them.
+/// The reason why rules could not be written to Redis. The rules apply in this process, but other
+/// instances may not receive them.
 ///
 /// ```
 /// use tower_logto::revocation::{Revocations, StoreError};

@@ -9,12 +9,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::{Revocations, rule::Rule};
 use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 
-/// Checks the users of valid tokens with the Management API, for webhooks that Logto lost.
+/// Asks the Management API whether the users of valid tokens are suspended or deleted. This finds
+/// changes whose webhooks Logto lost.
 ///
-/// A restart of Logto loses the webhooks in flight. With these checks, a user who was suspended or
-/// deleted meanwhile is refused after one [`period`](Self::period), or after the number of users
-/// divided by the [`rate`](Self::checks_per_second) if that is longer. Run the checks in one
-/// instance if the rules are shared, and in each instance otherwise.
+/// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
+/// checks find each user whose suspension or deletion was missed, and the user's tokens are then
+/// refused. With many users, this takes longer than the period, namely the number of users divided
+/// by the [`rate`](Self::checks_per_second).
+///
+/// Run the checks in each instance that validates tokens, because an instance checks the users
+/// whose tokens it validated itself.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -34,7 +38,7 @@ pub struct SubjectChecks {
     checks_per_second: u32,
 }
 
-/// The part of Logto's user that decides.
+/// The fields of Logto's user that the checks need.
 #[derive(Deserialize)]
 struct User {
     #[serde(rename = "isSuspended")]
@@ -45,7 +49,7 @@ struct User {
 }
 
 impl SubjectChecks {
-    /// Checks the users of tokens that are validated with these revocations from now on.
+    /// Creates checks for the users whose tokens are validated with these revocations from now on.
     pub fn new(revocations: &Revocations, api: ManagementApi) -> Self {
         revocations.record_subjects(MAX_SUBJECTS);
         Self {
@@ -56,14 +60,14 @@ impl SubjectChecks {
         }
     }
 
-    /// Sets how often each user is checked: every 10 min by default, at least every 10 s.
+    /// Sets the time between two checks of the same user: 10 min by default, at least 10 s.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = period.max(MIN_PERIOD);
         self
     }
 
-    /// Sets how many users are checked per second: 5 by default, from 1 to 100. Consider the rate
-    /// limit of Logto Cloud.
+    /// Sets how many users are checked per second: 5 by default, from 1 to 100. Each check is a
+    /// request to the Management API, so consider the rate limit of Logto Cloud.
     pub fn checks_per_second(mut self, checks: u32) -> Self {
         self.checks_per_second = checks.clamp(1, 100);
         self
@@ -71,8 +75,9 @@ impl SubjectChecks {
 
     /// Runs the checks. The future never completes, so spawn it.
     ///
-    /// The latest 100,000 users are checked. Machine-to-machine applications are not. If Logto knows
-    /// none of several users, none is refused, because the Management API is that of another tenant.
+    /// The latest 100,000 users are checked. Machine-to-machine applications are not checked. If
+    /// there are at least three users and Logto knows none of them, no user is refused, because the
+    /// Management API then probably belongs to another tenant.
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -86,12 +91,13 @@ impl SubjectChecks {
             rounds.tick().await;
             let started = Instant::now();
             if let Err(error) = self.round(started).await {
-                // An outage fails many checks. The next round repeats them.
+                // During an outage, many checks would fail, so the first error ends the round. The
+                // next round checks all users again.
                 tracing::warn!(%error, "users cannot be checked for suspension");
             } else if started.elapsed() > self.period {
                 tracing::warn!(
-                    "a check of all users for suspension took {} s, longer than its period: see \
-                     SubjectChecks::checks_per_second",
+                    "checking all users for suspension took {} s, which is longer than the period: \
+                     see SubjectChecks::checks_per_second",
                     started.elapsed().as_secs()
                 );
             }
@@ -113,8 +119,8 @@ impl SubjectChecks {
         }
         if found == 0 && missing.len() >= FEW {
             tracing::error!(
-                "Logto knows none of {} users with valid tokens, so none is refused: is the \
-                 ManagementApi that of the issuer's tenant?",
+                "Logto knows none of the {} users with valid tokens, so no user is refused: does \
+                 the ManagementApi belong to the issuer's tenant?",
                 missing.len()
             );
             return Ok(());
@@ -124,12 +130,12 @@ impl SubjectChecks {
         Ok(())
     }
 
-    /// Returns the user, or `None` if Logto has deleted it.
+    /// Returns the user, or `None` if Logto has no such user.
     async fn user(&self, subject: &str) -> Result<Option<User>, ManagementError> {
         let id: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
         match self.api.get(&format!("/api/users/{id}")).await {
             Ok(user) => Ok(Some(user)),
-            // Another server may respond with 404, too, but not with an error of Logto.
+            // A 404 of another server, such as a proxy, does not contain an error of Logto.
             Err(error)
                 if error.status() == Some(StatusCode::NOT_FOUND)
                     && error.kind() == ManagementErrorKind::Refused =>
@@ -145,7 +151,8 @@ impl SubjectChecks {
         if user.is_suspended {
             return Some(Rule::block_subject(subject, at));
         }
-        // A reactivation also refuses older tokens, so it must not follow from any other change.
+        // A reactivation also refuses older tokens, so it is stored only if the user is blocked.
+        // Other changes of the user also change `updatedAt`.
         self.revocations.blocks(subject).then(|| Rule::reactivate_subject(subject, at))
     }
 
@@ -155,7 +162,7 @@ impl SubjectChecks {
             return;
         }
         if let Err(error) = self.revocations.store(rules).await {
-            tracing::error!(%error, "the result of a check of users is not stored");
+            tracing::error!(%error, "the results of the user checks could not be stored");
         }
     }
 }
@@ -164,5 +171,6 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
-/// If Logto knows none of this many users, the Management API is that of another tenant.
+/// If Logto knows none of the users, and there are at least this many, the Management API probably
+/// belongs to another tenant.
 const FEW: usize = 3;

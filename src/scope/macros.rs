@@ -1,4 +1,5 @@
-//! The macro `scopes!`, and the items that it expands to: the crate exports them as `__private`.
+//! The macro `scopes!`, and the items that its expansion uses. The crate exports these items as
+//! `__private`.
 
 use std::borrow::Cow;
 
@@ -11,15 +12,16 @@ pub use crate::scope::is_scope_token;
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;
 
-/// A text that RFC 6749 §3.3 does not allow as one scope: printable ASCII without spaces, `"`
-/// and `\`.
+/// The type that the compiler expects in place of a text that is not a scope. The compiler's error
+/// then contains the rule of RFC 6749 §3.3: a scope is printable ASCII except space, `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PrintableAsciiWithoutSpaces;
 
-/// The type that the text of a scope must have.
+/// Selects the type that the text of a scope must have.
 pub trait CheckedScope {
-    /// `&str` for a scope.
+    /// `&'static str` if the text is a scope. Otherwise, it is a type that no text has, so the
+    /// program does not compile.
     type Text;
 }
 
@@ -31,23 +33,23 @@ impl CheckedScope for IsScope<false> {
     type Text = PrintableAsciiWithoutSpaces;
 }
 
-/// Requires all of these scopes.
+/// Returns a policy that requires all of these scopes.
 pub const fn all_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
     ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::All, kinds: Kinds::Default }
 }
 
-/// Requires at least one of these scopes.
+/// Returns a policy that requires at least one of these scopes.
 pub const fn any_of(scopes: &'static [Cow<'static, str>]) -> ScopePolicy {
     ScopePolicy { scopes: Cow::Borrowed(scopes), rule: Rule::Any, kinds: Kinds::Default }
 }
 
-/// Accepts only tokens of this kind.
+/// Returns the policy, changed to accept only tokens of this kind.
 pub const fn for_kind(mut policy: ScopePolicy, kind: TokenKind) -> ScopePolicy {
     policy.kinds = Kinds::Only(kind);
     policy
 }
 
-/// Accepts every kind of token, without a check of the organization.
+/// Returns the policy, changed to accept every kind of token without a check of the organization.
 pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
     policy.kinds = Kinds::Any;
     policy
@@ -55,20 +57,20 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 
 /// Declares types for scopes, which the signature of a handler can require.
 ///
-/// A type stands for one scope, for `all[…]` of several, or for `any[…]` of several. By default, it
-/// accepts these tokens:
+/// A type stands for one scope, for `all[…]` of several scopes, or for `any[…]` of several scopes.
+/// By default, the type accepts these tokens:
 /// - tokens for a global API resource;
 /// - tokens for an organization-level API resource, after a
 ///   [`Require::organization_…`](crate::Require) guard or
 ///   [`AccessToken::require_organization`](crate::AccessToken::require_organization) has checked
 ///   the organization.
 ///
-/// [How to split scopes](crate#how-to-split-scopes) between global and organization roles says why
-/// a scope must not be granted by both.
+/// [How to split scopes](crate#how-to-split-scopes) explains why global roles and organization
+/// roles must not grant the same scope.
 ///
 /// With `for` and a variant of [`TokenKind`], the type accepts only that kind. The organization
-/// must still be checked. With `for any_kind`, it accepts every token without a check of the
-/// organization: a user may have the scope in any organization.
+/// must still be checked. With `for any_kind`, the type accepts every kind of token without a check
+/// of the organization. A user may then have the scope in any organization.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError, scopes};
@@ -89,7 +91,8 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 /// }
 /// ```
 ///
-/// A scope may also be a constant. A path to a constant is written inside of `all[…]`:
+/// A scope may also be a constant. If the constant is given by a path, write the path inside
+/// `all[…]`:
 ///
 /// ```
 /// mod names {
@@ -122,7 +125,7 @@ macro_rules! scopes {
         $crate::scopes! { @define [$(#[$meta])* $vis $name] any_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
-    // One token: a literal, or the name of a constant.
+    // `$scope` is a single token, which is a literal or the name of a constant.
     ($(#[$meta:meta])* $vis:vis $name:ident = $scope:tt $(for $kind:ident)?; $($rest:tt)*) => {
         $crate::scopes! { $(#[$meta])* $vis $name = all[$scope] $(for $kind)?; $($rest)* }
     };
@@ -138,8 +141,8 @@ macro_rules! scopes {
             );
         }
 
-        // For a text that is not a scope, the expected type is `PrintableAsciiWithoutSpaces`, and the compiler points
-        // at the text.
+        // If the text is not a scope, the expected type is `PrintableAsciiWithoutSpaces`. The
+        // compiler then reports an error that points at the text.
         $(const _: <$crate::__private::IsScope<{ $crate::__private::is_scope_token($scope) }>
             as $crate::__private::CheckedScope>::Text = $scope;)+
     };

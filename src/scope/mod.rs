@@ -6,8 +6,8 @@ use std::{borrow::Cow, fmt};
 
 /// The permission model in Logto that an access token belongs to.
 ///
-/// The same scope name has a different meaning in each model. Every guard therefore names the model
-/// first: see the constructors of [`Require`](crate::Require).
+/// The same scope name has a different meaning in each model. Every guard therefore begins
+/// with a constructor that names the model. See [`Require`](crate::Require).
 ///
 /// ```
 /// use tower_logto::{AccessToken, TokenKind};
@@ -19,17 +19,18 @@ use std::{borrow::Cow, fmt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenKind {
-    /// A global API resource: `aud` is the resource indicator, and there is no `organization_id`.
+    /// A token for a global API resource: `aud` is the resource indicator, and there is no
+    /// `organization_id`.
     ///
     /// A user's token also has the API scopes of the user's roles in every organization.
     Global,
-    /// An organization-level API resource: `aud` is the resource indicator, and the claim
-    /// `organization_id` names the organization.
+    /// A token for an organization-level API resource: `aud` is the resource indicator, and the
+    /// claim `organization_id` contains the id of the organization.
     ///
     /// The scopes come from the roles in that organization. A user's token also has the API scopes
     /// of the user's global roles.
     OrganizationResource,
-    /// Organization (non-API) permissions: `aud` is `urn:logto:organization:<id>`.
+    /// A token for the organization (non-API) permissions: `aud` is `urn:logto:organization:<id>`.
     OrganizationPermissions,
 }
 
@@ -63,8 +64,8 @@ impl<'a> ScopeSet<'a> {
         Self(scope)
     }
 
-    /// Returns whether the set has exactly this scope. The comparison is case-sensitive, without
-    /// prefixes and wildcards.
+    /// Returns whether the set has exactly this scope. The comparison is case-sensitive, and does
+    /// not support prefixes or wildcards.
     pub fn contains(self, scope: &str) -> bool {
         self.iter().any(|have| have == scope)
     }
@@ -79,7 +80,7 @@ impl<'a> ScopeSet<'a> {
         self.iter().next().is_none()
     }
 
-    /// Returns the claim as received.
+    /// Returns the `scope` value from which the set was created, unchanged.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
@@ -104,13 +105,14 @@ impl fmt::Debug for ScopeSet<'_> {
 /// The scopes that a guard requires, and the kinds of token that may have them.
 ///
 /// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) contains
-/// it. A custom response body can then name the required scopes. [`Display`](fmt::Display) writes
-/// them separated by single spaces, as in the `scope` parameter of a challenge (RFC 6750 §3).
+/// the policy, so a custom response body can list the required scopes. [`Display`](fmt::Display)
+/// writes the scopes separated by single spaces, as in the `scope` parameter of a challenge (RFC
+/// 6750 §3).
 ///
 /// ```
 /// use tower_logto::{AuthError, error::AuthErrorKind};
 ///
-/// /// The scopes that the caller needs, for a body.
+/// /// Returns the scopes that the caller needs, for the body of a response.
 /// fn required(error: &AuthError) -> Option<String> {
 ///     match error.kind() {
 ///         AuthErrorKind::InsufficientScope { required, .. } => Some(required.to_string()),
@@ -133,7 +135,8 @@ enum Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kinds {
-    /// Global API resources, and organization-level ones after a check of the organization.
+    /// Accepts tokens for global API resources. After a check of the organization, also accepts
+    /// tokens for organization-level API resources.
     Default,
     Only(TokenKind),
     Any,
@@ -153,8 +156,8 @@ impl ScopePolicy {
         Self { scopes: Cow::Owned(scopes), rule, kinds: Kinds::Default }
     }
 
-    /// Returns the scopes. The policy requires all of them, or at least one of them: see
-    /// [`is_any`](Self::is_any).
+    /// Returns the scopes. [`is_any`](Self::is_any) tells whether the policy requires all of them
+    /// or at least one of them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(AsRef::as_ref)
     }
@@ -167,7 +170,7 @@ impl ScopePolicy {
     /// Returns whether these scopes are enough, without a check of the kind of token.
     pub(crate) fn is_satisfied_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
-            // An empty list is a mistake in the program. The check fails closed.
+            // An empty list is a mistake in the program, so the check fails closed.
             Rule::All => !self.scopes.is_empty() && self.iter().all(|one| granted.contains(one)),
             Rule::Any => self.iter().any(|scope| granted.contains(scope)),
         }
@@ -191,7 +194,8 @@ impl ScopePolicy {
         }
     }
 
-    /// Returns the first scope from the text of the program that no token can have.
+    /// Returns the first scope that no token can have. Considers only scopes that are literals in
+    /// the program (`&'static str`).
     pub(crate) fn first_invalid_literal(&self) -> Option<&'static str> {
         self.scopes.iter().find_map(|scope| match scope {
             Cow::Borrowed(literal) if !is_scope_token(literal) => Some(*literal),
@@ -220,7 +224,7 @@ impl fmt::Display for ScopePolicy {
 
 /// A type that stands for scopes. Declare one with [`scopes!`](crate::scopes).
 ///
-/// Name the type in one of these places:
+/// Use the type in one of these places:
 /// - the signature of a handler, as [`Scoped<S>`](crate::Scoped);
 /// - the guard of a route, in [`Require::scope`](crate::Require::scope);
 /// - the body of a handler, in [`AccessToken::require_scope`](crate::AccessToken::require_scope).
@@ -230,7 +234,7 @@ impl fmt::Display for ScopePolicy {
     note = "declare it: `tower_logto::scopes! {{ pub {Self} = \"read:products\"; }}`"
 )]
 pub trait Scope {
-    /// The scopes as in the declaration, for documents that name them.
+    /// The scopes in the order of the declaration, for documents that list scopes.
     ///
     /// ```
     /// use tower_logto::{Scope, scopes};
@@ -245,8 +249,8 @@ pub trait Scope {
     const POLICY: ScopePolicy;
 }
 
-/// Returns whether the text is one scope-token: printable ASCII without space, `"` and `\` (RFC
-/// 6749 §3.3).
+/// Returns whether the text is one scope-token, which is printable ASCII except space, `"` and `\`
+/// (RFC 6749 §3.3).
 pub const fn is_scope_token(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut rest = bytes;
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_is_not_named_is_not_accepted() {
+    fn policy_accepts_only_its_kinds_and_checked_organizations() {
         use super::macros::{for_any_kind, for_kind};
         use TokenKind::{Global, OrganizationPermissions, OrganizationResource};
 

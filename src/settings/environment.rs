@@ -1,4 +1,4 @@
-//! Reads settings from environment variables, and from the files that they name.
+//! Reads settings from environment variables, and from the files that these variables name.
 
 use std::{ffi::OsString, fmt::Display, fs::File, io::Read as _, str::FromStr};
 
@@ -76,10 +76,10 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
     }
 }
 
-/// Reads a small file without the line ending at its end.
+/// Reads a small file, and removes the line ending at the end of the file.
 ///
 /// # Errors
-/// Returns what is wrong. It contains nothing of the file.
+/// Returns a description of the problem, without any content of the file.
 pub(super) fn read_file(path: &str) -> Result<String, String> {
     let name = escaped(path);
     let cannot_read =

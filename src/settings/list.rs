@@ -1,4 +1,4 @@
-//! Values that a configuration file or a variable writes as text: lists, algorithms, log levels.
+//! Parses settings that files and variables contain as text: lists, algorithms and log levels.
 
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing::Level;

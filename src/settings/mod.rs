@@ -1,4 +1,5 @@
-//! Settings from configuration files and environment variables: one value for all services of a fleet.
+//! Reads settings from configuration files and environment variables, with the same names for every
+//! service.
 
 mod environment;
 mod list;
@@ -21,9 +22,10 @@ use crate::{
 /// The settings of one issuer, of the API that its tokens are for, and of a machine-to-machine
 /// application.
 ///
-/// A [validator](Self::validator), a [token client](Self::token_client) and the
-/// [metadata document](Self::metadata) come from one value. Deserialize it as a part of your
-/// service's configuration, in any format that serde supports. Unknown keys are errors.
+/// One `Settings` value builds a [validator](Self::validator), a
+/// [token client](Self::token_client) and the [metadata document](Self::metadata). Deserialize the
+/// value as a part of your service's configuration, in any format that serde supports. Unknown keys
+/// are errors.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -31,7 +33,7 @@ use crate::{
 ///
 /// #[derive(Deserialize)]
 /// struct Configuration {
-///     // Nest the settings. With `#[serde(flatten)]`, serde accepts unknown keys.
+///     // Nest the settings in a field. With `#[serde(flatten)]`, serde would accept unknown keys.
 ///     logto: Settings,
 /// }
 ///
@@ -46,17 +48,17 @@ use crate::{
 /// ```
 ///
 /// # Keys and variables
-/// [`from_env`](Self::from_env) reads the variables. Every key that is not set has the default of
+/// [`from_env`](Self::from_env) reads the variables. A setting without a value has the default of
 /// the builder.
 ///
 /// | key | variable | value |
 /// |---|---|---|
 /// | `endpoint` | `LOGTO_ENDPOINT` | the address of Logto, see [`Issuer::logto`] |
 /// | `issuer` | `LOGTO_ISSUER` | instead of the endpoint: the exact issuer, see [`Issuer::new`] |
-/// | `resource` | `LOGTO_RESOURCE` | the API's resource indicator, or several: a list, in a variable separated by spaces |
+/// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. Several indicators are a list in a file, and are separated by spaces in a variable |
 /// | `organizations` | `LOGTO_ORGANIZATIONS` | `true`: see [`TrustedIssuer::organizations`] |
 /// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true`: see [`TrustedIssuer::organization_tokens_only`] |
-/// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm), in a variable separated by spaces |
+/// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm). In a variable, they are separated by spaces |
 /// | `jwks_uri` | `LOGTO_JWKS_URI` | see [`TrustedIssuer::jwks_uri`] |
 /// | `allow_http` | `LOGTO_ALLOW_HTTP` | `true`: see [`TrustedIssuer::dangerously_allow_http`] |
 /// | `clock_tolerance_secs` | `LOGTO_CLOCK_TOLERANCE_SECS` | see [`TrustedIssuer::clock_tolerance`] |
@@ -69,8 +71,8 @@ use crate::{
 /// | `resource_metadata` | `LOGTO_RESOURCE_METADATA` | see [`ValidatorBuilder::resource_metadata`] |
 /// | `log_refusals_at` | `LOGTO_LOG_REFUSALS_AT` | `error`, `warn`, `info`, `debug` or `trace`, see [`ValidatorBuilder::log_refusals_at`] |
 /// | `client.app_id` | `LOGTO_APP_ID` | the id of a machine-to-machine application |
-/// | `client.app_secret` | `LOGTO_APP_SECRET` | its secret |
-/// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of the secret: a file that contains it |
+/// | `client.app_secret` | `LOGTO_APP_SECRET` | the secret of this application |
+/// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of `client.app_secret`: the path of a file that contains the secret |
 /// | `client.token_endpoint` | `LOGTO_TOKEN_ENDPOINT` | the address of the token endpoint, default `{issuer}/token` |
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -83,28 +85,28 @@ pub struct Settings {
     /// The resource indicators of the API.
     #[serde(deserialize_with = "list::one_or_more")]
     pub resource: Vec<String>,
-    /// Set to accept organization permission tokens.
+    /// Whether the validator accepts organization permission tokens.
     pub organizations: bool,
-    /// Set to refuse tokens that name no organization.
+    /// Whether the validator refuses tokens that name no organization.
     pub organization_tokens_only: bool,
     /// The accepted signature algorithms.
     #[serde(deserialize_with = "list::algorithms")]
     pub algorithms: Option<Vec<Algorithm>>,
     /// The address of the key set.
     pub jwks_uri: Option<String>,
-    /// Set to allow plain `http` to hosts that are not loopback.
+    /// Whether plain `http` is allowed to hosts that are not loopback.
     pub allow_http: bool,
-    /// The clock tolerance in seconds.
+    /// The clock tolerance, in seconds.
     pub clock_tolerance_secs: Option<u64>,
-    /// How long keys are fresh, in seconds.
+    /// The time for which keys are fresh, in seconds.
     pub keys_fresh_for_secs: Option<u64>,
-    /// How long stale keys are used during an outage, in seconds.
+    /// The time for which stale keys are used during an outage, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
-    /// How often unknown key ids may start a refresh, in seconds.
+    /// The time between two refreshes that unknown key ids may start, in seconds.
     pub unknown_key_cooldown_secs: Option<u64>,
-    /// The number of cached tokens.
+    /// The maximum number of cached tokens.
     pub token_cache_capacity: Option<usize>,
-    /// The size of the largest accepted token in bytes.
+    /// The size of the largest accepted token, in bytes.
     pub max_token_size: Option<usize>,
     /// The realm of challenges.
     pub realm: Option<String>,
@@ -115,7 +117,7 @@ pub struct Settings {
     pub log_refusals_at: Option<tracing::Level>,
     /// The machine-to-machine application.
     pub client: ClientSettings,
-    /// How errors name a setting.
+    /// Whether errors name settings by their keys or by their variables.
     #[serde(skip)]
     names: Names,
 }
@@ -136,7 +138,8 @@ pub struct Settings {
 pub struct ClientSettings {
     /// The application's id.
     pub app_id: Option<String>,
-    /// The application's secret. Prefer a file or a variable to a secret in a configuration file.
+    /// The application's secret. Prefer [`app_secret_file`](Self::app_secret_file) or an
+    /// environment variable to a secret in a configuration file.
     pub app_secret: Option<String>,
     /// A file that contains the application's secret.
     pub app_secret_file: Option<String>,
@@ -144,7 +147,7 @@ pub struct ClientSettings {
     pub token_endpoint: Option<String>,
 }
 
-/// How errors name a setting: the key in a file, or the environment variable.
+/// The kind of names that errors use for settings: the keys of a file, or environment variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Names {
     #[default]
@@ -155,20 +158,22 @@ enum Names {
 impl Settings {
     /// Reads the settings from environment variables.
     ///
-    /// An empty variable counts as not set. Instead of each variable, the same name with the suffix
-    /// `_FILE` may name a file that contains the value, as for the secrets of Docker and
-    /// Kubernetes. One line ending at the end of the file is ignored. Variables with other names
-    /// are ignored: Kubernetes sets `LOGTO_PORT` if a service has the name `logto`.
+    /// An empty variable counts as not set. You can replace each variable by a variable with the
+    /// suffix `_FILE`, which contains the path of a file with the value. Docker and Kubernetes
+    /// provide secrets as files. One line ending at the end of the file is ignored.
+    ///
+    /// Other variables that start with `LOGTO_` are ignored, because Kubernetes sets variables such
+    /// as `LOGTO_PORT` if a service has the name `logto`.
     ///
     /// # Errors
-    /// If a value has the wrong syntax, if a file cannot be read, or if a variable is set in both
-    /// forms. The error names the variable.
+    /// If a value has the wrong syntax, if a file cannot be read, or if a variable is set both with
+    /// and without `_FILE`. The error names the variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// Reads the settings as [`from_env`](Self::from_env) does, from another source of variables:
-    /// for tests, or to read variables with another prefix.
+    /// Reads the settings as [`from_env`](Self::from_env) does, but from another source of
+    /// variables. Use this function in tests, or to read variables with another prefix.
     ///
     /// ```
     /// use tower_logto::settings::Settings;
@@ -233,7 +238,7 @@ impl Settings {
         .map_err(|error| self.named(error))
     }
 
-    /// Returns the issuer with the settings of its tokens and keys, to which you can add others.
+    /// Returns the issuer with the settings of its tokens and keys. You can add further settings.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer).
@@ -263,8 +268,8 @@ impl Settings {
         Ok(trusted)
     }
 
-    /// Returns a builder with these settings, to which you can add others. Its errors name the
-    /// setters instead of the keys or variables.
+    /// Returns a builder with these settings, to which you can add further settings. The errors of
+    /// the builder name its setters instead of the keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer).
@@ -312,11 +317,11 @@ impl Settings {
         builder.build().map_err(|error| self.named(error))
     }
 
-    /// Returns the metadata document of the API (RFC 9728), to which you can add scopes and a name.
+    /// Returns the metadata document of the API (RFC 9728). You can add scopes and a name.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer), or an error if there is not exactly one
-    /// resource indicator: a document describes one resource.
+    /// resource indicator, because a document describes one resource.
     pub fn metadata(&self) -> Result<ProtectedResourceMetadata, ConfigError> {
         match self.resource.as_slice() {
             [resource] => Ok(ProtectedResourceMetadata::new(resource, [&self.issuer()?])),
@@ -339,8 +344,8 @@ impl Settings {
         self.token_client_builder()?.build().map_err(|error| self.named(error))
     }
 
-    /// Returns a builder with these settings, to which you can add others. Its errors name the
-    /// setters instead of the keys or variables.
+    /// Returns a builder with these settings, to which you can add further settings. The errors of
+    /// the builder name its setters instead of the keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer), and an error if the id or the secret of the
@@ -369,11 +374,11 @@ impl Settings {
         if self.allow_http { Transport::AllowHttp } else { Transport::HttpsOrLoopback }
     }
 
-    /// Names the key or the variable in the error, instead of the setter.
+    /// Replaces the name of the setter in the error by the key or the variable.
     fn named(&self, error: ConfigError) -> ConfigError {
         let key = match error.setting() {
             "audience" => "resource",
-            // The default of an address comes from the endpoint or the issuer.
+            // If this setting has no value, the address comes from the endpoint or the issuer.
             "jwks_uri" if self.jwks_uri.is_none() => self.issuer_key(),
             "token_endpoint" if self.client.token_endpoint.is_none() => self.issuer_key(),
             "token_endpoint" => "client.token_endpoint",

@@ -24,7 +24,7 @@ pub struct TestApp {
     grants: Vec<Grant>,
 }
 
-/// Scopes of one role.
+/// The scopes that one role grants.
 ///
 /// Without a resource, the scopes are organization permissions. Without an organization, the role
 /// is a global one.
@@ -53,8 +53,8 @@ impl TestApp {
         self.add(None, Some(resource.into()), scopes)
     }
 
-    /// Makes the application a member of an organization, and grants organization permissions in
-    /// it.
+    /// Makes the application a member of an organization, and grants permissions of this
+    /// organization.
     pub fn organization<'a>(
         self,
         id: impl Into<String>,
@@ -63,8 +63,8 @@ impl TestApp {
         self.add(Some(id.into()), None, scopes)
     }
 
-    /// Makes the application a member of an organization, and grants scopes of an
-    /// organization-level API resource in it.
+    /// Makes the application a member of an organization. In this organization, grants scopes of an
+    /// organization-level API resource.
     pub fn organization_grant<'a>(
         self,
         id: impl Into<String>,
@@ -74,7 +74,7 @@ impl TestApp {
         self.add(Some(id.into()), Some(resource.into()), scopes)
     }
 
-    /// Makes the secret expired. The token endpoint then responds with 400.
+    /// Marks the secret as expired. The token endpoint then responds with 400.
     pub const fn expired_secret(mut self) -> Self {
         self.expired = true;
         self

@@ -1,4 +1,4 @@
-//! A clock that a test moves.
+//! A clock that a test can set.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -38,7 +38,7 @@ impl ManualClock {
     /// Moves the clock forward. Both tokens and cached keys age.
     ///
     /// # Panics
-    /// If the time overflows a [`Duration`].
+    /// Panics if the time overflows a [`Duration`].
     pub fn advance(&self, duration: Duration) {
         let mut times = self.times();
         times.wall += duration;
@@ -59,7 +59,7 @@ impl ManualClock {
 
 /// Shows 22 November 2026, 10:20 UTC.
 ///
-/// On that day the Logto responses were captured that this crate is tested with.
+/// The Logto responses with which this crate is tested were captured on that day.
 impl Default for ManualClock {
     fn default() -> Self {
         Self::at(1_795_342_800)

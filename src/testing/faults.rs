@@ -9,28 +9,28 @@ impl TestIssuer {
     /// Makes every endpoint respond with 500 and `text/plain`, as Logto does if its database is
     /// unavailable.
     ///
-    /// Call [`recover`](Self::recover) to end it.
+    /// Call [`recover`](Self::recover) to end the outage.
     pub fn go_down(&self) {
         self.fault_all(&Fault::ServerError);
     }
 
     /// Makes every endpoint accept requests without responding to them.
     ///
-    /// Call [`recover`](Self::recover) to end it. The issuer then also responds to the requests
-    /// that wait.
+    /// Call [`recover`](Self::recover) to end this fault. The issuer then also responds to the
+    /// requests that are waiting.
     pub fn hang(&self) {
         self.fault_all(&Fault::Hang);
     }
 
-    /// Makes every endpoint respond only after this time. The delay is in real time, regardless of the
-    /// issuer's clock.
+    /// Makes every endpoint respond only after this delay. The delay is in real time, regardless of
+    /// the issuer's clock.
     ///
-    /// Call [`recover`](Self::recover) to end it.
+    /// Call [`recover`](Self::recover) to end this fault.
     pub fn slow(&self, duration: Duration) {
         self.fault_all(&Fault::Slow(duration));
     }
 
-    /// Sets the fault of the JWKS endpoint. The other endpoints keep theirs.
+    /// Sets the fault of the JWKS endpoint. The other endpoints keep their faults.
     ///
     /// ```
     /// use tower_logto::testing::{Fault, TestIssuer};
@@ -47,21 +47,21 @@ impl TestIssuer {
     /// ```
     ///
     /// # Panics
-    /// If the code of a [`Fault::Status`] is not from 100 to 999.
+    /// Panics if the code of a [`Fault::Status`] is not from 100 to 999.
     pub fn fault_jwks(&self, fault: Fault) {
         self.state().faults.jwks.set(fault);
     }
 
-    /// Sets the fault of the token endpoint. The other endpoints keep theirs.
+    /// Sets the fault of the token endpoint. The other endpoints keep their faults.
     ///
     /// # Panics
-    /// If the code of a [`Fault::Status`] is not from 100 to 999.
+    /// Panics if the code of a [`Fault::Status`] is not from 100 to 999.
     pub fn fault_token(&self, fault: Fault) {
         self.state().faults.token.set(fault);
     }
 
-    /// Ends every fault, and serves the issuer's own key set again if another one was
-    /// [published](Self::publish).
+    /// Ends every fault. If another key set was [published](Self::publish), serves the issuer's own
+    /// key set again.
     ///
     /// A [stopped](Self::stop) server remains stopped.
     pub fn recover(&self) {
@@ -74,7 +74,7 @@ impl TestIssuer {
     /// The port remains bound for [`start_again`](Self::start_again).
     ///
     /// # Panics
-    /// If the port cannot be bound again after closing it.
+    /// Panics if the port cannot be bound again after it was closed.
     pub fn stop(&self) {
         self.server().close().expect("the port of the test issuer can be bound again");
     }
@@ -82,7 +82,7 @@ impl TestIssuer {
     /// Opens the same port again after [`stop`](Self::stop). Does nothing if the server runs.
     ///
     /// # Panics
-    /// If the port cannot be opened.
+    /// Panics if the port cannot be opened.
     pub fn start_again(&self) {
         self.open().expect("the port of the test issuer can be opened again");
     }

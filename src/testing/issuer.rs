@@ -27,7 +27,7 @@ use crate::{
 ///
 /// It also builds tokens without an HTTP request, see [`token`](Self::token).
 ///
-/// All clones are the same server, which stops when the last clone is dropped. The server runs on
+/// All clones share the same server, which stops when the last clone is dropped. The server runs on
 /// its own thread, so tests with different runtimes can share it.
 ///
 /// ```
@@ -57,7 +57,7 @@ impl TestIssuer {
     /// Starts a server on any free port, with an ES384 key and the system clock.
     ///
     /// # Errors
-    /// If the server cannot open a port of 127.0.0.1 or start its thread.
+    /// Returns an error if the server cannot open a port of 127.0.0.1 or start its thread.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
@@ -72,8 +72,8 @@ impl TestIssuer {
         self.state.endpoint.clone()
     }
 
-    /// Returns the `iss` of the tokens: `{endpoint}/oidc`, unless set by
-    /// [`TestIssuerBuilder::issuer`].
+    /// Returns the `iss` of the tokens. It is `{endpoint}/oidc`, unless
+    /// [`TestIssuerBuilder::issuer`] sets another value.
     pub fn issuer(&self) -> Issuer {
         self.state.issuer.clone()
     }
@@ -88,7 +88,8 @@ impl TestIssuer {
         format!("{}/oidc/token", self.state.endpoint)
     }
 
-    /// Returns a [`TrustedIssuer`] for this server and one audience, to which you can add settings.
+    /// Returns a [`TrustedIssuer`] for this server and one audience. You can add further settings
+    /// to the returned value.
     pub fn trusted(&self, audience: impl Into<String>) -> TrustedIssuer {
         TrustedIssuer::new(&self.issuer()).audience(audience).jwks_uri(self.jwks_uri())
     }
@@ -96,8 +97,8 @@ impl TestIssuer {
     /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// If the audience is invalid, as for
-    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
+    /// Returns an error if the audience is invalid, as
+    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) does.
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.state.clock));
         Validator::builder().trust(self.trusted(audience)).clock(clock).build()
@@ -105,16 +106,16 @@ impl TestIssuer {
 
     /// Returns a builder for an access token.
     ///
-    /// Without further settings, it is the token of a machine for `https://shopping.api`, without
-    /// scopes, which expires after one hour or the
-    /// [`token_ttl`](TestIssuerBuilder::token_ttl).
+    /// Without further settings, the token is a machine's token for `https://shopping.api`, without
+    /// scopes. The token expires after the [`token_ttl`](TestIssuerBuilder::token_ttl), which is
+    /// one hour by default.
     pub fn token(&self) -> TokenBuilder {
         let IssuerState { issuer, clock, token_ttl, .. } = &*self.state;
         TokenBuilder::new(issuer, self.signing_key(), clock, *token_ttl)
     }
 
     /// Returns a builder for an ID token of a user, signed with the same key. A service must not
-    /// accept it as an access token.
+    /// accept an ID token as an access token.
     pub fn id_token(&self) -> TokenBuilder {
         self.token().into_id_token()
     }
@@ -191,7 +192,7 @@ impl Default for TestIssuerBuilder {
 }
 
 impl TestIssuerBuilder {
-    /// Sets the port of 127.0.0.1. By default, it is any free port.
+    /// Sets the port of 127.0.0.1. The default is any free port.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -199,7 +200,7 @@ impl TestIssuerBuilder {
 
     /// Sets the `iss` of the tokens. The default is `{endpoint}/oidc`.
     ///
-    /// Use it to test a service that fetches Logto's keys from an internal address.
+    /// Use this setting to test a service that fetches Logto's keys from an internal address.
     pub fn issuer(mut self, issuer: &Issuer) -> Self {
         self.issuer = Some(issuer.clone());
         self
@@ -237,7 +238,7 @@ impl TestIssuerBuilder {
         self.signing_key(SigningKey::generate(Algorithm::RS256))
     }
 
-    /// Signs with this key. If many tests share an RSA key, they save the time to generate it.
+    /// Signs with this key. If many tests share one RSA key, they save the time of generating keys.
     pub fn signing_key(mut self, key: SigningKey) -> Self {
         self.key = Some(key);
         self
@@ -246,8 +247,8 @@ impl TestIssuerBuilder {
     /// Starts the server.
     ///
     /// # Errors
-    /// If the server cannot open the port, for example because it is in use, or cannot start its
-    /// thread.
+    /// Returns an error if the server cannot open the port, for example because the port is in use.
+    /// Also returns an error if the server cannot start its thread.
     #[allow(
         clippy::unused_async,
         reason = "a later version may wait here without a breaking change"

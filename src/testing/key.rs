@@ -14,7 +14,7 @@ use crate::{Algorithm, testing::server::json::base64url};
 
 /// A key pair that signs tokens with one algorithm.
 ///
-/// All clones are the same key.
+/// All clones share the same key.
 ///
 /// ```
 /// use tower_logto::{testing::SigningKey, Algorithm};
@@ -30,7 +30,8 @@ struct GeneratedKey {
     algorithm: Algorithm,
     private_key: PrivateKey,
     kid: String,
-    /// The public key in JSON, as Logto writes it. base64url needs no escapes.
+    /// The public key in JSON, in Logto's form. The JSON needs no escapes, because the values are
+    /// base64url.
     jwk: String,
 }
 
@@ -116,8 +117,8 @@ fn ec_pair(
 
 fn rsa_pair() -> (PrivateKey, String, String) {
     let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("the key is generated");
-    // RSAPublicKey (RFC 8017 §A.1.1) with 2,048 bits and the exponent 65537: only the modulus
-    // differs between keys, so its position is fixed.
+    // The public key is an RSAPublicKey (RFC 8017 §A.1.1) with 2,048 bits and the exponent 65537.
+    // Only the modulus differs between such keys, so the position of the modulus is fixed.
     let n = base64url(&pair.public_key().as_ref()[9..9 + 256]);
     let kid = thumbprint(&format!(r#"{{"e":"AQAB","kty":"RSA","n":"{n}"}}"#));
     let jwk = format!(r#"{{"kty":"RSA","use":"sig","kid":"{kid}","e":"AQAB","n":"{n}"}}"#);

@@ -1,4 +1,4 @@
-//! A Logto server on a loopback port for your own tests, and a clock that a test moves.
+//! A Logto server on a loopback port for your own tests, and a clock that a test can set.
 //!
 //! Enable the feature for tests only:
 //!
@@ -8,12 +8,12 @@
 //! ```
 //!
 //! [`TestIssuer`] publishes keys and issues tokens as Logto does, over real sockets. Your service
-//! therefore runs in a test as it runs in production. Pass it `issuer.issuer()` or
-//! `issuer.endpoint()` where it reads its configuration.
+//! therefore runs in a test as it runs in production. Where your service reads its configuration,
+//! pass `issuer.issuer()` or `issuer.endpoint()` to it.
 //!
 //! - [`TestIssuer::token`] builds a valid or invalid token of any kind, without an HTTP request.
-//! - [`TestIssuer::offline`] signs tokens and gives validators without a server, for unit tests.
-//! - The token endpoint issues the tokens that your service requests itself. Add a [`TestApp`] for
+//! - [`TestIssuer::offline`] signs tokens and creates validators without a server, for unit tests.
+//! - The token endpoint issues the tokens that your service itself requests. Add a [`TestApp`] for
 //!   each application that may request tokens.
 //!
 //! ```
@@ -22,7 +22,8 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let issuer = TestIssuer::start().await?;
-//! let validator = issuer.validator("https://shopping.api")?; // in your test, the service's own
+//! // In your own test, use the validator of your service instead.
+//! let validator = issuer.validator("https://shopping.api")?;
 //!
 //! let good = issuer.token().scopes(["read:products"]).build();
 //! assert!(validator.validate(&good).await.is_ok());
@@ -34,7 +35,7 @@
 //! # }
 //! ```
 //!
-//! | Logto's token | in the test kit |
+//! | kind of token in Logto | call in the test kit |
 //! |---|---|
 //! | global API resource | `issuer.token().audience("https://shopping.api")` |
 //! | organization-level API resource | `.audience("https://shopping.api").organization_resource("acme")` |
@@ -68,8 +69,8 @@
 //! # Outages and key rotation
 //! - Error responses: [`go_down`](TestIssuer::go_down). No responses: [`hang`](TestIssuer::hang).
 //!   Slow responses: [`slow`](TestIssuer::slow). [`recover`](TestIssuer::recover) ends all of them.
-//! - Refused connections: [`stop`](TestIssuer::stop), then
-//!   [`start_again`](TestIssuer::start_again).
+//! - Refused connections: [`stop`](TestIssuer::stop).
+//!   [`start_again`](TestIssuer::start_again) opens the port again.
 //! - Any other response of one endpoint: [`fault_jwks`](TestIssuer::fault_jwks) or
 //!   [`fault_token`](TestIssuer::fault_token) with a [`Fault`].
 //! - A new signing key: [`rotate`](TestIssuer::rotate). Another key set:
@@ -78,15 +79,17 @@
 //!   and [`token_requests`](TestIssuer::token_requests).
 //!
 //! # The Management API
-//! `GET /api/applications` returns the [`TestApp`]s in pages. It requires a token for
-//! [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This crate's own layer protects the route,
-//! and the first request to it fetches the key set. `GET /api/users/{id}` returns whether a test has
-//! suspended the user, and `GET /api/hooks/{id}/recent-logs` lists failed webhooks (see
+//! `GET /api/applications` returns the [`TestApp`]s in pages. `GET /api/users/{id}` returns whether
+//! a test has suspended the user. `GET /api/hooks/{id}/recent-logs` lists failed webhooks (see
 //! `TestWebhooks`, with the feature `revocation`).
 //!
+//! These routes require a token for [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This
+//! crate's own layer protects the routes. The first request to one of the routes fetches the key
+//! set.
+//!
 //! # Limits
-//! The test kit is not an identity server. It supports only the client credentials grant, and it
-//! has no users. If the kit itself fails, it panics, and your test fails.
+//! The test kit is not an identity server. It supports only the client credentials grant, and
+//! users cannot sign in. If the kit itself fails, the kit panics and your test fails.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// Signs tokens without a server: for unit tests without a socket and without a runtime.
+/// Signs tokens without a server, for unit tests without a socket and without a runtime.
 ///
-/// [`TestIssuer::offline`] creates one. Its validators have a static key set, so
-/// [`Validator::try_validate`] always has a result. For rotations, outages and token requests, use a
-/// [`TestIssuer`].
+/// [`TestIssuer::offline`] creates an `OfflineIssuer`. Its validators have a static key set, so
+/// [`Validator::try_validate`] always returns a result. For rotations, outages and token requests,
+/// use a [`TestIssuer`].
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -66,8 +66,8 @@ impl OfflineIssuer {
         KeyRing::new(self.key.clone()).to_json()
     }
 
-    /// Returns a [`TrustedIssuer`] with the static key set and one audience, to which you can add
-    /// settings.
+    /// Returns a [`TrustedIssuer`] with the static key set and one audience. You can add further
+    /// settings to the returned value.
     pub fn trusted(&self, audience: impl Into<String>) -> TrustedIssuer {
         TrustedIssuer::new(&self.issuer).audience(audience).static_jwks(self.jwks())
     }
@@ -75,8 +75,8 @@ impl OfflineIssuer {
     /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// If the audience is invalid, as for
-    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
+    /// Returns an error if the audience is invalid, as
+    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) does.
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.clock));
         Validator::builder().trust(self.trusted(audience)).clock(clock).build()
@@ -88,7 +88,8 @@ impl OfflineIssuer {
         TokenBuilder::new(&self.issuer, self.key.clone(), &self.clock, hour)
     }
 
-    /// Returns a builder for an ID token of a user. A service must not accept it.
+    /// Returns a builder for an ID token of a user. A service must not accept an ID token as an
+    /// access token.
     pub fn id_token(&self) -> TokenBuilder {
         self.token().into_id_token()
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// # Key rotation
-/// Keys rotate as with `logto db config rotate` and in Logto's console:
+/// These methods rotate keys as `logto db config rotate` and Logto's Console do:
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -24,15 +24,15 @@ use crate::{
 /// # }
 /// ```
 impl TestIssuer {
-    /// Generates a key of the same algorithm and makes it the current key, which signs tokens.
+    /// Generates a key for the same algorithm, and makes it the current key, which signs tokens.
     ///
-    /// The old key remains published as the previous key. The key that was the previous one until
+    /// The old key remains published as the previous key. The key that was the previous key until
     /// now is removed.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }
 
-    /// Rotates as [`rotate`](Self::rotate) does, to a key of this algorithm.
+    /// Rotates as [`rotate`](Self::rotate) does, but to a key for this algorithm.
     pub fn rotate_to(&self, algorithm: Algorithm) {
         let key = SigningKey::generate(algorithm);
         self.state().keys().rotate(key);
@@ -48,7 +48,7 @@ impl TestIssuer {
     /// Makes the next key the current key. The old key becomes the previous key.
     ///
     /// # Panics
-    /// If there is no next key. Call [`stage`](Self::stage) first.
+    /// Panics if there is no next key. Call [`stage`](Self::stage) first.
     pub fn promote(&self) {
         let mut keys = self.state().keys();
         let next = keys.next.take().expect("no next key to promote: call stage() first");
@@ -63,7 +63,7 @@ impl TestIssuer {
     /// Serves this body, which may be invalid, instead of the issuer's key set. Tokens are signed
     /// as before.
     ///
-    /// Call [`recover`](Self::recover) to end it.
+    /// Call [`recover`](Self::recover) to serve the issuer's key set again.
     pub fn publish(&self, json: impl Into<String>) {
         self.state().keys().published = Some(json.into());
     }

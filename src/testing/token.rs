@@ -18,8 +18,9 @@ use crate::{
 
 /// Builds a token. [`TestIssuer::token`](crate::testing::TestIssuer::token) returns a builder.
 ///
-/// Without further settings, the token is what Logto issues to a machine: the same header, and the
-/// same claims in the same order. Every part of it can be made invalid.
+/// Without further settings, the token is like a token that Logto issues to a machine. It has the
+/// same header members, and the same claims in the same order. You can make every part of the token
+/// invalid.
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -51,9 +52,10 @@ pub struct TokenBuilder {
     subject: Option<String>,
     lifetime: Duration,
     expired: bool,
-    /// Changes to the header in this order. A member without a value is removed.
+    /// The changes to the header, in the order in which they are applied. A change without a value
+    /// removes the member.
     header: Vec<(String, Option<Value>)>,
-    /// Changes to the claims, as for the header.
+    /// The changes to the claims, in the same form as the changes to the header.
     claims: Vec<(String, Option<Value>)>,
     raw_header: Option<String>,
     raw_payload: Option<String>,
@@ -106,13 +108,14 @@ impl TokenBuilder {
         self
     }
 
-    /// Makes it a token for an organization-level API resource: adds the claim `organization_id`.
+    /// Makes the token a token for an organization-level API resource. Adds the claim
+    /// `organization_id`.
     pub fn organization_resource(mut self, id: impl Into<String>) -> Self {
         self.organization_id = Some(id.into());
         self
     }
 
-    /// Makes it a token with organization permissions.
+    /// Makes the token a token with organization permissions.
     ///
     /// `aud` is `urn:logto:organization:ID`, and there is no `organization_id`. Without scopes,
     /// `scope` is the empty string.
@@ -122,20 +125,21 @@ impl TokenBuilder {
         self
     }
 
-    /// Makes it a token for Logto's Management API, with the scope `all`.
+    /// Makes the token a token for Logto's Management API, with the scope `all`.
     pub fn management_api(self) -> Self {
         self.audience(MANAGEMENT_API).scopes(["all"])
     }
 
-    /// Sets the scopes. If there are none, there is no `scope` claim.
+    /// Sets the scopes. Without scopes, the token has no `scope` claim, unless it is a token with
+    /// [`organization_permissions`](Self::organization_permissions).
     pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let scopes: Vec<_> = scopes.into_iter().collect();
         self.scope = if scopes.is_empty() { None } else { Some(scopes.join(" ")) };
         self
     }
 
-    /// Sets `sub`, which makes it a token of a user. By default, `sub` equals `client_id`, as in a
-    /// machine's token.
+    /// Sets `sub`, which makes the token a user's token. By default, `sub` equals `client_id`, as
+    /// in a machine's token.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -161,7 +165,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets any claim. A new claim is added in front, where Logto adds custom claims.
+    /// Sets any claim. A new claim is added before the other claims, where Logto adds custom
+    /// claims.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), Some(value.into())));
         self
@@ -209,7 +214,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Signs the token with this key instead of the issuer's, and sets `alg` and `kid` accordingly.
+    /// Signs the token with this key instead of the issuer's key, and sets `alg` and `kid`
+    /// accordingly.
     pub fn signed_by(mut self, key: &SigningKey) -> Self {
         self.key = key.clone();
         self

@@ -1,4 +1,4 @@
-//! Sends webhooks as Logto does: signed, and once.
+//! Sends webhooks as Logto does: each webhook is signed, and a failed webhook is not sent again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,12 +35,13 @@ use crate::testing::{
 /// ```
 ///
 /// # Faults
-/// - Lost: do not send the webhook.
-/// - Late or out of order: send it later.
-/// - Twice: send it twice.
-/// - Not delivered: [`fail`](TestWebhook::fail), or any response but 2xx.
-/// - [`wrong_signature`](TestWebhook::wrong_signature) and
-///   [`test_payload`](TestWebhook::test_payload).
+/// - Lost webhook: do not call [`send`](TestWebhook::send).
+/// - Late webhook, or webhooks out of order: call `send` later.
+/// - Duplicate webhook: call `send` twice.
+/// - Failed delivery: call [`fail`](TestWebhook::fail), or let the receiver respond with a status
+///   other than 2xx.
+/// - Wrong signature: call [`wrong_signature`](TestWebhook::wrong_signature).
+/// - Test payload of Logto's Console: call [`test_payload`](TestWebhook::test_payload).
 #[derive(Debug, Clone)]
 pub struct TestWebhooks {
     url: String,
@@ -50,7 +51,7 @@ pub struct TestWebhooks {
     http: reqwest::Client,
 }
 
-/// A webhook that is not sent yet. The change has happened.
+/// A webhook that has not been sent yet. The change that the webhook reports has already happened.
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -73,9 +74,9 @@ pub struct TestWebhook {
 }
 
 impl TestIssuer {
-    /// Returns a sender of webhooks for a receiver's URL, with a new signing key.
+    /// Returns a sender of webhooks to the receiver at this URL. The sender has a new signing key.
     pub fn webhooks(&self, url: impl Into<String>) -> TestWebhooks {
-        // No address of a test is behind a proxy.
+        // Uses no proxy, because the receiver of a test is never behind a proxy.
         let http = reqwest::Client::builder().no_proxy().build().expect("the settings are valid");
         TestWebhooks {
             url: url.into(),
@@ -88,13 +89,13 @@ impl TestIssuer {
 }
 
 impl TestWebhooks {
-    /// Sets the signing key, for a receiver that already has one.
+    /// Sets the signing key, for a receiver that already has a signing key.
     pub fn with_signing_key(mut self, key: impl Into<String>) -> Self {
         self.signing_key = key.into();
         self
     }
 
-    /// Returns the signing key, for the receiver.
+    /// Returns the signing key, which the receiver needs to check the signatures.
     pub fn signing_key(&self) -> &str {
         &self.signing_key
     }
@@ -140,8 +141,8 @@ impl TestWebhooks {
         self.webhook("Organization.Deleted", members)
     }
 
-    /// Makes a webhook of another event, with these members beside `event`, `createdAt` and
-    /// `hookId`.
+    /// Creates a webhook for any other event. The body contains these members in addition to
+    /// `event`, `createdAt` and `hookId`.
     pub fn webhook(&self, event: &str, members: Value) -> TestWebhook {
         let created_at = std::time::UNIX_EPOCH + self.state.clock.unix_time();
         let created_at = humantime::format_rfc3339_millis(created_at).to_string();
@@ -157,7 +158,8 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Logto's database orders the changes, also those within a millisecond.
+            // Each change is later than the change before, even within one millisecond, because
+            // Logto's database orders the changes.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);
@@ -203,15 +205,15 @@ impl TestWebhook {
         &self.signature
     }
 
-    /// Signs with another key.
+    /// Replaces the signature with an invalid signature.
     pub fn wrong_signature(mut self) -> Self {
         self.signature = "0".repeat(64);
         self
     }
 
-    /// Replaces the data by those of "Send test payload" in Logto's Console.
+    /// Replaces the data with the data that "Send test payload" in Logto's Console sends.
     pub fn test_payload(self) -> Self {
-        let body: Value = serde_json::from_str(&self.body).expect("it is JSON");
+        let body: Value = serde_json::from_str(&self.body).expect("the body is JSON");
         let event = body["event"].as_str().unwrap_or_default();
         let members = json!({
             "path": "/fake-path/:id",
@@ -221,8 +223,8 @@ impl TestWebhook {
         self.webhooks.webhook(event, members)
     }
 
-    /// Sends the webhook. Returns the status of the response, or `None` if there was none. Logto
-    /// lists a webhook without a 2xx response as failed, and does not send it again.
+    /// Sends the webhook. Returns the status of the response, or `None` if there was no response.
+    /// As in Logto, a webhook without a 2xx response is listed as failed, and is not sent again.
     pub async fn send(&self) -> Option<StatusCode> {
         let request = self
             .webhooks
@@ -240,7 +242,7 @@ impl TestWebhook {
 
     /// Lists the webhook as failed in `/api/hooks/{id}/recent-logs`, without sending it.
     pub fn fail(&self) {
-        let body: Value = serde_json::from_str(&self.body).expect("it is JSON");
+        let body: Value = serde_json::from_str(&self.body).expect("the body is JSON");
         let at = self.webhooks.state.clock.unix_time().as_millis();
         let log = json!({
             "id": random_id(21),

@@ -1,4 +1,4 @@
-//! The cache of validated tokens: each signature is checked once.
+//! The cache of validated tokens. The signature of a cached token is not checked again.
 
 use std::{
     fmt,
@@ -10,18 +10,18 @@ use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::access_token::AccessToken;
 
-/// Validated tokens by the end of their signature.
+/// Validated tokens, keyed by the last 16 characters of their signatures.
 ///
-/// An entry has the SHA-256 of the whole compact serialization, and a token is a hit only if its
-/// digest is the same. The cache therefore contains no bearer token. A token that is not cached is
-/// refused without computing its digest, because the end of its signature is not in the cache.
-/// A clone shares the tokens.
+/// An entry contains the SHA-256 digest of the whole compact serialization instead of the token, so
+/// the cache contains no bearer token. A look-up is a hit only if the digests are the same. If no
+/// entry has the same 16 characters, the look-up is a miss and computes no digest. A clone shares
+/// the entries.
 #[derive(Clone)]
 pub(crate) struct TokenCache(Option<Entries>);
 
 type Entries = Cache<SignatureEnd, Entry, BuildHasherDefault<SignatureEndHasher>>;
 
-/// The last 16 characters of a token, 96 bits of its signature.
+/// The last 16 characters of a token, which encode 96 bits of the signature.
 ///
 /// Only validated tokens are inserted, so a caller cannot choose the keys of the cache.
 type SignatureEnd = [u8; 16];
@@ -34,8 +34,8 @@ struct Entry {
 }
 
 impl TokenCache {
-    /// A cache for this number of tokens of the usual size. A larger token takes the place of
-    /// several. With a capacity of 0 nothing is cached.
+    /// Creates a cache for this number of tokens of the usual size. A larger token takes the place
+    /// of several tokens. With a capacity of 0, nothing is cached.
     pub(crate) fn new(capacity: usize) -> Self {
         if capacity == 0 {
             return Self(None);
@@ -43,8 +43,9 @@ impl TokenCache {
         let weigh = |_: &SignatureEnd, entry: &Entry| {
             u32::try_from(entry.token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
         };
-        // LRU: the default policy keeps new tokens out of a full cache until they are frequent.
-        // No expiry: every hit checks `exp`, and timers would cost memory and bursts of work.
+        // LRU, because the default policy keeps a new token out of a full cache until the token has
+        // been used often. No expiry, because every hit checks `exp`, and expiry timers would cost
+        // memory and cause bursts of work.
         let cache = Cache::builder()
             .max_capacity(capacity as u64)
             .eviction_policy(EvictionPolicy::lru())
@@ -71,12 +72,13 @@ impl TokenCache {
         }
     }
 
-    /// Returns the number of tokens, which may be a moment old.
+    /// Returns the number of cached tokens. The number may lag behind briefly while tokens are
+    /// added.
     pub(crate) fn count(&self) -> u64 {
         self.0.as_ref().map_or(0, Cache::entry_count)
     }
 
-    /// The number of tokens, and the capacity that they take.
+    /// Returns the number of tokens, and how much of the capacity the tokens use.
     #[cfg(test)]
     #[cfg(feature = "testing")]
     pub(crate) fn count_and_weight(&self) -> (u64, u64) {
@@ -92,7 +94,8 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// `None`: the token is too short to be a signed JWT, and is never cached.
+/// Returns the end of the token's signature, which is the key of the cache entry. Returns `None` if
+/// the token is too short to be a signed JWT. Such a token is never cached.
 fn signature_end(token: &str) -> Option<&SignatureEnd> {
     token.as_bytes().last_chunk().filter(|_| token.len() >= MIN_JWT_LENGTH)
 }
@@ -103,8 +106,8 @@ fn sha256(token: &str) -> [u8; 32] {
     bytes
 }
 
-/// Signatures are random, so mixing their bits is enough. The multiplication spreads the six random
-/// bits of each base64url character over the whole hash.
+/// The hasher of the cache. Signatures are random, so mixing their bits is enough. The
+/// multiplication spreads the six random bits of each base64url character over the whole hash.
 #[derive(Debug, Default)]
 pub(crate) struct SignatureEndHasher(u64);
 
@@ -123,10 +126,11 @@ impl Hasher for SignatureEndHasher {
     }
 }
 
-/// The claims of a Logto token, with room for a few custom ones.
+/// The heap size in bytes up to which a token counts as one token. It has room for the claims of a
+/// Logto token and a few custom claims.
 const USUAL_SIZE: usize = 1024;
-/// Anything shorter cannot be a signed JWT (an ES256 signature alone has 86 characters), so it is
-/// not looked up.
+/// The minimum length of a token that is looked up. A shorter text cannot be a signed JWT, because
+/// an ES256 signature alone has 86 characters.
 const MIN_JWT_LENGTH: usize = 128;
 
 #[cfg(test)]
@@ -155,17 +159,18 @@ mod tests {
     async fn the_capacity_bounds_tokens_and_bytes() {
         assert_eq!(cached_of(50, 100, |token| token).await, 50);
         assert_eq!(cached_of(150, 100, |token| token).await, 100);
-        // 4 KiB of claims take the place of five tokens.
+        // A token with 4 KiB of claims takes the place of five tokens.
         let large = |token: TokenBuilder| token.claim("note", "x".repeat(4096));
         assert_eq!(cached_of(50, 100, large).await, 20);
-        // 400 short audiences, 1.6 KiB of text and 3.1 KiB of spans, take the place of six.
+        // A token with 400 short audiences takes the place of six tokens, because the audiences
+        // need 1.6 KiB of text and 3.1 KiB of spans.
         let audience = [vec!["https://shopping.api"], vec!["x"; 400]].concat();
         let many = |token: TokenBuilder| token.claim("aud", audience.clone());
         assert_eq!(cached_of(50, 100, many).await, 16);
     }
 
     #[tokio::test]
-    async fn token_with_the_end_of_a_cached_one_is_no_hit_and_removes_nothing() {
+    async fn token_that_ends_like_a_cached_token_is_no_hit_and_removes_nothing() {
         let logto = TestIssuer::start().await.unwrap();
         let trusted = logto.trusted("https://shopping.api");
         let validator = crate::Validator::builder().trust(trusted).build().unwrap();

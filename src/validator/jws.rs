@@ -1,4 +1,4 @@
-//! The outside of a token: compact serialization, base64url and JOSE header (RFC 7515).
+//! Parses the JWS of a token: compact serialization, base64url and JOSE header (RFC 7515).
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(crate) struct Jws<'a> {
     header: &'a str,
     payload: &'a str,
     signature: &'a str,
-    /// Header, dot and payload as they were received: what is signed.
+    /// The signed part of the token: header, dot and payload, exactly as received.
     pub(crate) signed: &'a str,
 }
 
@@ -37,14 +37,14 @@ impl<'a> Jws<'a> {
         Ok(Self { header, payload, signature, signed })
     }
 
-    /// The header's JSON.
+    /// Returns the header's JSON.
     pub(crate) fn decode_header(&self) -> Result<String, InvalidToken> {
-        decode_text(self.header, "the header is not base64url of UTF-8")
+        decode_text(self.header, "the header is not base64url-encoded UTF-8")
     }
 
-    /// The payload's JSON.
+    /// Returns the payload's JSON.
     pub(crate) fn decode_payload(&self) -> Result<String, InvalidToken> {
-        decode_text(self.payload, "the payload is not base64url of UTF-8")
+        decode_text(self.payload, "the payload is not base64url-encoded UTF-8")
     }
 
     pub(crate) fn decode_signature(&self) -> Result<Vec<u8>, InvalidToken> {
@@ -52,7 +52,8 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Strict base64url (RFC 7515 §2): no padding, no other characters, canonical trailing bits.
+/// Decodes strict base64url (RFC 7515 §2). Refuses padding, characters outside the alphabet, and
+/// trailing bits that are not zero.
 fn decode(segment: &str, malformed: &'static str) -> Result<Vec<u8>, InvalidToken> {
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| InvalidToken::Malformed(malformed))
 }
@@ -61,7 +62,8 @@ fn decode_text(segment: &str, malformed: &'static str) -> Result<String, Invalid
     String::from_utf8(decode(segment, malformed)?).map_err(|_| InvalidToken::Malformed(malformed))
 }
 
-/// The members of a JOSE header that matter here. `jku`, `jwk`, `x5u` and `x5c` are ignored.
+/// The members of a JOSE header that the validator uses. The validator ignores `jku`, `jwk`, `x5u`
+/// and `x5c`, because a token must not supply its own key.
 #[derive(Debug, Default)]
 pub(crate) struct Header<'a> {
     algorithm: Option<Cow<'a, str>>,
@@ -102,7 +104,8 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The algorithm, if it is in the allow-list (RFC 8725 §3.1). The header alone selects nothing.
+    /// Returns the algorithm in the header. Refuses an algorithm that is not in the allow-list
+    /// (RFC 8725 §3.1).
     pub(crate) fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, InvalidToken> {
         let name = self.algorithm.as_deref().unwrap_or_default();
         Algorithm::from_name(name)
@@ -157,7 +160,7 @@ mod tests {
         for (segment, good) in [
             ("YQ", true),
             ("YQ==", false),
-            ("YR", false), // trailing bits set
+            ("YR", false), // The trailing bits are not zero.
             ("Y", false),
             ("+/+/", false),
             ("-_-_", true),

@@ -1,4 +1,4 @@
-//! The lifetime of a token: checks `exp` and `nbf` against the clock.
+//! Checks the lifetime of a token: `exp` and `nbf` against the clock.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Validates a token: cache, header, claims, key, signature, in this order.
+//! Validates a token in this order: cache, header, claims, key, signature.
 
 mod builder;
 mod cache;
@@ -37,8 +37,9 @@ use crate::{
 
 /// Validates access tokens of the issuers it trusts (RFC 9068 §4). A clone shares all state.
 ///
-/// Building a validator sends no request and starts no task, so a service starts while Logto is
-/// down. The first token that needs keys starts a fetch on the tokio runtime of its request.
+/// Building a validator sends no request and starts no task, so a service can start while Logto is
+/// down. The first token that needs keys starts a fetch, on the tokio runtime of the token's
+/// request.
 ///
 /// ```
 /// use tower_logto::{Issuer, Validator};
@@ -52,7 +53,7 @@ pub struct Validator(Arc<ValidatorInner>);
 
 struct ValidatorInner {
     issuers: Box<[Arc<IssuerEntry>]>,
-    /// The issuers' names, for refusals.
+    /// The identifiers of the issuers, for error messages.
     issuer_names: Arc<[Box<str>]>,
     clock: Arc<dyn Clock>,
     max_token_size: usize,
@@ -60,7 +61,7 @@ struct ValidatorInner {
     cache: TokenCache,
     metrics: TokenMetrics,
     signatures: SignatureChecks,
-    /// For validators that are derived from this one.
+    /// This setting and the three after it are kept for validators that are derived from this one.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
@@ -68,7 +69,7 @@ struct ValidatorInner {
     revocations: RevocationSets,
 }
 
-/// A trusted issuer.
+/// A trusted issuer, with its keys and the rules for its tokens.
 struct IssuerEntry {
     rules: ClaimRules,
     keys: Arc<KeyStore>,
@@ -76,16 +77,16 @@ struct IssuerEntry {
     revocations: IssuerRevocations,
 }
 
-/// Why a check ended without an access token.
+/// The reason why a check returned no access token.
 pub(crate) enum Stop {
     Refused(AuthErrorKind),
     /// The token is valid, but a rule revokes it.
     Revoked(Box<AuthError>),
-    /// The check must wait, see [`Validator::finish`].
+    /// The check must wait. [`Validator::finish`] completes the check.
     Pending(Box<PendingToken>),
 }
 
-/// A token of which everything is valid except the signature.
+/// A token whose signature was not checked yet. Everything else in the token is valid.
 pub(crate) struct PendingToken {
     token: Arc<SignedToken>,
     claims: TokenClaims,
@@ -94,15 +95,17 @@ pub(crate) struct PendingToken {
 }
 
 enum PendingKey {
-    /// The signature check must wait for those of other tokens.
+    /// The key is known, but the token must wait. It waits for the signature checks of other
+    /// tokens, or for the first revocation rules.
     Found(Arc<VerifyingKey>),
     /// The key must be fetched first.
     Missing { kid: Option<Box<str>>, algorithm: Algorithm },
 }
 
 impl Validator {
-    /// Validates a token without waiting. Returns `None` if keys must be fetched first, or the first
-    /// revocation rules must be loaded; [`validate`](Self::validate) waits for them.
+    /// Validates a token without waiting. Returns `None` if the validator must first fetch keys or
+    /// load the first revocation rules. In these cases, use [`validate`](Self::validate), which
+    /// waits.
     ///
     /// ```
     /// # let issuer = tower_logto::Issuer::logto("https://tenant.logto.app")?;
@@ -120,19 +123,19 @@ impl Validator {
         }
     }
 
-    /// Validates a token. If keys must be fetched first, waits for them: for up to 6 s, and
-    /// for up to 5 s more if the key id is unknown and no refresh is permitted yet.
+    /// Validates a token. If keys must be fetched first, waits for the keys for up to 6 s. If the
+    /// key id is unknown and no refresh is permitted yet, waits for up to 5 s more.
     ///
-    /// During a flood of tokens with bad signatures, a token that is not cached also waits until
-    /// its signature is checked, see
-    /// [`max_queue_time`](ValidatorBuilder::max_queue_time).
+    /// During a flood of tokens with bad signatures, the signature check of a token that is not
+    /// cached also waits in a queue. [`max_queue_time`](ValidatorBuilder::max_queue_time) limits
+    /// that wait.
     ///
     /// # Errors
-    /// If the token is refused, or with [`AuthErrorKind::KeysUnavailable`] or
-    /// [`AuthErrorKind::TooManySignatureChecks`].
+    /// If the token is refused, or if the check cannot be completed, for example with
+    /// [`AuthErrorKind::KeysUnavailable`] or [`AuthErrorKind::TooManySignatureChecks`].
     ///
     /// # Cancel safety
-    /// Dropping the future cancels nothing that others wait for.
+    /// Dropping the future does not cancel a fetch that other requests wait for.
     ///
     /// # Runtime
     /// Fetching keys requires a tokio runtime with I/O and time enabled. Nothing else does.
@@ -145,8 +148,10 @@ impl Validator {
         }
     }
 
-    /// Checks an accepted token again, for a connection that outlives its request: its lifetime, its
-    /// key, and with the feature `revocation` the rules that revoke tokens. It does not wait.
+    /// Checks an accepted token again: the token's lifetime, its key, and with the feature
+    /// `revocation` the rules that revoke tokens. This method does not wait.
+    ///
+    /// Use this method for a connection that outlives the request that opened the connection.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator};
@@ -160,8 +165,8 @@ impl Validator {
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::InvalidToken`] with the reason: the token expired, its key is no longer in
-    /// the issuer's key set, or it was revoked.
+    /// [`AuthErrorKind::InvalidToken`] with the reason: the token expired, the token's key is no
+    /// longer in the issuer's key set, or the token was revoked.
     pub fn recheck(&self, token: &AccessToken) -> Result<(), AuthError> {
         let VerifiedToken { claims, key, keys, .. } = token.verified.as_ref();
         let now = Moment::now(&*self.0.clock);
@@ -176,8 +181,8 @@ impl Validator {
     /// Fetches the keys of every issuer now, so that the first request need not wait.
     ///
     /// # Errors
-    /// If a fetch fails: the error of the first that does. The validator works all the same, and
-    /// tries again at the next request.
+    /// If a fetch fails. The error is that of the first failed fetch. The validator is usable
+    /// nevertheless, and tries again at the next request.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -189,11 +194,12 @@ impl Validator {
         outcome
     }
 
-    /// Checks a token with the keys held.
+    /// Checks a token with the current keys, without waiting.
     pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
-            // RFC 6750 §3.1 calls characters that no token may have a malformed request. Only a
-            // malformed token can have them, so good ones are not searched for them.
+            // If a token contains characters that no token may contain, RFC 6750 §3.1 calls the
+            // request malformed. Only a malformed token can contain such characters, so the check
+            // does not search other tokens for them.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -203,7 +209,8 @@ impl Validator {
         Ok(valid)
     }
 
-    /// Checks a pending token: waits for its key, and during a flood for its turn.
+    /// Completes the check of a pending token. Waits for the token's key, for the token's turn
+    /// during a flood, and for the first revocation rules.
     pub(crate) async fn finish(&self, pending: PendingToken) -> Result<AccessToken, AuthError> {
         let finished = async {
             let PendingToken { token, claims, issuer, key } = pending;
@@ -224,7 +231,8 @@ impl Validator {
         Ok(valid)
     }
 
-    /// Checks a pending token without waiting. `None` if its key must be fetched first.
+    /// Completes the check of a pending token without waiting. Returns `None` if the token's key or
+    /// the first revocation rules are not loaded yet.
     fn finish_now(&self, pending: PendingToken) -> Option<Result<AccessToken, AuthError>> {
         let PendingToken { token, claims, issuer, key } = pending;
         let PendingKey::Found(key) = key else { return None };
@@ -250,7 +258,8 @@ impl Validator {
         Self(Arc::new(inner))
     }
 
-    /// The validation of RFC 9068 §4. The cheapest refusals come first, the signature last.
+    /// Validates a token as RFC 9068 §4 requires. The cheapest checks come first, and the check of
+    /// the signature comes last.
     fn check_jwt(&self, token: &str) -> Result<AccessToken, Stop> {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized.into());
@@ -297,7 +306,8 @@ impl Validator {
         Ok(self.accept_checked(token, claims.to_token_claims(&json), key, issuer))
     }
 
-    /// A cached token, if its lifetime and its key still hold.
+    /// Returns the cached token if it has not expired and its key may still be used. Revalidates a
+    /// token that another validator with the same cache accepted.
     fn cached(&self, token: &str, now: Moment) -> Option<AccessToken> {
         let cached = self.0.cache.get(token)?;
         let VerifiedToken { claims, key, keys, challenge, .. } = cached.verified.as_ref();
@@ -311,14 +321,17 @@ impl Validator {
         None
     }
 
-    /// Validates everything but the signature of a token that a validator with the same cache
-    /// accepted. `None`: it must be checked in full, which also finds the reason of a refusal.
+    /// Validates a cached token that another validator with the same cache accepted. Checks
+    /// everything except the signature.
+    ///
+    /// Returns `None` if the token must be checked in full. If the token is refused, the full check
+    /// also finds the reason.
     fn revalidate(&self, cached: &AccessToken, token: &str, now: Moment) -> Option<AccessToken> {
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
         let json = claims.json();
         let payload = Payload::parse(json).ok()?;
         let issuer = self.issuer_of(&payload).ok()?;
-        // The same keys imply the same issuer and the same algorithms.
+        // If the key store is the same, the issuer and the allowed algorithms are also the same.
         if !Arc::ptr_eq(keys, &issuer.keys) || !keys.holds(key, now) {
             return None;
         }
@@ -327,7 +340,8 @@ impl Validator {
         Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
-    /// The keys of an issuer with these settings, for a validator that is derived from this one.
+    /// Returns the keys of this validator's issuer that has the same key settings as `trusted`. A
+    /// derived validator shares these keys.
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))
@@ -346,7 +360,7 @@ impl Validator {
         accepted
     }
 
-    /// Makes the access token, and caches it.
+    /// Creates the access token and caches it.
     fn accept(
         &self,
         token: &str,
@@ -356,13 +370,14 @@ impl Validator {
     ) -> AccessToken {
         let challenge = Arc::clone(&self.0.challenge);
         let keys = Arc::clone(&issuer.keys);
-        let revocable = issuer.revocations.revocable(&claims, self.0.clock.unix_time());
+        let revocable = issuer.revocations.revocable(&claims);
         let accepted = AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable });
         self.0.cache.insert(token, accepted.clone());
         accepted
     }
 
-    /// The trusted issuer that the unverified `iss` names. It selects, and proves nothing.
+    /// Returns the trusted issuer whose identifier equals the unverified `iss`. The claim only
+    /// selects the issuer. It does not prove that the issuer signed the token.
     fn issuer_of(&self, payload: &Payload<'_>) -> Result<&Arc<IssuerEntry>, InvalidToken> {
         let issuer = payload.issuer()?;
         let mut issuers = self.0.issuers.iter();
@@ -371,7 +386,7 @@ impl Validator {
             .ok_or_else(|| InvalidToken::untrusted_issuer(issuer, &self.0.issuer_names))
     }
 
-    /// The keys of the first issuer.
+    /// Returns the keys of the first issuer.
     #[cfg(test)]
     #[cfg(feature = "testing")]
     pub(crate) fn remote_keys(&self) -> &Arc<crate::jwks::refresh::RemoteKeys> {

@@ -26,10 +26,10 @@ use crate::{
 pub struct Status {
     /// The keys of each trusted issuer.
     pub issuers: Vec<IssuerStatus>,
-    /// The number of cached tokens. It is exact after a moment without new tokens. Derived validators
-    /// share the cache.
+    /// The number of cached tokens. It may lag behind briefly while tokens are added. Derived
+    /// validators share the cache, so they report the same number.
     pub cached_tokens: u64,
-    /// Set while signature checks are queued because of a flood of tokens with bad signatures.
+    /// `true` while signature checks are queued because of a flood of tokens with bad signatures.
     pub is_flooded: bool,
     /// The number of signature checks that wait in the queue.
     pub queued_checks: usize,
@@ -43,11 +43,11 @@ impl Status {
 }
 
 impl Validator {
-    /// Returns the status of the keys, the cache and the queue. It sends no request and starts no
-    /// refresh.
+    /// Returns the status of the keys, the cache and the queue. This method sends no request and
+    /// starts no refresh.
     ///
-    /// A readiness probe should call [`warm_up`](Self::warm_up) instead, because a service without
-    /// requests fetches no keys. See [the guide](crate::guide::operations#probes).
+    /// A readiness probe should call [`warm_up`](Self::warm_up) instead, because a service that
+    /// receives no requests fetches no keys. See [the guide](crate::guide::operations#probes).
     pub fn status(&self) -> Status {
         let now = Moment::now(&*self.0.clock);
         let status = |entry: &Arc<super::IssuerEntry>| entry.keys.status(&entry.rules.issuer);
@@ -59,10 +59,10 @@ impl Validator {
         }
     }
 
-    /// Returns the key sets that were fetched last, to start another validator with them:
-    /// [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys).
+    /// Returns the key sets that were fetched last. Another validator can start with these key
+    /// sets: see [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys).
     ///
-    /// It sends no request. The key sets have no secrets.
+    /// This method sends no request. The key sets contain no secrets.
     pub fn key_snapshot(&self) -> KeySnapshot {
         let issuers = self.0.issuers.iter();
         KeySnapshot { issuers: issuers.filter_map(|entry| entry.keys.snapshot()).collect() }

@@ -1,4 +1,4 @@
-//! The claims of a validated token: the payload once, and the position of each claim in it.
+//! The claims of a validated token: one copy of the payload, and the position of each claim in it.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::{scope::TokenKind, validator::lifetime::Lifetime};
 /// The claims of a verified token: one copy of the payload, and spans that point into it.
 #[derive(Debug)]
 pub(crate) struct TokenClaims {
-    /// The payload's JSON, followed by the claims that had to be unescaped.
+    /// The payload's JSON, followed by the unescaped text of the claims that contained escapes.
     pub(crate) text: Box<str>,
     pub(crate) payload: Span,
     pub(crate) issuer: Span,
@@ -38,7 +38,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Creates a span. Tokens are far shorter than 4 GiB. A larger offset is clamped.
+    /// Creates a span. Clamps offsets above 4 GiB, but tokens are far shorter than that.
     pub(crate) fn new(range: Range<usize>) -> Self {
         let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
         Self { start: offset(range.start), end: offset(range.end) }
@@ -50,7 +50,7 @@ impl Span {
 }
 
 impl TokenClaims {
-    /// Returns the payload as received.
+    /// Returns the payload's JSON exactly as received.
     pub(crate) fn json(&self) -> &str {
         self.get(self.payload)
     }

@@ -1,1 +1,1 @@
-//! Has no code: the test compiles the programs in `ui`.
+//! This library is empty. The test of this package compiles the programs in `ui`.

@@ -1,6 +1,8 @@
-//! The messages of the compiler. `TRYBUILD=overwrite cargo test -p compile-errors` writes them.
+//! Compares the messages of the compiler with the expected messages.
+//!
+//! `TRYBUILD=overwrite cargo test -p compile-errors` writes the expected messages.
 
 #[test]
-fn mistakes_are_explained() {
+fn compiler_messages_explain_the_mistakes() {
     trybuild::TestCases::new().compile_fail("ui/*.rs");
 }

@@ -1,9 +1,9 @@
-//! Requests through the layer with the features of a user's build.
+//! Tests of the layer and the token client with the features that a user's build may enable.
 //!
-//! The root package's tests always run with `axum`, `client` and `testing`, because its self
-//! dev-dependency enables them. This package has no such dependency: `.ci/run` tests it with the
-//! default features, with `axum` and `client` alone, and with none. Tokens and keys are captured
-//! from a real Logto.
+//! The tests of the root package always run with `axum`, `client` and `testing`, because the root
+//! package has a dev-dependency on itself with these features. This package has no such dependency.
+//! `.ci/run` tests it with the default features, with only `axum`, with only `client`, and without
+//! features. The tokens and the keys were captured from a real Logto.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test")]
 
@@ -18,7 +18,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use tower_logto::{AccessToken, AuthLayer, Clock, Issuer, TrustedIssuer, Validator};
 
 #[tokio::test]
-async fn tower_service_gets_a_valid_token_and_no_other() {
+async fn inner_service_gets_only_requests_with_a_valid_token() {
     let inner = service_fn(async |request: Request<String>| {
         let subject = request.extensions().get::<AccessToken>().unwrap().subject().to_owned();
         Ok::<_, Infallible>(Response::new(subject))
@@ -28,7 +28,7 @@ async fn tower_service_gets_a_valid_token_and_no_other() {
     let response = send(&service, Some(READ)).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.body(), "f6van7akkmhkatzq7o8rc");
-    // The second request is answered from the token cache.
+    // For the second request, the token is in the token cache.
     assert_eq!(send(&service, Some(READ)).await.status(), StatusCode::OK);
 
     let tampered = format!("{}AAAA", &READ.trim()[..READ.trim().len() - 4]);
@@ -93,7 +93,7 @@ async fn axum_routes_require_their_scopes() {
 
 #[cfg(feature = "client")]
 #[tokio::test]
-async fn token_client_gets_a_token_and_shares_it() {
+async fn concurrent_calls_of_the_token_client_share_one_token() {
     use tower_logto::m2m::{ClientSecret, TokenClient, TokenRequest};
 
     let endpoint = serve("application/json", TOKEN_ANSWER).await;
@@ -121,7 +121,7 @@ fn request(path: &str, token: Option<&str>) -> Request<String> {
     request.body(String::new()).unwrap()
 }
 
-/// A validator that fetches the captured key set over HTTP.
+/// Returns a validator that fetches the captured key set over HTTP.
 async fn validator() -> Validator {
     let endpoint = serve("application/jwk-set+json", JWKS).await;
     validator_with(format!("{endpoint}/oidc/jwks"))
@@ -136,7 +136,7 @@ fn issuer() -> Issuer {
     Issuer::new("http://localhost:3001/oidc").unwrap()
 }
 
-/// Answers every connection with this body, and returns the address.
+/// Starts a server that responds to every connection with this body. Returns the URL of the server.
 async fn serve(content_type: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Callers that send requests all the time, and the results of the requests.
+//! Callers that send requests continuously, and the counts of the results.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -16,8 +16,9 @@ use crate::{
     support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that request new tokens and use each of them until its key is retired. One more caller
-/// behaves like a service: it uses one token, which is refreshed before it expires.
+/// Callers that request new tokens, and use each token until its key is retired. One additional
+/// caller behaves like a service. It uses one token at a time, which the client refreshes before
+/// the token expires.
 pub(crate) struct Load {
     state: Arc<LoadState>,
     callers: JoinSet<()>,
@@ -30,22 +31,22 @@ struct LoadState {
     service: Service,
     tokens: TokenClient,
     held: Mutex<Vec<IssuedToken>>,
-    /// Keys whose tokens may be refused. Read-locked during each request.
+    /// The ids of the keys whose tokens may be refused. Each request holds a read lock.
     retired: RwLock<HashSet<String>>,
     tally: Mutex<Tally>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Tally {
-    /// Requests with status 200, by key.
+    /// The number of requests with status 200, by key id.
     accepted: BTreeMap<String, u64>,
-    /// All other requests.
+    /// The status and the key id of all other requests.
     failures: Vec<String>,
-    /// New tokens.
+    /// The number of new tokens.
     tokens: u64,
-    /// Failed token requests.
+    /// The number of failed token requests.
     failed_token_requests: u64,
-    /// The key of the token that is refreshed, if there is one.
+    /// The key id of the current token of the additional caller, if this caller has a token.
     refreshed_with: Option<String>,
 }
 
@@ -71,24 +72,24 @@ impl Load {
         load
     }
 
-    /// Waits until several hundred more requests with tokens of this key are accepted.
+    /// Waits until several hundred more requests with tokens of this key have been accepted.
     pub(crate) async fn accepted(&mut self, kid: &str) {
         let accepted = |tally: &Tally| tally.accepted.get(kid).copied().unwrap_or(0);
         let enough = accepted(&self.state.tally()) + ENOUGH;
         self.until(|tally| accepted(tally) >= enough).await;
     }
 
-    /// Waits until the refreshed token has this key.
+    /// Waits until the additional caller has a token of this key.
     pub(crate) async fn refreshed_with(&mut self, kid: &str) {
         self.until(|tally| tally.refreshed_with.as_deref() == Some(kid)).await;
     }
 
-    /// Waits until the refreshed token has expired.
+    /// Waits until the additional caller has no token, because its token expired during an outage.
     pub(crate) async fn without_token(&mut self) {
         self.until(|tally| tally.refreshed_with.is_none()).await;
     }
 
-    /// Stops using tokens of this key.
+    /// Makes the callers stop using tokens of this key.
     pub(crate) async fn retire(&mut self, kid: &str) {
         self.state.retired.write().await.insert(kid.into());
     }
@@ -108,7 +109,7 @@ impl Load {
         self.before = now;
     }
 
-    /// A token of this key, retired or not.
+    /// Returns a token of this key, even if the key is retired.
     pub(crate) fn token_of(&self, kid: &str) -> IssuedToken {
         let held = self.state.held.lock().unwrap();
         held.iter().find(|token| kid_of(token) == kid).unwrap().clone()
@@ -118,7 +119,7 @@ impl Load {
         &self.state.service
     }
 
-    /// Stops the tasks after the responses to all requests in flight.
+    /// Waits for the responses to all requests in flight, and then stops the callers.
     pub(crate) async fn stop(&mut self) {
         let _no_request_in_flight = self.state.retired.write().await;
         self.callers.shutdown().await;
@@ -144,7 +145,8 @@ impl LoadState {
     async fn use_new_tokens(self: Arc<Self>, caller: u64) {
         for number in 0.. {
             if number % REQUESTS_PER_TOKEN == 0 {
-                // An optional scope that is never granted makes the request unique.
+                // An optional scope that is never granted makes the request unique, so the client
+                // returns no cached token.
                 let unique = format!("load:{caller}:{number}");
                 let request = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
                 match self.tokens.token(&request.optional_scopes([unique])).await {

@@ -1,6 +1,6 @@
-//! Tests with a real server: oidc-provider, the engine inside Logto, in the major versions that
-//! Logto uses. `npm ci` in this directory installs its packages. Without them the tests are
-//! skipped.
+//! Tests with a real server: oidc-provider, the OpenID Connect engine of Logto. The tests run with
+//! both major versions that Logto uses. `npm ci` in this directory installs the packages of
+//! oidc-provider. Without these packages, the tests are skipped.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ mod load;
 mod provider;
 mod service;
 
-// Outside this folder, because the other test binaries and the benches use it too.
+// This module is outside this folder, because the other test binaries and the benches also use it.
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -33,7 +33,7 @@ use crate::{
     support::{SECOND, SHOPPING_API, header},
 };
 
-/// Turns each scenario into one test per version.
+/// Defines one test for each scenario and each major version of oidc-provider.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
         mod oidc_provider_8 { $(#[test] fn $name() { crate::run(8, crate::$name); })+ }
@@ -165,7 +165,8 @@ async fn token_is_accepted_only_at_its_routes(provider: Provider) {
     }
 }
 
-/// A valid token with the scopes of every organization, which `TokenClient` never requests.
+/// Requests a valid token with the scopes of every organization. `TokenClient` never requests such
+/// a token.
 async fn every_organization_token(provider: &Provider) -> HeaderValue {
     let form = [
         ("grant_type", "client_credentials"),
@@ -228,12 +229,13 @@ async fn rotation_under_load_refuses_no_valid_token(mut provider: Provider) {
         assert_eq!(load.service().get("/products", token).await, status);
     }
     let fetches = provider.requests_for("/oidc/jwks");
-    // The first fetch, one per rotation, and one for the token of the removed key.
+    // There is the first fetch, and one fetch per rotation. The token of the removed key may cause
+    // one more fetch.
     assert!((3..=4).contains(&fetches), "{fetches} fetches");
 }
 
 async fn restart_under_load_refuses_no_valid_token(mut provider: Provider) {
-    // The keys become stale during the outage.
+    // With this setting, the keys become stale during the outage.
     let service = Service::start_with(&provider, |builder| builder.keys_fresh_for(SECOND)).await;
     let kid = provider.kid();
     let mut load = Load::start("killed and restarted", &provider, service).await;

@@ -1,4 +1,4 @@
-//! oidc-provider in a Node process, which stops when its owner is dropped.
+//! Runs oidc-provider in a Node process, which stops when the `Provider` is dropped.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -18,12 +18,12 @@ use tower_logto::{
     m2m::{ClientSecret, TokenClient},
 };
 
-/// oidc-provider of one major version, configured like Logto (`server.mjs`). Its port and its keys,
-/// which a real Logto keeps in its database, survive the process.
+/// One major version of oidc-provider, configured like Logto (see `server.mjs`). The port and the
+/// keys are kept when the process is killed, because a real Logto keeps its keys in a database.
 pub(crate) struct Provider {
     pub(crate) major: u8,
     process: Option<Process>,
-    /// The last answer of the process.
+    /// The last response of the process to a command.
     state: Value,
 }
 
@@ -34,7 +34,8 @@ struct Process {
 }
 
 impl Provider {
-    /// `None` if the packages are not installed and not required.
+    /// Starts the process. If the packages are not installed, returns `None`, or panics if an
+    /// environment variable requires the tests.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -48,23 +49,24 @@ impl Provider {
         Issuer::logto(&format!("http://127.0.0.1:{}", self.state["port"])).unwrap()
     }
 
-    /// The id of the signing key.
+    /// Returns the id of the signing key.
     pub(crate) fn kid(&self) -> String {
         self.state["kid"].as_str().unwrap().into()
     }
 
-    /// Signs with a new key. The current one stays published, and older ones are removed.
+    /// Makes the server sign with a new key. The current key stays published, and older keys are
+    /// removed.
     pub(crate) fn rotate_to(&mut self, algorithm: &str) {
         self.tell(&format!("rotate {algorithm}"));
     }
 
-    /// How many requests for this path the process has received.
+    /// Returns the number of requests for this path that the process has received.
     pub(crate) fn requests_for(&mut self, path: &str) -> u64 {
         self.tell("count");
         self.state["requests"][path].as_u64().unwrap_or(0)
     }
 
-    /// `kill -9`.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
@@ -78,7 +80,8 @@ impl Provider {
         self.run("[]");
     }
 
-    /// A client for the app `reader`. Its secret contains characters that must be encoded.
+    /// Returns a client for the app `reader`. The secret of this app contains characters that the
+    /// client must encode.
     pub(crate) fn reader(&self) -> TokenClient {
         TokenClient::new(&self.issuer(), "reader", ClientSecret::new("a+b%2Fc:d&e=f/g")).unwrap()
     }
@@ -144,5 +147,6 @@ fn directory() -> PathBuf {
 }
 
 const NODE: &str = "node_modules/node/bin/node";
-/// Long enough to generate a large RSA key on a slow machine.
+/// The time limit for a response of the process. It is long enough for the generation of a large
+/// RSA key on a slow machine.
 const TIMEOUT: Duration = Duration::from_secs(120);

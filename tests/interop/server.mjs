@@ -2,12 +2,13 @@
 //
 //   node server.mjs MAJOR PORT
 //
-// It reads commands from stdin, one per line, and answers each with a line of JSON on stdout:
+// The server reads commands from stdin, one per line, and writes a line of JSON to stdout after
+// each command:
 //   KEYS        starts with these private keys, a JSON array; [] generates a key for ES384
-//   rotate ALG  signs with a new key; the current one stays published, older ones are removed
-//   count       only answers
-// Each answer contains the port, the private keys, the `kid` of the signing key, and the number of
-// requests per path. The process ends when stdin is closed.
+//   rotate ALG  signs with a new key; the current key stays published, older keys are removed
+//   count       changes nothing
+// Each line of JSON contains the port, the private keys, the `kid` of the signing key, and the
+// number of requests per path. The process ends when stdin is closed.
 
 import { createHash, generateKeyPair } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -15,24 +16,24 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 const [major, port] = process.argv.slice(2);
-// Hides the advice of oidc-provider for production.
+// Hides the advice that oidc-provider prints for use in production.
 console.info = console.warn = () => {};
 const { Provider, errors } = await import(`oidc-provider-${major}`);
 
 const SHOP = 'https://shopping.api';
 const ORGANIZATION = 'urn:logto:organization:';
 
-// What Logto keeps in its database. The lifetime of tokens is in seconds.
+// The data that Logto keeps in its database. `ttl` is the lifetime of tokens in seconds.
 const resources = new Map([
   [SHOP, { ttl: 3600 }],
   ['https://brief.api', { ttl: 2 }],
   ['https://other.api', { ttl: 3600 }],
-  // Reserved by Logto: any machine-to-machine app gets every organization scope.
+  // Logto reserves this resource. Any machine-to-machine app gets every organization scope for it.
   ['urn:logto:resource:organizations', { ttl: 3600, everyApp: ['invite:member'] }],
 ]);
 const apps = {
   reader: {
-    // The client must encode it (RFC 6749 §2.3.1).
+    // The client must encode this secret (RFC 6749 §2.3.1).
     secret: 'a+b%2Fc:d&e=f/g',
     authentication: 'client_secret_basic',
     scopes: {
@@ -65,7 +66,7 @@ const generate = async (algorithm) => {
   return { ...jwk, use: 'sig', kid: thumbprint(jwk) };
 };
 
-/** RFC 7638. */
+/** Returns the thumbprint of a key (RFC 7638). */
 const thumbprint = ({ kty, crv, x, y, e, n }) => {
   const members = kty === 'EC' ? { crv, kty, x, y } : { e, kty, n };
   return createHash('sha256').update(JSON.stringify(members)).digest('base64url');
@@ -73,7 +74,10 @@ const thumbprint = ({ kty, crv, x, y, e, n }) => {
 
 const algorithmOf = ({ kty }) => (kty === 'EC' ? 'ES384' : 'RS256');
 
-/** Logto has its own grant with the parameter `organization_id`; here it is read from the body. */
+/**
+ * Logto implements its own grant, which has the parameter `organization_id`. This server reads the
+ * parameter from the request body.
+ */
 const organizationIn = (ctx) => ctx.oidc.body?.organization_id;
 
 const grantedScopes = (ctx, indicator, { clientId }) => {
@@ -169,7 +173,7 @@ const server = createServer((request, response) => {
   return oidc(request, response);
 });
 
-/** As in Logto: a new Provider in the same process and on the same socket. */
+/** Replaces the Provider in the same process and on the same socket, as Logto does. */
 const publish = (newKeys) => {
   keys = newKeys;
   oidc = buildProvider(issuer, keys);

@@ -1,4 +1,4 @@
-//! The protected service, over real HTTP.
+//! The protected service, which responds over real HTTP.
 
 use axum::{
     Json, Router,
@@ -14,7 +14,8 @@ use crate::{
     support::{SHOPPING_API, Server},
 };
 
-/// The audience of tokens that expire after two seconds. Others expire after an hour.
+/// The audience of tokens that expire after two seconds. Tokens for other audiences expire after an
+/// hour.
 pub(crate) const SHORT_LIVED_API: &str = "https://brief.api";
 
 pub(crate) struct Service(Server);

@@ -1,4 +1,5 @@
-//! Tokens and keys of a real Logto, with the outcome that the manifest expects.
+//! Tests with captured tokens and keys of a real Logto. The manifest contains the expected outcome
+//! of each token.
 
 use serde::Deserialize;
 use tower_logto::{
@@ -27,7 +28,7 @@ impl Captured {
         fixtures::read(&format!("logto-captures/{}", self.file)).trim().to_owned()
     }
 
-    /// A time between `iat` and `exp`.
+    /// Returns a time between the `iat` and the `exp` of the token, in Unix seconds.
     pub(crate) fn valid_at(&self) -> u64 {
         self.claims.as_ref().map_or(NOW, |claims| claims["iat"].as_u64().unwrap() + 10)
     }
@@ -103,7 +104,8 @@ fn captured_organization_token_is_accepted_if_organizations_are_enabled() {
             accepted.push(captured.file.as_str());
         }
     }
-    // Not `reserved-organizations-resource.jwt`, which any app can get.
+    // `reserved-organizations-resource.jwt` must not be accepted, because any application can get
+    // such a token.
     assert_eq!(
         accepted,
         [

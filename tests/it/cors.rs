@@ -1,4 +1,5 @@
-//! CORS: a CORS layer outside answers preflights, and the auth layer lets none pass.
+//! Tests of CORS. A CORS layer outside of the auth layer answers preflight requests. The auth layer
+//! refuses every preflight request that reaches it.
 
 use axum::{Router, routing::get};
 use tower_http::cors::CorsLayer;
@@ -14,7 +15,7 @@ fn router(layer: AuthLayer) -> Router {
 }
 
 #[tokio::test]
-async fn a_preflight_without_a_token_passes_neither_layer_nor_guard() {
+async fn a_preflight_without_a_token_is_refused_by_the_layer_or_the_guard() {
     let harness = Harness::start().await;
     let strict = AuthLayer::new(harness.validator());
     let optional = AuthLayer::new(harness.validator()).optional();
@@ -34,7 +35,7 @@ async fn a_preflight_without_a_token_passes_neither_layer_nor_guard() {
 }
 
 #[tokio::test]
-async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
+async fn an_outer_cors_layer_answers_preflights_and_an_inner_cors_layer_does_not() {
     let harness = Harness::start().await;
     let preflight = async |router: Router| {
         let server = Server::start(router).await;
@@ -54,9 +55,9 @@ async fn a_cors_layer_outside_answers_preflights_and_one_inside_does_not() {
     assert_eq!(preflight(inside).await, (401, String::new()));
 }
 
-/// So that a script can read the status and the challenge.
+/// Without these headers, a script could not read the status and the challenge of a refusal.
 #[tokio::test]
-async fn a_cors_layer_outside_adds_its_headers_to_refusals() {
+async fn an_outer_cors_layer_adds_its_headers_to_refusals() {
     let harness = Harness::start().await;
     let router = router(AuthLayer::new(harness.validator())).layer(CorsLayer::permissive());
     let server = Server::start(router).await;

@@ -1,4 +1,4 @@
-//! Every route of `examples/shopping_api`, and the program itself.
+//! Tests of every route of `examples/shopping_api`, and of the program itself.
 
 #[path = "../../examples/shopping_api/api.rs"]
 #[allow(unreachable_pub, dead_code, reason = "a file of the example")]
@@ -35,7 +35,7 @@ async fn fetch_token(issuer: &str, app: &str, parameters: &[(&str, &str)]) -> St
 }
 
 #[tokio::test]
-async fn route_accepts_only_its_kinds_of_tokens() {
+async fn each_route_accepts_only_its_kinds_of_tokens() {
     let logto = TestIssuer::builder()
         .app(TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]))
         .app(
@@ -87,7 +87,7 @@ async fn route_accepts_only_its_kinds_of_tokens() {
     assert_eq!(me["organization_id"], "acme");
 }
 
-/// The example as `cargo test` built it.
+/// Returns a command that starts the program of the example, which `cargo test` has built.
 fn program() -> Command {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
@@ -102,11 +102,11 @@ fn program() -> Command {
     program
 }
 
-/// The running program. It stops when this value is dropped.
+/// The running program, which stops when this value is dropped.
 struct Running(Child);
 
 impl Running {
-    /// Starts the program and reads its address.
+    /// Starts the program, and reads its address from its output.
     fn start(mut program: Command) -> (Self, String, BufReader<ChildStdout>) {
         let mut child = program.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -141,7 +141,7 @@ async fn program_starts_without_logto_and_stops_on_sigterm() {
 }
 
 #[tokio::test]
-async fn printed_commands_get_the_expected_statuses() {
+async fn commands_that_the_program_prints_get_the_expected_statuses() {
     let (mut running, url, mut output) = Running::start(program());
     let mut commands = String::new();
     for line in (&mut output).lines() {
@@ -189,7 +189,7 @@ fn invalid_variable_is_reported_with_exit_code_2() {
 }
 
 #[test]
-fn plain_http_is_allowed_by_its_variable() {
+fn logto_allow_http_permits_a_plain_http_endpoint() {
     let mut internal = program();
     internal.env("LOGTO_ENDPOINT", "http://logto:3001").env("LOGTO_ALLOW_HTTP", "1");
     let (_running, url, _output) = Running::start(internal);

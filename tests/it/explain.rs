@@ -1,4 +1,5 @@
-//! `Validator::explain`: its verdict is that of the validator, and its text helps the operator.
+//! Tests of `Validator::explain`. The explanation must have the same verdict as `validate`, and a
+//! text that helps the operator.
 
 use proptest::prelude::*;
 use tower_logto::{
@@ -12,7 +13,7 @@ use crate::{
     support::{HOUR, Harness, SHOPPING_API, fixtures, new_runtime, snapshot},
 };
 
-/// The first failed check gives the reason that the validator logs.
+/// The advice of the first failed check must be the text of the validator's error.
 #[tokio::test]
 async fn captured_tokens_are_explained_as_in_the_snapshot() {
     let manifest = manifest();
@@ -75,7 +76,7 @@ async fn one_token_per_failing_check_is_explained_as_in_the_snapshot() {
 }
 
 #[tokio::test]
-async fn unavailable_keys_leave_the_verdict_open() {
+async fn verdict_is_undecided_while_keys_are_unavailable() {
     let harness = Harness::start().await;
     harness.logto.go_down();
     let explanation = harness.validator().explain(&harness.token().build()).await;
@@ -85,7 +86,7 @@ async fn unavailable_keys_leave_the_verdict_open() {
 }
 
 #[tokio::test]
-async fn route_of_an_organization_is_explained() {
+async fn organization_check_of_a_route_is_explained() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let acme = harness.token().organization_resource("acme").scopes(["read:members"]).build();
@@ -100,9 +101,9 @@ async fn route_of_an_organization_is_explained() {
 }
 
 proptest! {
-    /// Changes one byte of a valid token.
+    /// Compares the verdicts for a captured token of which one byte was replaced.
     #[test]
-    fn verdict_is_that_of_the_validator(position in 0_usize..700, byte in 33_u8..127) {
+    fn verdict_of_explain_equals_verdict_of_validate(position in 0_usize..700, byte in 33_u8..127) {
         let token = fixtures::captured_token("api-read-write");
         let mut bytes = token.into_bytes();
         let position = position % bytes.len();

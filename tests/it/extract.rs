@@ -1,4 +1,4 @@
-//! axum's extractors: absent, bad, anonymous, custom claims.
+//! Tests of the axum extractors with missing, valid and invalid tokens, and with custom claims.
 
 use axum::{Router, routing::get};
 use serde::Deserialize;
@@ -63,7 +63,7 @@ fn routes(layer: AuthLayer) -> Router {
 }
 
 #[tokio::test]
-async fn every_extractor_refuses_and_accepts_every_kind_of_caller() {
+async fn each_extractor_accepts_and_refuses_the_expected_callers() {
     let harness = Harness::start().await;
     let server = Server::start(routes(AuthLayer::new(harness.validator()).optional())).await;
     let token =
@@ -127,7 +127,7 @@ async fn claims_of_another_type_are_refused_with_the_path_of_the_field() {
 }
 
 #[tokio::test]
-async fn debug_shows_the_claims_and_never_the_token() {
+async fn debug_output_shows_the_claims_but_not_the_token() {
     let harness = Harness::start().await;
     let text = harness.logto.token().audience(SHOPPING_API).subject("alice").build();
     let token = harness.validator().validate(&text).await.unwrap();

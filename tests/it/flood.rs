@@ -1,4 +1,5 @@
-//! Floods of tokens with bad signatures: the checks are queued, and cached tokens never wait.
+//! Tests of floods of tokens with bad signatures. During a flood, signature checks are queued, and
+//! cached tokens never wait.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::support::{
     validate_now,
 };
 
-/// A clock on which every signature check takes 200 µs, as for ES384.
+/// A clock that advances by 200 µs whenever it is read. Every signature check therefore seems to
+/// take 200 µs, which is about the real time of an ES384 check.
 #[derive(Debug, Clone, Default)]
 struct TickingClock(ManualClock);
 
@@ -53,7 +55,8 @@ impl Flood {
         self.logto.token().audience(SHOPPING_API).subject(subject).bad_signature().build()
     }
 
-    /// Forged tokens until checks are queued, which the 101st starts.
+    /// Validates 101 forged tokens. Their checks take more than 20 ms in total, so the validator
+    /// queues all checks from then on.
     fn flood(&self, validator: &Validator) {
         let forged = self.forged_token("mallory");
         for _ in 0..101 {
@@ -68,7 +71,7 @@ fn is_too_many(outcome: &Result<AccessToken, AuthError>) -> bool {
     outcome.as_ref().is_err_and(too_many)
 }
 
-/// All forged tokens are in the queue before the good ones arrive.
+/// All forged tokens are in the queue before the valid tokens arrive.
 #[tokio::test]
 async fn known_subjects_pass_thousands_of_queued_forged_tokens() {
     const FORGED: usize = 16_000;
@@ -87,12 +90,13 @@ async fn known_subjects_pass_thousands_of_queued_forged_tokens() {
     let alice = flood.good_token("alice", "2");
     validator.validate(&alice).await.unwrap();
     let waiting = queued.iter_mut().map(poll_once).filter(Option::is_none).count();
-    // In order of arrival, all of them would be checked before.
+    // If checks ran in the order of arrival, all forged tokens would be checked before the new
+    // token of alice, so none of them would still wait.
     assert!(waiting > 0, "no forged token waits any more");
 }
 
 #[tokio::test]
-async fn new_subject_is_accepted_after_the_forged_tokens_before_it() {
+async fn new_subject_is_accepted_after_the_earlier_forged_tokens_in_the_queue() {
     let flood = Flood::start().await;
     let validator = flood.builder().build().unwrap();
     validator.warm_up().await.unwrap();
@@ -130,7 +134,8 @@ async fn full_queue_refuses_new_subjects_with_503_and_accepts_known_subjects() {
 #[tokio::test]
 async fn check_that_waited_too_long_is_refused_with_503() {
     let flood = Flood::start().await;
-    // On the ticking clock, about 250 checks take 100 ms.
+    // On the ticking clock, about 250 checks take 100 ms, so the last of the 2,000 requests wait
+    // too long.
     let limit = Duration::from_millis(100);
     let validator = flood.builder().max_queue_time(limit).build().unwrap();
     validator.warm_up().await.unwrap();
@@ -145,7 +150,7 @@ async fn check_that_waited_too_long_is_refused_with_503() {
 }
 
 #[tokio::test]
-async fn try_validate_never_waits_in_the_queue() {
+async fn try_validate_checks_the_signature_without_waiting_in_the_queue() {
     let flood = Flood::start().await;
     let validator = flood.builder().max_queued_checks(1).build().unwrap();
     validator.warm_up().await.unwrap();
@@ -176,7 +181,7 @@ async fn start_and_end_of_a_flood_are_logged_once_for_all_derived_validators() {
 }
 
 #[tokio::test]
-async fn few_forged_tokens_among_good_ones_start_no_queue() {
+async fn few_forged_tokens_among_many_good_tokens_start_no_queue() {
     let log = LogCapture::start();
     let flood = Flood::start().await;
     let validator = flood.builder().token_cache_capacity(0).build().unwrap();
@@ -189,9 +194,10 @@ async fn few_forged_tokens_among_good_ones_start_no_queue() {
     assert!(!log.text().contains("queued"), "{}", log.text());
 }
 
-/// The requests of a blocked runtime are not polled. They must not keep others waiting.
+/// While a runtime is blocked, it does not poll its requests. Their checks in the queue must not
+/// keep other requests waiting.
 #[tokio::test]
-async fn requests_that_are_not_polled_do_not_stop_the_queue() {
+async fn requests_that_are_never_polled_do_not_stop_the_queue() {
     let flood = Flood::start().await;
     let validator = flood.builder().build().unwrap();
     validator.warm_up().await.unwrap();

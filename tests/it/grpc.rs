@@ -1,4 +1,4 @@
-//! The statuses of tonic that the crate's errors become.
+//! Tests of the conversion of the crate's errors into statuses of tonic.
 
 use tonic::{Code, Status};
 use tower_logto::{
@@ -10,7 +10,7 @@ use tower_logto::{
 use crate::support::{Harness, SHOPPING_API};
 
 #[tokio::test]
-async fn refusal_keeps_its_code_its_message_and_its_challenge() {
+async fn status_of_a_refusal_has_its_code_message_and_challenge() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let token = validator.validate(&harness.token().scopes(["a"]).build()).await.unwrap();
@@ -57,7 +57,7 @@ async fn refusal_keeps_its_code_its_message_and_its_challenge() {
 }
 
 #[tokio::test]
-async fn call_without_a_token_has_a_code_for_each_cause_and_no_details() {
+async fn failed_token_request_becomes_a_status_with_a_code_per_cause_and_no_details() {
     let app = TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]);
     let logto = TestIssuer::builder().app(app).start().await.unwrap();
     let client = |secret: &str| {

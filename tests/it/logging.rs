@@ -1,4 +1,5 @@
-//! What the log contains, and what it never contains.
+//! Tests of the log messages of the layer and the validator. They check which texts are in the log,
+//! and which texts must never be in the log.
 
 use axum::{Router, routing::get};
 use tower_logto::{
@@ -53,7 +54,7 @@ async fn refusal_is_logged_at_debug_with_advice() {
 }
 
 #[tokio::test]
-async fn refusal_names_the_reason_the_request_and_who_sent_a_valid_token() {
+async fn refusal_log_contains_the_reason_the_request_and_the_sender_of_a_valid_token() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let router = Router::new()
@@ -75,10 +76,11 @@ async fn refusal_names_the_reason_the_request_and_who_sent_a_valid_token() {
         ),
         (
             token().build(),
-            &["the token names no organization, and the request is for \"other\""],
+            &["the token is for no organization, and the request is for \"other\""],
             "x",
         ),
-        // Nothing of an unverified token but what the reason quotes.
+        // If the token cannot be verified, the log contains no text of the token except the text
+        // that the reason quotes.
         (token().bad_signature().build(), &["reason=\"bad_signature\"", "status=401"], "alice"),
     ] {
         log.take();
@@ -112,7 +114,7 @@ async fn identity_is_recorded_in_a_span_that_declares_the_fields() {
         .layer(tower_http::trace::TraceLayer::new_for_http().make_span_with(span));
     let server = Server::start(router).await;
     let token = harness.token().subject("alice").client_id("web").organization_resource("acme");
-    // The first request waits for keys, the second finds the token in the cache.
+    // The first request waits for the keys. For the second request, the token is in the cache.
     for path in ["/declared", "/declared", "/undeclared"] {
         log.take();
         assert_eq!(server.get(path, &token.clone().build()).await.status(), 200);
@@ -125,7 +127,7 @@ async fn identity_is_recorded_in_a_span_that_declares_the_fields() {
 }
 
 #[tokio::test]
-async fn level_of_refusals_is_a_setting_that_derived_validators_keep() {
+async fn derived_validators_keep_the_log_level_of_refusals() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let validator = harness.builder().log_refusals_at(tracing::Level::INFO).build().unwrap();
@@ -179,7 +181,7 @@ async fn untrusted_text_is_escaped_and_truncated() {
 }
 
 #[tokio::test]
-async fn refresh_is_logged_at_info_and_its_failure_at_warn() {
+async fn refresh_is_logged_at_info_and_a_failed_refresh_at_warn() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let validator = harness.validator();
@@ -199,7 +201,7 @@ async fn the_same_failure_is_logged_once_per_minute_and_again_after_a_recovery()
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let validator = harness.validator();
-    let warnings = || log.take().matches("JWKS fetch failed; no keys yet").count();
+    let warnings = || log.take().matches("JWKS fetch failed; no keys were fetched yet").count();
     harness.logto.go_down();
     for _ in 0..30 {
         validator.warm_up().await.unwrap_err();
@@ -216,7 +218,7 @@ async fn the_same_failure_is_logged_once_per_minute_and_again_after_a_recovery()
     harness.logto.go_down();
     harness.clock.advance(25 * HOUR);
     validator.warm_up().await.unwrap_err();
-    assert_eq!(log.take().matches("stale keys expired, answering 503").count(), 1);
+    assert_eq!(log.take().matches("the stale keys have expired, so requests get 503").count(), 1);
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn plain_http_jwks_uri_is_logged_once_as_a_warning() {
         .audience(SHOPPING_API)
         .jwks_uri("http://logto:3001/oidc/jwks")
         .dangerously_allow_http();
-    // The name leads to a closed port of this machine.
+    // Resolves the host name `logto` to a closed port of this machine.
     let closed = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let resolve = move || reqwest::Client::builder().resolve("logto", closed).no_proxy();
     let builder = Validator::builder().trust(trusted).http_client_builder(resolve);
@@ -266,7 +268,8 @@ async fn plain_http_jwks_uri_is_logged_once_as_a_warning() {
     assert_eq!(logged.matches("plain http").count(), 1, "{logged}");
 }
 
-/// No lock is held while something is logged.
+/// The validator must not hold a lock while it logs. If it did, a validation inside the subscriber
+/// would deadlock.
 #[test]
 fn subscriber_may_validate_a_token_while_it_logs() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -284,7 +287,8 @@ fn subscriber_may_validate_a_token_while_it_logs() {
             std::io::sink()
         };
         let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-        // Outside a runtime, a refresh that is due only logs an error.
+        // This thread has no runtime, so the validator cannot start the refresh that is due. It
+        // logs an error instead, which calls the subscriber.
         tracing::subscriber::with_default(subscriber, || {
             validator.try_validate(&known).unwrap().unwrap();
         });

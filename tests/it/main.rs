@@ -1,4 +1,4 @@
-//! The integration tests: one binary, a module per concern.
+//! The integration tests. All of them are in one binary, with one module per topic.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     reason = "a failing helper fails the test"
 )]
 
-// Outside this folder, because the other test binaries and the benches use it too.
+// This module is outside this folder, because the other test binaries and the benches also use it.
 #[path = "../support/mod.rs"]
 mod support;
 

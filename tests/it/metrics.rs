@@ -1,4 +1,4 @@
-//! The metrics, as a recorder sees them.
+//! Tests of the metrics that a recorder receives.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use tower_logto::{AuthLayer, Require};
 
 use crate::support::{HOUR, Harness, SECOND, Server};
 
-/// Each metric with its labels, and its value: of a histogram, the number of values.
+/// Returns the value of each metric. The keys are the names with the labels. The value of a
+/// histogram is the number of its entries.
 fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metrics = snapshotter.snapshot().into_vec().into_iter();
     let metrics = metrics.map(|(key, _, _, value)| {
@@ -27,7 +28,7 @@ fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
 #[tokio::test]
 async fn requests_checks_and_fetches_are_counted() {
     let harness = Harness::start().await;
-    // The program may install its recorder after it has built the validator.
+    // The recorder is installed after the validator was built, because a program may do this too.
     let validator = harness.validator();
     let router = Router::new()
         .route("/", get(async || ""))

@@ -1,4 +1,4 @@
-//! Twenty mistakes of a new user, and what the user then reads. The texts are in
+//! Tests of the error messages for common mistakes of new users. The expected messages are in
 //! `tests/fixtures/snapshots/mistakes.txt`.
 
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use tower_logto::{
 
 use crate::support::{HOUR, LogCapture, SHOPPING_API, Server, snapshot};
 
-/// The mistakes and the texts.
+/// The mistakes, each with its error message.
 #[derive(Default)]
 struct Report(String);
 
@@ -28,7 +28,7 @@ impl Report {
     }
 }
 
-/// Returns what the log says about a request with a token.
+/// Sends a request with a token. Returns the error that is logged for the refusal.
 async fn log_of(app: Router, token: &str) -> String {
     let log = LogCapture::start();
     let server = Server::start(app).await;
@@ -40,7 +40,7 @@ async fn log_of(app: Router, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_mistake_tells_what_is_wrong_and_how_to_fix_it() {
+async fn message_for_a_mistake_says_what_is_wrong_and_how_to_fix_it() {
     let mut report = Report::default();
     settings(&mut report);
     tokens(&mut report).await;

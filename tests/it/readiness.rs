@@ -1,4 +1,5 @@
-//! The contract of tower: a service is called only after it was polled ready, and bodies are generic.
+//! Tests of the contract of tower. The layer must poll the inner service ready before it calls the
+//! service, and must work with any type of body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -9,7 +10,7 @@ use tower_test::mock;
 
 use crate::support::Harness;
 
-/// A body type that no crate knows.
+/// A body type that is defined only in this test.
 #[derive(Debug, Default, PartialEq)]
 struct Body(&'static str);
 
@@ -23,7 +24,7 @@ fn request(token: Option<&str>) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn an_inner_concurrency_limit_keeps_its_permits() {
+async fn refusals_do_not_use_up_the_permits_of_an_inner_concurrency_limit() {
     let harness = Harness::start().await;
     let inner = service_fn(async |request: Request<Body>| {
         assert!(request.extensions().get::<AccessToken>().is_some());
@@ -32,7 +33,8 @@ async fn an_inner_concurrency_limit_keeps_its_permits() {
     let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = harness.logto.token().build();
-    // Refusals before, between and after valid tokens. The first valid token waits for keys.
+    // The service refuses a request before each request with a valid token. The first valid token
+    // waits for the keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
             service.ready().await.unwrap().call(request(token.map(String::as_str))).await;
@@ -42,10 +44,10 @@ async fn an_inner_concurrency_limit_keeps_its_permits() {
 }
 
 #[tokio::test]
-async fn deferred_calls_go_to_the_service_that_was_polled_ready() {
+async fn deferred_calls_use_the_inner_service_that_was_polled_ready() {
     let harness = Harness::start().await;
     let (inner, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    // A ConcurrencyLimit panics when it is called without having been polled ready.
+    // A ConcurrencyLimit panics if it is called before it was polled ready.
     let guarded = Require::global().scopes(["a"]).layer(ConcurrencyLimit::new(inner, 2));
     let mut service = AuthLayer::new(harness.validator()).layer(guarded);
     handle.allow(2);

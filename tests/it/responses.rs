@@ -1,4 +1,5 @@
-//! Responses over real HTTP: status, challenge, Retry-After, an empty body, gRPC.
+//! Tests of the responses to refused requests over real HTTP: status, challenge, `Retry-After`,
+//! empty body, and gRPC status.
 
 use axum::{Router, response::IntoResponse, routing::get};
 use http::HeaderName;
@@ -50,7 +51,8 @@ const REALM: &str = r#"Bearer realm="shop""#;
 const METADATA: &str =
     r#"resource_metadata="https://shop.example/.well-known/oauth-protected-resource""#;
 
-/// The challenge of this server, with these parameters in the middle.
+/// Returns the challenge that the server must send. The parameters in `middle` come after `realm`
+/// and before `resource_metadata`.
 fn challenge(middle: &str) -> String {
     let middle = if middle.is_empty() { String::new() } else { format!("{middle}, ") };
     format!("{REALM}, {middle}{METADATA}")
@@ -129,7 +131,7 @@ async fn each_reason_has_its_status_and_challenge() {
             401,
             invalid_token("the token is not an access token"),
         ),
-        // InsufficientScope: all of the scopes, or one of them
+        // InsufficientScope: `/all` requires all scopes, and `/any` requires one of them
         (
             "/all",
             bearer(token().scopes(["a"])),
@@ -184,7 +186,7 @@ async fn each_reason_has_its_status_and_challenge() {
 }
 
 #[tokio::test]
-async fn unavailable_keys_are_503_with_retry_after() {
+async fn unavailable_keys_get_503_with_retry_after() {
     let harness = Harness::start().await;
     let server = Server::start(routes(&harness)).await;
     harness.logto.go_down();
@@ -198,7 +200,7 @@ async fn unavailable_keys_are_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn a_head_request_is_answered_like_get_without_a_body() {
+async fn a_head_request_gets_the_same_status_and_challenge_as_get() {
     let harness = Harness::start().await;
     let server = Server::start(routes(&harness)).await;
     let refused = server.request("HEAD", "/").send().await.unwrap();
@@ -210,7 +212,7 @@ async fn a_head_request_is_answered_like_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn without_settings_the_challenge_is_bare() {
+async fn challenge_without_settings_has_no_parameters() {
     let logto = TestIssuer::start().await.unwrap();
     let validator = logto.validator(SHOPPING_API).unwrap();
     let router = Router::new().route("/", get(async || "")).route_layer(AuthLayer::new(validator));
@@ -220,7 +222,7 @@ async fn without_settings_the_challenge_is_bare() {
 }
 
 #[tokio::test]
-async fn a_body_can_be_written_outside_the_layer() {
+async fn an_outer_layer_can_add_a_body_to_a_refusal() {
     let harness = Harness::start().await;
     let problem = axum::middleware::map_response(async |response: axum::response::Response| {
         match response.extensions().get::<AuthError>().cloned() {

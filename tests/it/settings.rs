@@ -1,4 +1,4 @@
-//! Settings from files and from environment variables.
+//! Tests of `Settings` from files and from environment variables.
 
 use std::{collections::HashMap, ffi::OsString, fs, path::PathBuf};
 
@@ -24,7 +24,7 @@ fn from_json(json: &str) -> Result<Settings, serde_json::Error> {
     serde_json::from_str(json)
 }
 
-/// A file with this content, in a folder of the test.
+/// Writes a file with this content to a folder for tests, and returns the path of the file.
 fn file(name: &str, content: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("settings");
     fs::create_dir_all(&folder).unwrap();
@@ -34,7 +34,7 @@ fn file(name: &str, content: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn one_value_makes_the_validator_the_token_client_and_the_metadata_document() {
+async fn one_settings_value_builds_the_validator_the_token_client_and_the_metadata() {
     let app = TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]);
     let logto = TestIssuer::builder().app(app).start().await.unwrap();
     let endpoint = logto.endpoint();
@@ -46,7 +46,8 @@ async fn one_value_makes_the_validator_the_token_client_and_the_metadata_documen
         ("LOGTO_APP_ID", "reader"),
         ("LOGTO_APP_SECRET_FILE", secret),
         ("LOGTO_REALM", "shop"),
-        // Kubernetes sets these for a service with the name `logto`.
+        // Kubernetes sets these variables if a service has the name `logto`. `Settings` ignores
+        // them.
         ("LOGTO_PORT", "tcp://10.0.0.1:3001"),
         ("LOGTO_SERVICE_HOST", "10.0.0.1"),
     ]);
@@ -70,8 +71,9 @@ async fn one_value_makes_the_validator_the_token_client_and_the_metadata_documen
 }
 
 #[test]
-fn every_setting_reaches_the_builder() {
-    // A setter whose value is out of range is named with its key, so it was called with the value.
+fn every_setting_is_passed_to_the_builder() {
+    // Each value is invalid. If the error contains the name of the setting, then the setter of the
+    // builder was called with the value.
     for (key, variable, value) in [
         ("clock_tolerance_secs", "LOGTO_CLOCK_TOLERANCE_SECS", "301"),
         ("keys_fresh_for_secs", "LOGTO_KEYS_FRESH_FOR_SECS", "0"),
@@ -109,7 +111,7 @@ fn every_setting_reaches_the_builder() {
 }
 
 #[test]
-fn errors_name_the_variable_and_the_fix() {
+fn error_contains_the_variable_and_the_fix() {
     let empty = file("empty", "\n");
     let empty = empty.to_str().unwrap();
     let missing = "/nonexistent/secret";
@@ -184,7 +186,7 @@ fn errors_name_the_variable_and_the_fix() {
 }
 
 #[test]
-fn unknown_keys_of_a_file_are_errors() {
+fn unknown_keys_in_a_settings_file_are_errors() {
     #[derive(Deserialize, Debug)]
     struct Configuration {
         #[serde(rename = "logto")]
@@ -207,7 +209,7 @@ fn unknown_keys_of_a_file_are_errors() {
 }
 
 #[test]
-fn file_errors_name_the_key() {
+fn error_for_a_settings_file_contains_the_key() {
     for (json, expected) in [
         ("{}", "endpoint: not set"),
         (r#"{ "endpoint": "https://t.logto.app/oidc" }"#, "endpoint: "),

@@ -1,4 +1,4 @@
-//! The status of a validator, and key snapshots for a restart.
+//! Tests of the status of a validator, and of key snapshots, which keep the keys over a restart.
 
 use tower_logto::{
     Algorithm, Validator,
@@ -17,7 +17,7 @@ fn keys(validator: &Validator) -> (KeysState, usize, Option<u64>, bool) {
 }
 
 #[tokio::test]
-async fn status_follows_the_keys_without_requests() {
+async fn status_shows_the_state_of_the_keys_and_starts_no_fetch() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     assert_eq!(keys(&validator), (KeysState::Missing, 0, None, false));
@@ -51,7 +51,7 @@ async fn status_follows_the_keys_without_requests() {
 }
 
 #[tokio::test]
-async fn validator_with_the_keys_of_an_earlier_one_accepts_tokens_while_logto_is_down() {
+async fn validator_with_a_key_snapshot_accepts_tokens_while_logto_is_down() {
     let harness = Harness::start().await;
     let earlier = harness.validator();
     assert_eq!(earlier.key_snapshot().fetched_at(), None);
@@ -66,10 +66,10 @@ async fn validator_with_the_keys_of_an_earlier_one_accepts_tokens_while_logto_is
     assert_eq!(restarted.key_snapshot().fetched_at(), Some(fetched_at));
     let token = harness.token().lifetime(48 * HOUR).build();
     validate_now(&restarted, &token).unwrap();
-    // The first request has started a refresh.
+    // The first validation has started a refresh, which fails.
     eventually(|| keys(&restarted).0 == KeysState::Stale).await;
     validate_now(&restarted, &token).unwrap();
-    // The keys keep their age.
+    // The age of the keys counts from their fetch by the earlier validator.
     harness.clock.advance(24 * HOUR - 2 * MINUTE);
     let _ = validate_now(&restarted, &token).unwrap();
     let again = harness.builder().initial_keys(snapshot.clone()).build().unwrap();
@@ -85,27 +85,28 @@ async fn validator_with_the_keys_of_an_earlier_one_accepts_tokens_while_logto_is
 }
 
 #[tokio::test]
-async fn snapshot_replaces_no_removed_key_and_no_setting() {
+async fn snapshot_neither_restores_a_removed_key_nor_overrides_a_setting() {
     let harness = Harness::start().await;
     let earlier = harness.validator();
     earlier.warm_up().await.unwrap();
     let snapshot = earlier.key_snapshot();
     let old = harness.token().build();
-    // The key is removed while the service is stopped: the first refresh drops it.
+    // The key is removed while the service is stopped. The first refresh after the restart drops
+    // this key.
     harness.logto.rotate();
     harness.logto.delete_previous();
     let restarted = harness.builder().initial_keys(snapshot.clone()).build().unwrap();
     validate_now(&restarted, &old).unwrap();
     eventually(|| harness.logto.jwks_requests() == 2 && keys(&restarted).2 == Some(0)).await;
     eventually(|| restarted.try_validate(&old).is_none_or(|outcome| outcome.is_err())).await;
-    // A snapshot whose keys the settings do not accept is ignored.
+    // A snapshot is ignored if the settings do not permit the algorithm of its keys.
     let trusted = harness.logto.trusted(SHOPPING_API).algorithms([Algorithm::RS256]);
     let rsa = Validator::builder().trust(trusted).initial_keys(snapshot).build().unwrap();
     assert_eq!(keys(&rsa).0, KeysState::Missing);
 }
 
 #[tokio::test]
-async fn snapshot_from_the_future_is_as_old_as_now() {
+async fn snapshot_with_a_time_in_the_future_gets_age_zero() {
     let harness = Harness::start().await;
     let earlier = harness.validator();
     earlier.warm_up().await.unwrap();

@@ -1,9 +1,9 @@
-//! The threat model names only tests that exist.
+//! Checks that every test named in the threat model exists.
 
 use std::{fs, path::Path};
 
 #[test]
-fn every_test_it_names_exists() {
+fn every_test_that_the_threat_model_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("src/docs/threat_model.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with('|'));
@@ -13,7 +13,8 @@ fn every_test_it_names_exists() {
     for name in names {
         let (module, test) = name.rsplit_once("::").unwrap_or_else(|| panic!("{name}"));
         let file = format!("{}.rs", module.replace("::", "/"));
-        // A unit test may be in a `tests` module at the end of its file.
+        // A unit test may be in a file `tests.rs`, or in a `tests` module at the end of the tested
+        // file.
         let parent = file.strip_suffix("/tests.rs").unwrap_or(&file);
         let places = [
             format!("tests/it/{file}"),

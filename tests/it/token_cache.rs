@@ -7,9 +7,9 @@ use std::{
 
 use crate::support::{HOUR, Harness, MINUTE, NOW, Outcome, SECOND, status, validate_now};
 
-/// With one or four entries, each validation evicts another token.
+/// In a cache for one or four tokens, almost every insertion evicts another token.
 #[tokio::test]
-async fn outcome_is_the_same_under_threads_and_evictions() {
+async fn outcome_is_the_same_with_concurrent_validations_and_evictions() {
     for (threads, capacity) in [(2, 1000), (4, 1000), (4, 4), (8, 1)] {
         let harness = Harness::start().await;
         let validator = harness.builder().token_cache_capacity(capacity).build().unwrap();
@@ -41,7 +41,7 @@ async fn outcome_is_the_same_under_threads_and_evictions() {
             }
         });
         assert_eq!(count.into_inner(), threads * 256);
-        // The same tokens after they expired.
+        // Validates the accepted tokens again after they have expired.
         harness.clock.advance(91 * SECOND);
         for (token, _) in tokens.iter().filter(|(_, expected)| *expected == Outcome::Accepted) {
             let outcome = validator.try_validate(token).unwrap();

@@ -1,4 +1,5 @@
-//! Any bytes in the `Authorization` header: 400 or 401, and never a panic.
+//! Property tests with random bytes in the `Authorization` header. The layer must respond with 400
+//! or 401, and must never panic.
 
 use std::convert::Infallible;
 
@@ -9,7 +10,8 @@ use tower_logto::AuthLayer;
 
 use crate::support::{NOW, base64url, offline, poll_once};
 
-/// The status of a response; 0 if HTTP does not allow the header value.
+/// Returns the status of the response to a request with this `Authorization` header. Returns 0 if
+/// HTTP does not allow the header value.
 fn status(authorization: &[u8]) -> u16 {
     let Ok(value) = HeaderValue::from_bytes(authorization) else { return 0 };
     let open = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
@@ -31,23 +33,23 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_authorization_header_is_refused(bytes in any_bytes()) {
+    fn random_authorization_header_is_refused(bytes in any_bytes()) {
         prop_assert!(matches!(status(&bytes), 0 | 400 | 401));
     }
 
     #[test]
-    fn any_bytes_after_the_scheme_are_refused(bytes in any_bytes()) {
+    fn random_bytes_after_the_scheme_are_refused(bytes in any_bytes()) {
         prop_assert!(matches!(status(&[b"Bearer ", &bytes[..]].concat()), 0 | 400 | 401));
     }
 
     #[test]
-    fn any_token_is_refused(token in "[A-Za-z0-9_=.-]{0,80}(\\.[A-Za-z0-9_-]{0,80}){0,4}") {
+    fn random_token_is_refused(token in "[A-Za-z0-9_=.-]{0,80}(\\.[A-Za-z0-9_-]{0,80}){0,4}") {
         let status = status(format!("Bearer {token}").as_bytes());
         prop_assert!(matches!(status, 400 | 401));
     }
 
     #[test]
-    fn any_header_and_payload_are_refused(header in "\\PC{0,60}", payload in "\\PC{0,120}") {
+    fn token_with_random_content_is_refused(header in "\\PC{0,60}", payload in "\\PC{0,120}") {
         let (header, payload) = (base64url(header), base64url(payload));
         let status = status(format!("Bearer {header}.{payload}.AAAA").as_bytes());
         prop_assert_eq!(status, 401);

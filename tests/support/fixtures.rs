@@ -1,4 +1,4 @@
-//! The files of `tests/fixtures`.
+//! Reads the files of `tests/fixtures`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,20 @@ pub(crate) fn read(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A token that Logto issued, by its name in `logto-captures/tokens`.
+/// Returns a captured token of a real Logto. `name` is the name of its file in
+/// `logto-captures/tokens`.
 pub(crate) fn captured_token(name: &str) -> String {
     read(&format!("logto-captures/tokens/{name}.jwt")).trim().to_owned()
 }
 
-/// A JWKS that Logto served, by its name in `logto-captures/jwks`.
+/// Returns a captured JWKS of a real Logto. `name` is the name of its file in
+/// `logto-captures/jwks`.
 pub(crate) fn captured_jwks(name: &str) -> String {
     read(&format!("logto-captures/jwks/{name}.json"))
 }
 
-/// A response of Logto, byte for byte. The file starts with the command that sent the request.
+/// Returns the bytes of a captured response of a real Logto. In the file, the command that sent the
+/// request comes before the response.
 pub(crate) fn captured_response(file: &str) -> Vec<u8> {
     let text = read(&format!("logto-captures/{file}")).replace("\r\n", "\n");
     let text = &text[text.find("HTTP/1.1").unwrap()..];

@@ -1,4 +1,4 @@
-//! An issuer, a clock, and validators that use both.
+//! A test issuer, a manual clock, and validators that use both.
 
 use tower_logto::{
     AccessToken, AuthError, Validator, ValidatorBuilder,
@@ -20,7 +20,8 @@ impl Harness {
         Self { logto, clock }
     }
 
-    /// Trusts the issuer for the shopping API and for organizations.
+    /// Returns the builder of a validator that trusts the issuer for the shopping API and for
+    /// organizations.
     pub(crate) fn builder(&self) -> ValidatorBuilder {
         let trusted = self.logto.trusted(SHOPPING_API).organizations();
         Validator::builder().trust(trusted).clock(self.clock.clone())
@@ -30,23 +31,23 @@ impl Harness {
         self.builder().build().unwrap()
     }
 
-    /// A valid token for the shopping API, to be changed by the test.
+    /// Returns the builder of a valid token for the shopping API. The test may change the token.
     pub(crate) fn token(&self) -> TokenBuilder {
         self.logto.token().audience(SHOPPING_API)
     }
 
-    /// A token with a key id that the issuer never published.
+    /// Returns the builder of a token whose key id was never published by the issuer.
     pub(crate) fn unknown_key_token(&self) -> TokenBuilder {
         self.token().kid("unknown")
     }
 }
 
-/// Validates with keys that are available: the call must not wait.
+/// Validates a token without waiting. Panics if the keys are not available yet.
 pub(crate) fn validate_now(validator: &Validator, token: &str) -> Result<AccessToken, AuthError> {
     validator.try_validate(token).expect("the keys are available")
 }
 
-/// Validates in a new task.
+/// Validates a token in a new task.
 pub(crate) fn spawn_validate(
     validator: &Validator,
     token: &str,

@@ -1,4 +1,4 @@
-//! What the current thread logs, as text.
+//! Captures the log of the current thread as text.
 
 use std::{
     cell::RefCell,
@@ -9,20 +9,20 @@ use std::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Captures the log of the current thread until it is dropped. The runtime of a `#[tokio::test]`
-/// has only this thread.
+/// Captures the log of the current thread until the `LogCapture` is dropped. The runtime of a
+/// `#[tokio::test]` has no other thread.
 pub(crate) struct LogCapture {
     traced: Buffer,
     _guard: DefaultGuard,
 }
 
 impl LogCapture {
-    /// Captures what this crate logs.
+    /// Captures the log of this crate.
     pub(crate) fn start() -> Self {
         Self::with_filter("tower_logto=trace")
     }
 
-    /// Captures what every crate logs, with `tracing` or with `log`.
+    /// Captures the log of every crate, whether it logs with `tracing` or with `log`.
     pub(crate) fn start_for_every_crate() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
@@ -44,13 +44,13 @@ impl LogCapture {
         Self { traced, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// Everything since the start, or since the last [`take`](Self::take).
+    /// Returns the log since the start, or since the last call of [`take`](Self::take).
     pub(crate) fn text(&self) -> String {
         let traced = String::from_utf8(self.traced.0.lock().unwrap().clone()).unwrap();
         LOGGED.with_borrow(|logged| traced + logged.as_deref().unwrap_or_default())
     }
 
-    /// Returns the text and clears it.
+    /// Returns the log and clears it.
     pub(crate) fn take(&self) -> String {
         let text = self.text();
         self.traced.0.lock().unwrap().clear();
@@ -65,8 +65,9 @@ impl Drop for LogCapture {
     }
 }
 
-/// Makes sure that every thread has a subscriber. Otherwise a thread without one may be the first
-/// to reach an event, and `tracing` would then disable that event for all threads.
+/// Makes sure that every thread has a subscriber. Otherwise a thread without a subscriber may be
+/// the first thread that logs an event, and `tracing` would then disable this event for all
+/// threads.
 pub(crate) fn log_on_every_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -97,7 +98,8 @@ impl MakeWriter<'_> for Buffer {
 }
 
 thread_local! {
-    /// What went through `log`, as reqwest's lines do; `None` while nothing is captured.
+    /// The messages that were logged with `log`, for example by reqwest. `None` while nothing is
+    /// captured.
     static LOGGED: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

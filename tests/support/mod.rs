@@ -1,5 +1,5 @@
-//! What the tests of every binary share: `tests/it`, `tests/interop`, the tests of memory and
-//! allocations, and the benches.
+//! Helpers that all test binaries and benchmarks share: `tests/it`, `tests/interop`,
+//! `tests/memory.rs`, `tests/allocations.rs` and the benches.
 
 #![allow(
     dead_code,
@@ -8,7 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "each binary uses its part; a failing helper fails the test"
+    reason = "each binary uses only some helpers; a failing helper fails the test"
 )]
 
 pub(crate) mod fixtures;
@@ -42,15 +42,16 @@ pub(crate) use tasks::{
 
 /// The audience of most tokens in the tests.
 pub(crate) const SHOPPING_API: &str = "https://shopping.api";
-/// The initial time of a `ManualClock`: when the captured tokens were issued, or soon after.
+/// The initial time of a `ManualClock`, in Unix seconds. All captured tokens were issued within
+/// five minutes of this time.
 pub(crate) const NOW: u64 = 1_795_342_800;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// When a test that waits for a background task fails.
+/// The time after which a test stops waiting for a background task and fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The HTTP status of a validation: 200, or that of the error.
+/// Returns the HTTP status of a validation: 200, or the status of the error.
 pub(crate) fn status(outcome: &Result<AccessToken, AuthError>) -> u16 {
     outcome.as_ref().map_or_else(|error| error.status().as_u16(), |_| 200)
 }

@@ -1,5 +1,6 @@
-//! Validation without I/O, for tests and benches that count allocations, instructions or time:
-//! captured tokens, static keys, a stopped clock, and a service that allocates nothing.
+//! Helpers that validate without I/O, for tests and benchmarks that measure allocations,
+//! instructions or time. They use captured tokens, static keys, a stopped clock, and a service that
+//! allocates nothing.
 
 use std::{
     convert::Infallible,
@@ -14,7 +15,7 @@ use tower_logto::{Clock, Issuer, TrustedIssuer, Validator};
 
 use super::{SHOPPING_API, fixtures};
 
-/// When the captured tokens are valid.
+/// A time, in Unix seconds, at which both captured tokens for the shopping API are valid.
 pub(crate) const ISSUED: u64 = 1_795_343_090;
 pub(crate) const CAPTURED_ISSUER: &str = "http://localhost:3001/oidc";
 
@@ -26,22 +27,23 @@ pub(crate) fn rs256_token() -> String {
     fixtures::captured_token("rs256-api-read-write")
 }
 
-/// A token for another API.
+/// Returns a token whose audience is another API.
 pub(crate) fn foreign_token() -> String {
     fixtures::captured_token("other-resource")
 }
 
-/// The keys of all captured tokens.
+/// Returns the JWKS with the keys of all captured tokens.
 pub(crate) fn jwks() -> String {
     fixtures::captured_jwks("all")
 }
 
-/// The keys of another issuer.
+/// Returns the JWKS of another issuer.
 pub(crate) fn foreign_jwks() -> String {
     fixtures::captured_jwks("admin-tenant")
 }
 
-/// Trusts the issuer of the captured tokens at a fixed time.
+/// Returns a validator that trusts the issuer of the captured tokens. Its clock is stopped at
+/// `unix_time`.
 pub(crate) fn validator(jwks: String, unix_time: u64, cache_capacity: usize) -> Validator {
     let issuer = Issuer::new(CAPTURED_ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(SHOPPING_API).static_jwks(jwks);
@@ -69,7 +71,7 @@ pub(crate) fn request<B: Default>(token: Option<&str>) -> Request<B> {
     request
 }
 
-/// The service inside the layer. It allocates nothing.
+/// A service to put inside the layer. It allocates nothing.
 #[derive(Clone)]
 pub(crate) struct EmptyService;
 

@@ -5,7 +5,8 @@ use tower_logto::{
     error::{AuthErrorKind, FailedCondition, InvalidRequest, InvalidToken},
 };
 
-/// Accepted, or why not. It leaves out what the errors quote from tokens and settings.
+/// Accepted, or the reason for the refusal. The reason leaves out the texts that the errors quote
+/// from tokens and settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Accepted,
@@ -40,7 +41,7 @@ pub(crate) enum Outcome {
     WrongKind(TokenKind),
     // 503
     KeysUnavailable,
-    /// A 500, or a reason that no test expects.
+    /// An error with status 500, or a reason that no test expects.
     Other,
 }
 

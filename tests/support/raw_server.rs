@@ -1,6 +1,7 @@
-//! An HTTP server that sends any bytes a test chooses.
+//! An HTTP server that sends any bytes that a test chooses.
 //!
-//! It runs on its own threads: it shares neither the runtime of a test nor its paused time.
+//! The server runs on its own threads, outside the runtime of the test. It therefore works even if
+//! that runtime is blocked or its time is paused.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -15,10 +16,11 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Handles one request.
+/// A function that handles one request.
 type Handler = dyn Fn(&mut Connection, &ReceivedRequest) -> io::Result<()> + Send + Sync;
 
-/// Stops when dropped. Until a test sets a handler, it closes every connection without a response.
+/// The server, which stops when this value is dropped. Until a test sets a handler, the server
+/// closes every connection without a response.
 pub(crate) struct RawServer {
     address: SocketAddr,
     shared: Arc<ServerState>,
@@ -26,7 +28,7 @@ pub(crate) struct RawServer {
 
 struct ServerState {
     handler: Mutex<Arc<Handler>>,
-    /// How often the handler was replaced: a stall ends when its handler is replaced.
+    /// The number of times that the handler was replaced. A stall ends when this number changes.
     generation: AtomicU64,
     requests: Mutex<Vec<ReceivedRequest>>,
     responses: watch::Sender<u64>,
@@ -36,16 +38,16 @@ struct ServerState {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedRequest {
-    /// Counts all requests from 0.
+    /// The number of this request. The first request to the server has the number 0.
     pub(crate) number: usize,
-    /// Counts connections from 0.
+    /// The number of the connection of this request. The first connection has the number 0.
     pub(crate) connection: usize,
     /// The request line and the headers.
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-/// A connection with a request that has been read.
+/// A connection to a client. A handler gets the connection after the request has been read.
 pub(crate) struct Connection {
     number: usize,
     stream: BufReader<TcpStream>,
@@ -74,7 +76,8 @@ impl RawServer {
                 let Ok(stream) = stream else { continue };
                 let (stream, shared) = (BufReader::new(stream), Arc::clone(&serving));
                 let mut connection = Connection { number, stream, shared, keep_open: false };
-                // A client may close the connection in the middle of a response.
+                // Errors are ignored, because a client may close the connection in the middle of a
+                // response.
                 thread::spawn(move || drop(connection.serve()));
             }
         });
@@ -98,14 +101,15 @@ impl RawServer {
         format!("{}/oidc/jwks", self.url())
     }
 
-    /// Sends these bytes for every request and closes the connection.
+    /// Responds to every request with these bytes, and then closes the connection.
     pub(crate) fn respond(&self, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         self.handle(move |connection| connection.send(&bytes));
     }
 
-    /// Sends the bytes that the function returns. The connection stays open only after a complete
-    /// response without `Connection: close`. See [`keep_alive_response`].
+    /// Responds to every request with the bytes that the function returns. Afterwards, the
+    /// connection stays open only if the response is complete and has no `Connection: close`. See
+    /// [`keep_alive_response`].
     pub(crate) fn respond_with(
         &self,
         respond: impl Fn(&ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
@@ -117,7 +121,8 @@ impl RawServer {
         });
     }
 
-    /// Lets the handler write to the connection, which is closed afterwards.
+    /// Handles every request with this function, which writes to the connection. Afterwards, the
+    /// connection is closed.
     pub(crate) fn handle(
         &self,
         handler: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
@@ -137,19 +142,19 @@ impl RawServer {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Waits until the handler has handled this many requests without an I/O error: the responses
-    /// are sent, whether the client has read them or not.
+    /// Waits until the handler has handled this many requests without an I/O error. At that time,
+    /// the responses have been sent, but the client may not have read them.
     pub(crate) async fn responded(&self, times: u64) {
         let mut responses = self.shared.responses.subscribe();
         responses.wait_for(|responses| *responses >= times).await.unwrap();
     }
 
-    /// How many connections have stalled so far.
+    /// Returns how many responses have stalled so far. A response that drips also counts.
     pub(crate) fn stalls(&self) -> u64 {
         *self.shared.stalls.borrow()
     }
 
-    /// Waits until this many connections have stalled.
+    /// Waits until this many responses have stalled.
     pub(crate) async fn stalled(&self, times: u64) {
         let mut stalls = self.shared.stalls.subscribe();
         stalls.wait_for(|stalls| *stalls >= times).await.unwrap();
@@ -201,16 +206,18 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Sends nothing more while the client stays connected and the handler is not replaced.
+    /// Sends nothing more. Returns when the client disconnects or the handler is replaced.
     pub(crate) fn stall(&mut self) -> io::Result<()> {
         self.drip(b"", 100)
     }
 
-    /// Sends these bytes again and again, at this rate.
+    /// Sends these bytes repeatedly at this rate. Returns when the client disconnects or the
+    /// handler is replaced.
     pub(crate) fn drip(&mut self, bytes: &[u8], times_per_second: u32) -> io::Result<()> {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         self.shared.stalls.send_modify(|stalls| *stalls += 1);
-        // The read notices that the client is gone, and its timeout sets the rate.
+        // A read returns 0 bytes after the client has disconnected. The timeout of the read sets
+        // the rate.
         let interval = Duration::from_secs(1) / times_per_second;
         self.stream.get_mut().set_read_timeout(Some(interval))?;
         while self.shared.generation.load(Ordering::Relaxed) == generation {
@@ -226,7 +233,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends these bytes again and again, as fast as the client reads them.
+    /// Sends these bytes repeatedly, as fast as the client reads them, until the connection breaks.
     pub(crate) fn flood(&mut self, bytes: &[u8]) -> io::Result<()> {
         loop {
             self.send(bytes)?;
@@ -250,26 +257,28 @@ fn content_length(head: &str) -> Option<usize> {
     })
 }
 
-/// A response with its length, from a status line and headers. It closes the connection.
+/// Builds a response with `Content-Length` and `Connection: close`. `head` has the status, and may
+/// have more headers.
 pub(crate) fn response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     keep_alive_response(&format!("{head}\r\nConnection: close"), body)
 }
 
-/// A response with its length, from a status line and headers. It keeps the connection open.
+/// Builds a response with `Content-Length` that leaves the connection open. `head` has the status,
+/// and may have more headers.
 pub(crate) fn keep_alive_response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// A JWKS response as Logto sends it.
+/// Builds a JWKS response with the status and the media type that Logto sends.
 pub(crate) fn jwks_response(body: impl AsRef<[u8]>) -> Vec<u8> {
     response("200 OK\r\nContent-Type: application/jwk-set+json", body)
 }
 
-/// 200 MB of spaces in 208 KB of gzip.
+/// Returns a gzip stream of 208 KB that decompresses to 200 MB of spaces.
 pub(crate) fn gzip_bomb() -> Vec<u8> {
-    // One MB of spaces: a deflate block that ends at a byte boundary.
+    // A deflate block for 1 MB of spaces. It ends at a byte boundary, so it can be repeated.
     let start =
         [0xec, 0xc1, 0x31, 1, 0, 0, 0, 0xc2, 0xa0, 0x2a, 0xeb, 0x9f, 0xd2, 0x10, 0xbe, 0x40, 1];
     let block = [&start[..], &[0; 1015], &[0x7c, 6, 0, 0, 0xff, 0xff]].concat();
@@ -277,7 +286,7 @@ pub(crate) fn gzip_bomb() -> Vec<u8> {
     [&GZIP[..], &block.repeat(200), &end].concat()
 }
 
-/// A valid gzip stream of less than 64 KiB, stored without compression.
+/// Wraps a body of less than 64 KiB in a valid gzip stream, without compressing it.
 pub(crate) fn gzip(body: &[u8]) -> Vec<u8> {
     let mut crc = u32::MAX;
     for byte in body {

@@ -1,4 +1,5 @@
-//! A real redis-server on a free port of 127.0.0.1, and a proxy in front of it that can be cut.
+//! A real redis-server on a free port of 127.0.0.1, and a proxy in front of the server. A test can
+//! interrupt the traffic through the proxy.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener as StdListener},
@@ -24,7 +25,8 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server, or returns `None` if none is installed. In CI, one must be.
+    /// Starts a server. If no `redis-server` is installed, the function panics in CI, and returns
+    /// `None` everywhere else.
     pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
         let is_installed = Command::new(PROGRAM).arg("--version").output().is_ok();
         if !is_installed {
@@ -49,7 +51,7 @@ impl RedisServer {
         format!("redis://{}", self.address())
     }
 
-    /// Kills the process, as a crash of the machine does.
+    /// Kills the process, which simulates a crash.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -57,7 +59,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts the process again, with the data that it had written.
+    /// Starts the process again, with the data that the previous process wrote to disk.
     pub(crate) async fn restart(&mut self) {
         let mut command = Command::new(PROGRAM);
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string()]);
@@ -67,13 +69,13 @@ impl RedisServer {
         eventually(|| std::net::TcpStream::connect(address).is_ok()).await;
     }
 
-    /// Deletes the data of a killed process.
+    /// Deletes the data that the killed process left on disk.
     pub(crate) fn lose_data(&self) {
         std::fs::remove_dir_all(&self.directory).unwrap();
         std::fs::create_dir_all(&self.directory).unwrap();
     }
 
-    /// Sends a command, and returns the first line of the response.
+    /// Sends a Redis command, and returns the first line of the response.
     pub(crate) async fn command(&self, words: &[&str]) -> String {
         let mut stream = TcpStream::connect(self.address()).await.unwrap();
         let mut request = format!("*{}\r\n", words.len());
@@ -88,7 +90,8 @@ impl RedisServer {
     }
 }
 
-/// A free port below those that the system gives to others, who could take it during a restart.
+/// Returns a free port below the range of ephemeral ports. While the server restarts, another
+/// process could get an ephemeral port from the system.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).unwrap();
@@ -107,11 +110,12 @@ impl Drop for RedisServer {
     }
 }
 
-/// Forwards connections. While it is cut, no byte passes, and no connection is closed.
+/// A proxy that forwards connections. While the proxy is cut, it forwards no bytes, but it closes
+/// no connection.
 pub(crate) struct CutProxy {
     address: SocketAddr,
     passes: watch::Sender<bool>,
-    /// The number of times that the open connections were lost.
+    /// The number of calls of [`lose_connections`](Self::lose_connections).
     losses: watch::Sender<usize>,
     _tasks: JoinSet<()>,
 }
@@ -146,7 +150,7 @@ impl CutProxy {
                     tokio::select! {
                         () = &mut copies => {}
                         _ = lost.changed() => {
-                            // The sockets stay open, but no byte passes any more.
+                            // The sockets stay open, but the proxy forwards no more bytes.
                             std::future::pending::<()>().await;
                         }
                     }
@@ -168,8 +172,8 @@ impl CutProxy {
         self.passes.send_replace(true);
     }
 
-    /// Forgets the open connections without closing them, as a firewall does. No byte passes on them
-    /// again. New connections work.
+    /// Stops forwarding bytes on the open connections without closing them. A firewall that drops
+    /// the state of connections has the same effect. New connections work.
     pub(crate) fn lose_connections(&self) {
         self.losses.send_modify(|losses| *losses += 1);
     }

@@ -1,11 +1,11 @@
-//! An axum router behind a loopback port, and a client for it.
+//! An HTTP server for an axum router on a loopback port, with a client that sends requests to it.
 
 use axum::Router;
 use http::HeaderMap;
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// Serves a router over HTTP; stops when dropped.
+/// Serves a router over HTTP. The server stops when this value is dropped.
 pub(crate) struct Server {
     url: String,
     client: Client,
@@ -39,7 +39,7 @@ impl Drop for Server {
     }
 }
 
-/// The value of a header. It is empty if the header is missing.
+/// Returns the value of a header, or an empty string if the header is missing.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
 }

@@ -1,6 +1,7 @@
-//! Texts that are compared with a file of `tests/fixtures/snapshots`.
+//! Compares texts with the files of `tests/fixtures/snapshots`.
 
-/// Compares with a file. `UPDATE_SNAPSHOTS=1` writes it.
+/// Asserts that the text equals the content of the file. With `UPDATE_SNAPSHOTS=1` in the
+/// environment, writes the text to the file first.
 pub(crate) fn assert(name: &str, text: &str) {
     let path = super::fixtures::path(format!("snapshots/{name}"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

@@ -1,4 +1,4 @@
-//! Waiting without sleeps, and runtimes that are blocked or shut down.
+//! Helpers that wait without sleeping, and runtimes that are blocked or shut down.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::TIMEOUT;
 
-/// The output of a future that completes without waiting.
+/// Polls the future once. Returns its output if it completes without waiting, and `None` otherwise.
 pub(crate) fn poll_once<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -30,24 +30,26 @@ pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(TIMEOUT, waiting).await.expect("the condition becomes true");
 }
 
-/// Waits until the current runtime has no task left: a refresh, and the connection that it used.
+/// Waits until no task is left in the current runtime. Such a task may be a refresh, or the HTTP
+/// connection of a refresh.
 pub(crate) async fn background_tasks_done() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
 }
 
-/// A runtime that runs only inside `block_on`, so a test can block its tasks.
+/// Returns a runtime that runs its tasks only inside `block_on`, so a test can block them.
 pub(crate) fn new_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// The handle of a runtime that was shut down: `spawn` drops its task immediately.
+/// Returns the handle of a runtime that was shut down. `spawn` on this handle drops the new task
+/// immediately.
 pub(crate) fn shut_down_runtime() -> Handle {
     let runtime = Runtime::new().unwrap();
     runtime.handle().clone()
 }
 
-/// Runs the work on a new thread, and returns whether it ends within the timeout. A deadlock gives
-/// false.
+/// Runs the work on a new thread, and returns whether the work ends within the timeout. If there is
+/// a deadlock, it returns `false`.
 pub(crate) fn finishes(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {

@@ -1,8 +1,9 @@
-//! The chart in the README, in colours for light and dark pages.
+//! Draws the chart in the README, in colours that are readable on light and dark pages.
 
 use std::fmt::Write as _;
 
-/// Writes `chart.svg` next to the manifest: one panel per kind of token, with a log scale.
+/// Writes `chart.svg` to the directory of the manifest. The chart has one panel per kind of token,
+/// and a logarithmic scale.
 pub fn write(ratios: &[(String, f64)]) {
     let ratio =
         |name: String| ratios.iter().find(|(other, _)| *other == name).map(|(_, ratio)| *ratio);
@@ -25,7 +26,7 @@ fn draw(rows: &[Row]) -> String {
     );
     text(&mut svg, 0.0, 18.0, "start", TITLE, "font-size=\"15\" font-weight=\"600\"");
     text(&mut svg, 0.0, 37.0, "start", SUBTITLE, "opacity=\"0.85\"");
-    let panels = ["ES384, what Logto signs with by default", "RS256 with Logto's 4,096 bits"];
+    let panels = ["ES384, the default algorithm of Logto", "RS256 with Logto's 4,096 bits"];
     for (kind, title) in panels.into_iter().enumerate() {
         let top = TOP + kind as f64 * panel;
         text(&mut svg, 0.0, top + 20.0, "start", title, "font-weight=\"600\"");
@@ -66,7 +67,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str, more: &str) 
     );
 }
 
-/// The length of a bar on the log scale. A ratio of 1 has length 0.
+/// Returns the length of a bar on the logarithmic scale. For a ratio of 1, the length is 0.
 fn length(ratio: f64) -> f64 {
     ratio.max(1.0).log10() * (WIDTH - BARS - 70.0) / 3.7
 }
@@ -90,6 +91,6 @@ const ROW: f64 = 23.0;
 const BAR: f64 = 17.0;
 const BARS: f64 = 280.0;
 const FOOT: f64 = 4.0;
-/// Contrast of at least 4 : 1 on GitHub's white and on its dark grey.
+/// A grey that has a contrast of at least 4 : 1 on GitHub's white and on GitHub's dark grey.
 const GREY: &str = "#768390";
 const BLUE: &str = "#2f81f7";

@@ -1,9 +1,10 @@
-//! Latency during a flood of forged tokens, beside a flood of the same size to a public route.
+//! Measures the latency during a flood of forged tokens, and during a flood of the same size to a
+//! public route.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load -- flood`
 //!
-//! The server is a separate process. Each scenario sends the flood for a few seconds, and probes
-//! of four kinds at the same time.
+//! The server is a separate process. Each scenario sends the flood for a few seconds. At the same
+//! time, the scenario sends probes of four kinds.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -28,7 +29,7 @@ struct Scenario {
     workers: usize,
     cache_capacity: usize,
     flood: Flood,
-    /// A second runtime of the server, which blocks for half of each second.
+    /// Whether the server has a second runtime, which is blocked for half of each second.
     blocked_runtime: bool,
 }
 
@@ -66,9 +67,9 @@ fn scenarios() -> [Scenario; 10] {
     ]
 }
 
-/// Runs all scenarios, or those whose names contain the filter.
+/// Runs the scenarios whose names contain the filter. An empty filter selects all scenarios.
 pub fn drive(filter: &str) {
-    println!("latency in ms, p50 / p99; `public flood`: a known token during that flood");
+    println!("latency in ms, p50 / p99 (public flood: a cached token, flood to a public route)");
     print!("{:<34}{:>16}", "flood of forged tokens", "public flood");
     Probe::ALL.iter().for_each(|probe| print!("{:>16}", probe.name()));
     println!("{:>12}{:>8}", "forged/s", "503");
@@ -106,7 +107,7 @@ impl Scenario {
     }
 }
 
-/// The subject of a probe's token. Those of `SeenSubject` had another token before.
+/// Returns the subject of a probe's token. The subjects of `SeenSubject` had another token before.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),
@@ -157,7 +158,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves until it is killed, or for one minute.
+/// Runs the server until its process is killed, but at most for one minute.
 pub fn serve(settings: &str, jwks: &Path) {
     let settings: Vec<usize> = settings.split(',').map(|n| n.parse().unwrap()).collect();
     let [workers, cache_capacity, blocked_runtime] = settings[..] else { panic!("{settings:?}") };

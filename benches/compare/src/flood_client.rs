@@ -1,4 +1,5 @@
-//! The client's side of a flood: many connections, and probes that measure latency.
+//! The client side of a flood: many connections that send the flood, and probes that measure the
+//! latency.
 
 use std::{
     net::SocketAddr,
@@ -16,13 +17,14 @@ use tokio::{
     runtime,
 };
 
-/// The shape of a flood.
+/// The size and the rate of a flood.
 #[derive(Clone, Copy)]
 pub struct Flood {
     pub connections: usize,
-    /// Requests that a connection sends before it reads the responses.
+    /// The number of requests that a connection sends before it reads the responses.
     pub pipelined: usize,
-    /// Time between two requests of a connection. `None`: the next follows the response.
+    /// The time between two requests of a connection. With `None`, a connection sends the next
+    /// request when it has received the response.
     pub interval: Option<Duration>,
 }
 
@@ -35,7 +37,7 @@ pub enum Probe {
     SeenSubject,
     /// The first token of a subject.
     NewSubject,
-    /// A route without a layer.
+    /// A request to a route without a layer.
     Public,
 }
 
@@ -52,11 +54,13 @@ impl Probe {
     }
 }
 
-/// What the probes and the flood got.
+/// The results of a scenario.
 pub struct Reply {
-    /// Sorted, in the order of [`Probe::ALL`].
+    /// The sorted latencies of each kind of probe, in the order of [`Probe::ALL`].
     latencies: Vec<Vec<Duration>>,
+    /// The number of responses to the flood.
     flood_responses: u64,
+    /// The number of responses with status 503 to the probes and to the flood.
     pub unavailable: u64,
 }
 
@@ -81,8 +85,8 @@ struct Counters {
     unavailable: AtomicU64,
 }
 
-/// Sends the flood to all addresses, and the probes to the first one. An empty flood token means
-/// the public route.
+/// Sends the flood to all addresses, and the probes to the first address. A request with an empty
+/// flood token goes to the public route.
 pub fn run(
     flood: &Flood,
     addresses: &[SocketAddr],
@@ -161,7 +165,7 @@ async fn send_flood(
     tasks.iter().for_each(|task| task.abort());
 }
 
-/// The latencies of successful requests, and the number of others.
+/// Returns the latencies of the requests, and the number of responses with status 503.
 async fn send_probes(address: SocketAddr, requests: Vec<String>) -> (Vec<Duration>, u64) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut latencies, mut unavailable) = (Vec::new(), 0);
@@ -179,7 +183,8 @@ async fn send_probes(address: SocketAddr, requests: Vec<String>) -> (Vec<Duratio
     (latencies, unavailable)
 }
 
-/// Reads responses of at most a few bytes of body, and returns how many of them are 503.
+/// Reads this number of responses, and returns how many of them have status 503. The bodies may
+/// have only a few bytes, because they must arrive together with the headers.
 async fn responses(stream: &mut TcpStream, expected: usize) -> std::io::Result<u64> {
     let mut received = Vec::with_capacity(512);
     loop {
@@ -206,5 +211,6 @@ fn current_thread() -> runtime::Runtime {
 
 const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(5);
-/// More than a probe sends in the measured time.
+/// The number of prepared requests per kind of probe. A probe sends fewer requests in the measured
+/// time.
 const PROBES: usize = 1_000;

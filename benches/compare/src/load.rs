@@ -1,12 +1,14 @@
-//! CPU time per request with and without the layer: a server on loopback, with load from wrk.
+//! Measures the CPU time per request with and without the layer. The server listens on loopback,
+//! and wrk sends the requests.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load`
 //!
-//! `-- flood [NAME]` measures floods of forged tokens instead, see `flood.rs`.
+//! With `-- flood [NAME]`, the program measures floods of forged tokens instead. See `flood.rs`.
 //!
-//! Requires `wrk` and `taskset`. The server runs on core 0, the load on core 1. Each scenario takes
-//! a few seconds, and the server stops by itself. The CPU time is that of the server, and most of it
-//! is the work of the kernel for loopback. `vs_no_layer` is the median of paired runs.
+//! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1.
+//! Each scenario takes a few seconds, and the server stops by itself. The CPU time is the time of
+//! the server process. Most of this time is the work of the kernel for loopback. `vs_no_layer` is
+//! the median ratio of pairs of runs, with and without the layer.
 
 mod flood;
 mod flood_client;
@@ -109,7 +111,7 @@ fn drive() {
     }
 }
 
-/// The CPU time of the server per request in microseconds, and the requests per second.
+/// Returns the CPU time of the server per request in microseconds, and the requests per second.
 fn run(scenario: Scenario) -> (f64, f64) {
     let mut server = Server::start(scenario);
     server.wrk(1);
@@ -141,7 +143,7 @@ impl Server {
         Self { child, address: address.trim().to_owned(), script: file }
     }
 
-    /// The number of responses, and their rate.
+    /// Sends requests with wrk. Returns the number of responses, and the responses per second.
     fn wrk(&mut self, seconds: u64) -> (f64, f64) {
         let output = Command::new("taskset")
             .args(["-c", "1", "wrk", "-t1", "-c32", &format!("-d{seconds}s"), "-s"])
@@ -156,7 +158,7 @@ impl Server {
         (requests, rate.trim().parse().unwrap())
     }
 
-    /// The user and system time so far. The kernel counts in steps of 10 ms.
+    /// Returns the user and system time of the server so far. The kernel counts in steps of 10 ms.
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -174,7 +176,7 @@ impl Drop for Server {
     }
 }
 
-/// Prints the address, and serves on one thread for at most one minute.
+/// Prints the address of the server, and runs the server on one thread for at most one minute.
 fn serve(scenario: &Scenario, script: &Path) {
     let signer = Signer::new();
     let jwks = signer.jwks_es384();
@@ -190,7 +192,8 @@ fn serve(scenario: &Scenario, script: &Path) {
     }
     let validator = builder.build().unwrap();
     let token = |number: usize| {
-        // The last issuer, which is found last.
+        // The issuer of the token is the last issuer of the validator, so the search for the issuer
+        // takes longest.
         let issuer = name(scenario.issuers - 1);
         let expires_in = if scenario.expired { -3600 } else { 3600 };
         let content = Content { number, issuer: &issuer, expires_in, ..Content::default() };
@@ -212,7 +215,8 @@ async fn listen(app: Router) {
     axum::serve(listener, app).await.unwrap();
 }
 
-/// Sends the tokens in random order. They are in a file, because LuaJIT limits constants.
+/// Writes a script for wrk that sends the tokens in random order. The tokens are in a separate
+/// file, because LuaJIT limits the number of constants.
 fn write_script(tokens: &[String], script: &Path) {
     let list = script.with_extension("tokens");
     std::fs::write(&list, tokens.join("\n")).unwrap();

@@ -1,5 +1,6 @@
-//! Compares tower-logto with other crates in one run: `Router::oneshot` with a handler that reads
-//! the claims. Prints a table, then one line `ratio NAME VALUE` per ratio, and writes `chart.svg`.
+//! Compares tower-logto with other crates in one run. Each case calls `Router::oneshot` with a
+//! handler that reads the claims. The program prints a table, and then one line `ratio NAME VALUE`
+//! per ratio. It also writes `chart.svg`.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds 100]`
 
@@ -42,30 +43,31 @@ fn main() {
     let costs = bench.all(rounds);
     print_table(&costs);
     let mut ratios = ratios(&costs);
-    // jsonwebtoken has one crypto provider per process, so the other one needs a second process.
+    // jsonwebtoken has one crypto provider per process, so the other provider needs a second
+    // process.
     let mut child = Command::new(&arguments[0]);
     let output = child.args([RUST_CRYPTO, "--rounds", &rounds.to_string()]).output();
     ratios.extend(parse_ratios(&output));
     for (name, ratio) in &ratios {
         println!("ratio {name} {ratio:.4}");
     }
-    println!("note axum-jwt-auth: one decoder per algorithm; EC and RSA keys together are refused");
-    println!("note oauth-resource-server, jwt-authorizer: jsonwebtoken 9 on ring");
-    println!("note axum-jwt-auth: jsonwebtoken 10 on RustCrypto");
+    println!("note axum-jwt-auth: one decoder per algorithm (it refuses EC and RSA keys together)");
+    println!("note oauth-resource-server, jwt-authorizer: both use jsonwebtoken 9 with ring");
+    println!("note axum-jwt-auth: this crate uses jsonwebtoken 10 with RustCrypto");
     chart::write(&ratios);
 }
 
-/// The keys, the tokens and the routers of one run.
+/// The runtime and the keys of one run, which all cases use.
 struct Bench {
     runtime: Runtime,
     signer: Signer,
     jwks: String,
     jwks_uri: String,
-    /// Keys of another issuer.
+    /// The JWKS of another issuer.
     foreign_jwks: String,
 }
 
-/// A kind of request, and the status that every crate should respond with.
+/// A kind of request, and the status that is expected from every crate.
 struct RequestKind {
     name: String,
     authorization: Option<String>,
@@ -110,8 +112,8 @@ impl Bench {
         measure(cases, rounds)
     }
 
-    /// The default of tower-oauth2-resource-server, compared with the router without a layer in this
-    /// process.
+    /// Measures tower-oauth2-resource-server with its default crypto provider. Returns the ratios
+    /// to the router without a layer, which is measured in the same process.
     fn rust_crypto(&self, rounds: usize) -> Vec<(String, f64)> {
         let request_kinds = self.request_kinds();
         let mut cases = vec![self.case("bare", subjects::bare(), &request_kinds[0])];
@@ -122,7 +124,7 @@ impl Bench {
         peer_ratios(&measure(cases, rounds.min(30)))
     }
 
-    /// The first two have valid tokens.
+    /// Returns all kinds of requests. The first two kinds have valid tokens.
     fn request_kinds(&self) -> Vec<RequestKind> {
         let request_kind = |name: &str, authorization: Option<String>, status| {
             let authorization = authorization.map(|token| format!("Bearer {token}"));
@@ -174,7 +176,8 @@ impl Bench {
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for request_kind in self.request_kinds() {
-            // Keys without that `kid`. The other crates also refuse such a token by its `kid`.
+            // No key in this set has the `kid` of the token. The other crates also refuse the token
+            // because of its `kid`.
             let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
@@ -202,7 +205,7 @@ impl Bench {
             let tokens = Arc::new(tokens);
             let name = |what: &str| format!("tower-logto {what} {}", kind.name());
             let new_tokens = Arc::clone(&tokens);
-            // A new validator for each sample has no cached token.
+            // Each sample uses a new validator, so no token is cached.
             let sample = move |runs: usize| {
                 let validator = subjects::validator(&self.jwks, 10_000);
                 let token = |number| &new_tokens[number];
@@ -221,7 +224,8 @@ impl Bench {
         }
     }
 
-    /// The lower bound of a first validation: only the signature check, with a parsed key.
+    /// Adds the lower bound of a first validation, which is only the signature check with a parsed
+    /// key.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {
@@ -241,7 +245,7 @@ impl Bench {
         }
     }
 
-    /// jsonwebtoken alone, with a parsed key: no JWKS and no layer.
+    /// Adds jsonwebtoken alone, with a parsed key, but without a JWKS and without a layer.
     fn add_jsonwebtoken<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 
@@ -267,7 +271,7 @@ impl Bench {
     }
 }
 
-/// A router of one of the two axum versions.
+/// A router of either axum version.
 trait App: Clone {
     type Body: Default;
 
@@ -318,7 +322,7 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     ratios
 }
 
-/// The requests of each peer, compared with the router without a layer.
+/// Returns the ratio of the cost of each peer's requests to the cost of a request without a layer.
 fn peer_ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     let bare = costs.iter().find(|cost| cost.name == "bare es384").unwrap().least;
     let peers = costs.iter().filter(|cost| {

@@ -1,4 +1,5 @@
-//! Interleaved rounds: every case runs once per round. A slow moment then affects all cases.
+//! Measures cases in interleaved rounds. Every case runs once per round, so a slow moment of the
+//! machine affects all cases.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -7,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Something to measure: runs a number of times and returns the cost.
+/// A benchmark case.
 pub struct Case<'a> {
     pub name: String,
-    /// The most runs in one sample.
+    /// The largest number of runs in one sample.
     pub most: usize,
+    /// Runs the case this number of times, and returns the total cost.
     pub sample: Box<dyn FnMut(usize) -> Sample + 'a>,
 }
 
@@ -21,18 +23,20 @@ pub struct Sample {
     allocations: u64,
 }
 
-/// What one run of a case costs.
+/// The cost of one run of a case.
 pub struct Cost {
     pub name: String,
-    /// In nanoseconds.
+    /// The least time of all rounds, in nanoseconds.
     pub least: f64,
+    /// The median time of all rounds, in nanoseconds.
     pub median: f64,
-    /// The minimum of all rounds.
+    /// The least number of allocations of all rounds.
     pub allocations: f64,
 }
 
-/// Measures `run` with this many inputs. A few inputs are created at a time, because a real request
-/// is also read just before it is handled. Dropping the output is not measured.
+/// Measures `run` with this number of inputs. A few inputs are created at a time, because a real
+/// request is also read just before it is handled. The result does not include the time for
+/// dropping the outputs.
 pub fn timed<I, T>(
     runs: usize,
     mut input: impl FnMut(usize) -> I,
@@ -80,7 +84,7 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     cases.into_iter().zip(batches).zip(samples).map(cost).collect()
 }
 
-/// How many runs make a sample of about a millisecond.
+/// Returns the number of runs that take about a millisecond, which is the length of a sample.
 fn batch(case: &mut Case<'_>) -> usize {
     (case.sample)(case.most.min(16));
     let few = case.most.min(16);

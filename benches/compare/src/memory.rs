@@ -1,8 +1,9 @@
-//! Resident memory of a server with many connections.
+//! Measures the resident memory of a server with many connections.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin memory`
 //!
-//! It needs Linux and 10,000 open files (`ulimit -n`). The server is a separate process.
+//! The program needs Linux and a limit of at least 10,000 open files (`ulimit -n`). The server is a
+//! separate process.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod subjects;
@@ -44,7 +45,7 @@ fn drive() {
     }
     let server = Server::start(jwks, "layer");
     drop(server.connect(&token, true));
-    // The server's next fetch hangs. The requests wait for it for 6 s.
+    // The next JWKS fetch of the server hangs. The requests wait up to 6 s for this fetch.
     let waiting: Vec<_> =
         (0..1_500).map(|number| server.connect(&with_kid(&token, number), false)).collect();
     thread::sleep(Duration::from_secs(1));
@@ -69,7 +70,8 @@ impl Server {
         Self { child, address: line.trim().parse().unwrap() }
     }
 
-    /// Sends a request on a new connection, and waits for the response if there will be one.
+    /// Sends a request on a new connection. If `responds` is true, the function waits for the
+    /// response.
     fn connect(&self, token: &str, responds: bool) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
         write!(stream, "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n")
@@ -111,7 +113,8 @@ fn serve(jwks_uri: &str, layer: bool) {
     });
 }
 
-/// Serves the keys to the first request. Later ones get no response.
+/// Starts a server that sends the keys to the first request, and never responds to later requests.
+/// Returns the URL of the keys.
 fn serve_jwks_once(jwks: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("http://{}/oidc/jwks", listener.local_addr().unwrap());

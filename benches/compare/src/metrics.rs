@@ -1,10 +1,11 @@
-//! What the feature `metrics` costs on a cache hit, with a recorder for Prometheus.
+//! Measures the cost of the feature `metrics` on a cache hit, with a recorder for Prometheus.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --features metrics --bin metrics
 //! [-- ROUNDS]`
 //!
-//! A validator takes its handles at its first token. One validator gets its first token before the
-//! recorder is installed, so its handles do nothing.
+//! A validator gets its metric handles from the recorder when it validates its first token. One of
+//! the two validators validates its first token before the recorder is installed, so its handles do
+//! nothing.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod measure;

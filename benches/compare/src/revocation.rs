@@ -1,10 +1,12 @@
-//! What revocation rules cost on a cache hit: validators without a set of rules, and with sets of
-//! several sizes, with and without changes.
+//! Measures the cost of revocation rules on a cache hit. It compares a validator without a set of
+//! rules with validators whose sets have several sizes. Some of these sets change during the
+//! measurement.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --features revocation --bin
 //! revocation [-- ROUNDS]`
 //!
-//! Prints a table, then one line `ratio NAME VALUE` per ratio to the hit without a set.
+//! The program prints a table, and then one line `ratio NAME VALUE` for each set. The ratio
+//! compares a cache hit with the set to a cache hit without a set.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod measure;
@@ -68,7 +70,7 @@ fn main() {
     }
 }
 
-/// A set with this many cut-offs of other clients.
+/// Returns a set with this number of cut-offs. None of them is for the client of the token.
 fn set(runtime: &Runtime, rules: usize) -> Revocations {
     let issuer = Issuer::new(ISSUER).unwrap();
     let revocations = Revocations::new([&issuer]).unwrap();
@@ -78,7 +80,7 @@ fn set(runtime: &Runtime, rules: usize) -> Revocations {
     revocations
 }
 
-/// Stores a rule every 20 ms, until the process ends.
+/// Stores one rule every 20 ms, until the process ends.
 fn change(revocations: Revocations) {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -1,5 +1,5 @@
-//! The subjects of the comparison: a router with one handler that reads the claims, inside the
-//! layer of each crate.
+//! The subjects of the comparison. Each subject is a router with the layer of one crate, and with a
+//! handler that reads the claims.
 
 use std::{
     io::{Read as _, Write as _},
@@ -31,7 +31,7 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// No layer. The handler looks for claims anyway.
+/// Returns a router without a layer. Its handler also looks for claims, but finds none.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())
@@ -39,7 +39,8 @@ pub fn bare() -> Router {
     Router::new().route("/", get(handler))
 }
 
-/// A layer that only inserts an Arc into the extensions: the lower bound of any layer with claims.
+/// Returns a router whose layer only inserts an `Arc` into the extensions. Its cost is the lower
+/// bound of any layer that provides claims.
 pub fn no_op() -> Router {
     let claims = Claims { sub: "alice".into(), scope: SCOPE.into() };
     let handler = async |claims: Extension<Arc<Claims>>| claims.answer();
@@ -94,7 +95,7 @@ pub async fn tower_oauth2(jwks: &str) -> Router {
         server::OAuth2ResourceServer, tenant::TenantConfiguration, validation::ClaimsValidationSpec,
     };
 
-    // Not the recommended checks: they require `nbf`, which Logto does not send.
+    // The recommended checks are not used, because they require `nbf`, which Logto does not send.
     let spec = ClaimsValidationSpec::new().exp(true).iss(ISSUER).aud(&vec![AUDIENCE.to_owned()]);
     let tenant = TenantConfiguration::static_builder(jwks).claims_validation(spec).build().unwrap();
     let server = OAuth2ResourceServer::<Claims>::builder().add_tenant(tenant).build();
@@ -136,7 +137,8 @@ pub async fn jwt_authorizer(jwks: &str) -> axum_07::Router {
     axum_07::Router::new().route("/", axum_07::routing::get(handler)).route_layer(layer)
 }
 
-/// One algorithm only: its decoder refuses every token if the list has two families of algorithms.
+/// Returns a router that supports only one algorithm. The decoder of axum-jwt-auth refuses every
+/// token if its list contains algorithms of two families.
 pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     use axum_jwt_auth::{Claims as Verified, Decoder, RemoteJwksDecoder};
     use jsonwebtoken_10::{Algorithm, Validation};
@@ -160,7 +162,7 @@ pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     Router::new().route("/", get(handler)).with_state(AppState { decoder: Arc::new(decoder) })
 }
 
-/// Serves these keys on a loopback port, for crates that accept only a URL.
+/// Serves these keys on a loopback port, for crates that accept only a URL. Returns the URL.
 pub fn serve_jwks(jwks: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("http://{}/oidc/jwks", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! An issuer like Logto: the same two kinds of keys, and tokens of the same shape.
+//! An issuer that imitates Logto. It has the same two kinds of keys, and tokens of the same form.
 
 use std::{
     sync::LazyLock,
@@ -16,7 +16,7 @@ pub const ISSUER: &str = "http://localhost:3001/oidc";
 pub const AUDIENCE: &str = "https://shopping.api";
 pub const SCOPE: &str = "read:products";
 
-/// The keys of Logto: EC P-384 by default, or RSA with 4,096 bits after a rotation.
+/// The kinds of keys that Logto uses: EC P-384 by default, or RSA with 4,096 bits after a rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Es384,
@@ -36,7 +36,7 @@ impl Kind {
 
 pub struct Signer {
     ec: EcdsaKeyPair,
-    /// Generated on first use, because that takes seconds.
+    /// The RSA key is generated when it is first used, because the generation takes seconds.
     rsa: LazyLock<RsaKeyPair>,
 }
 
@@ -48,7 +48,7 @@ pub struct Content<'a> {
     pub subject: &'a str,
     pub audience: &'a str,
     pub kid: Option<&'a str>,
-    /// Seconds from now.
+    /// The time until the expiry, in seconds. A negative number gives an expired token.
     pub expires_in: i64,
 }
 
@@ -73,7 +73,8 @@ impl Signer {
         }
     }
 
-    /// With an RSA key of 2,048 bits, as other servers use: tokens are 341 characters shorter.
+    /// Creates a signer with an RSA key of 2,048 bits, which other servers use. Its RS256 tokens
+    /// are 341 characters shorter.
     pub fn with_short_rsa() -> Self {
         let rsa = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { rsa: LazyLock::new(rsa), ..Self::new() }
@@ -83,12 +84,12 @@ impl Signer {
         format!(r#"{{"keys":[{},{}]}}"#, self.jwk(Kind::Es384), self.jwk(Kind::Rs256))
     }
 
-    /// Without the RSA key, which takes seconds to generate.
+    /// Returns a JWKS without the RSA key, because the generation of that key takes seconds.
     pub fn jwks_es384(&self) -> String {
         format!(r#"{{"keys":[{}]}}"#, self.jwk(Kind::Es384))
     }
 
-    /// As Logto publishes it: an RSA key has no `alg`.
+    /// Returns the JWK as Logto publishes it. The JWK of an RSA key has no `alg`.
     pub fn jwk(&self, kind: Kind) -> String {
         let kid = kid(kind);
         match kind {
@@ -107,7 +108,8 @@ impl Signer {
         }
     }
 
-    /// The public key in the form for aws-lc-rs: the point, or the PKCS #1 structure.
+    /// Returns the public key in the form that aws-lc-rs needs: the point of an EC key, or the
+    /// PKCS #1 structure of an RSA key.
     pub fn public_key(&self, kind: Kind) -> &[u8] {
         match kind {
             Kind::Es384 => self.ec.public_key().as_ref(),
@@ -143,7 +145,7 @@ impl Signer {
     }
 }
 
-/// The same token with a signature that does not verify.
+/// Returns the same token with an invalid signature.
 pub fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let mut signature = decode(signature);
@@ -160,7 +162,7 @@ fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// As long as the key ids of Logto.
+/// Returns a key id that is as long as the key ids of Logto.
 fn kid(kind: Kind) -> &'static str {
     match kind {
         Kind::Es384 => "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk",

@@ -1,7 +1,8 @@
-//! Measures nginx with the documented configuration: without authentication, with a server that
-//! permits everything, and with this one. Needs nginx and wrk.
+//! Measures the throughput of nginx: without authentication, with an authentication server that
+//! permits everything, and with logto-forward-auth. The last two cases use the documented
+//! configuration. Also measures logto-forward-auth without nginx. Needs nginx and wrk.
 //!
-//! `cargo bench -p logto-forward-auth`
+//! Run it with `cargo bench -p logto-forward-auth`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing bench has no result")]
 
@@ -23,7 +24,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // nginx ends its workers at SIGTERM only.
+        // nginx stops its worker processes on SIGTERM, but not on SIGKILL.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
@@ -55,7 +56,8 @@ fn main() {
         site(no_op, permits, "no_op"),
         site(this, server, "this"),
     );
-    // In a process of its own, as this server is.
+    // The service and the server that permits everything run in a separate nginx, because
+    // logto-forward-auth is a separate process, too.
     let services = format!(
         "server {{ listen {service}; location / {{ return 200 ok; }} }}\n\
          server {{ listen {permits}; keepalive_requests 1000000; \

@@ -1,4 +1,5 @@
-//! The endpoint `/auth`: decides a request that the proxy describes in headers.
+//! The endpoint `/auth`. It decides whether the request that the proxy describes in headers is
+//! permitted.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -12,7 +13,7 @@ use crate::{
     target,
 };
 
-/// Decides requests with one version of the file.
+/// Decides requests according to one version of the file.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     pub(crate) config: Config,
@@ -21,16 +22,17 @@ pub(crate) struct Authorizer {
     challenge: HeaderValue,
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Debug)]
 enum Refusal {
-    /// 403: the rules or the request target.
+    /// 403 without a challenge, for this reason. Either no rule permits the request, or its target,
+    /// a header or a value of its token could be misread.
     Forbidden(String),
-    /// 500: the proxy does not send what it must.
+    /// 500, because the proxy did not send a header that describes the request.
     Misconfigured(String),
-    /// 401, without an error code (RFC 6750 §3.1).
+    /// 401, because the request has no token. The challenge has no error code (RFC 6750 §3.1).
     NoToken,
-    /// What the token lacks.
+    /// The error of the validator, or of checking the requirements of the rule.
     Token(AuthError),
 }
 
@@ -40,15 +42,15 @@ impl From<AuthError> for Refusal {
     }
 }
 
-/// The headers by which the proxy describes the request.
+/// The values of the headers in which the proxy describes the client's request.
 struct OriginalRequest<'a> {
     method: &'a [u8],
     target: &'a [u8],
 }
 
 impl Authorizer {
-    /// Uses the validator of an earlier version if `[logto]` has not changed. It then keeps its
-    /// keys and its cache.
+    /// Creates an authorizer. If `[logto]` has not changed, the new authorizer uses the validator
+    /// of the earlier one. The keys and the cache then stay in use.
     pub(crate) fn new(config: Config, earlier: Option<&Self>) -> Result<Self, String> {
         let same = earlier.filter(|earlier| earlier.config.logto == config.logto);
         let validator = match same {
@@ -60,7 +62,7 @@ impl Authorizer {
         Ok(Self { config, validator, challenge })
     }
 
-    /// Decides a request. The response is 200 with identity headers, or a refusal.
+    /// Decides a request. Returns a 200 with identity headers, or a refusal.
     pub(crate) async fn respond(&self, headers: &HeaderMap) -> Response<String> {
         let decided = self.decide(headers).await;
         decided.and_then(|token| identity_response(token.as_ref())).unwrap_or_else(|refusal| {
@@ -97,8 +99,8 @@ impl Authorizer {
             }
         };
         match &rule.access {
-            // nginx and Caddy forward a request after any 2xx. A gRPC request without a token never
-            // gets one, whatever the rule says.
+            // nginx and Caddy forward a request after any 2xx. A gRPC request without a valid token
+            // never gets a 2xx, not even under a public rule.
             Access::Public if !is_grpc(headers) => Ok(None),
             Access::Public => self.validate(headers).await.map(|_| None),
             Access::Token(requirements) => {
@@ -114,7 +116,8 @@ impl Authorizer {
         let credentials = match (values.next(), values.next()) {
             (None, _) => return Err(Refusal::NoToken),
             (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
-            // The validator refuses an empty token as malformed credentials: 400.
+            // The request has several `Authorization` headers. The validator refuses an empty token
+            // as malformed credentials, with status 400.
             (Some(_), Some(_)) => "",
         };
         Ok(self.validator.validate(credentials).await?)
@@ -151,8 +154,8 @@ impl Proxy {
     }
 
     fn read(self, headers: &HeaderMap) -> Result<OriginalRequest<'_>, Refusal> {
-        // If `proxy` names the wrong proxy, a client could write these headers itself. The right
-        // ones are then present, too.
+        // If the setting `proxy` is wrong, a client could forge the headers that this server reads.
+        // The headers that the real proxy sets show that the setting is wrong.
         let other = if self == Self::Nginx { Self::Caddy } else { Self::Nginx };
         let (method, target) = other.headers();
         if let Some(name) = [method, target].iter().find(|name| headers.contains_key(*name)) {
@@ -190,8 +193,9 @@ fn challenge_without_token(settings: &Settings) -> String {
     format!("Bearer {parameters}").trim_end().to_owned()
 }
 
-/// Returns the text after `Bearer `, or an empty text if it is malformed. Returns `None` for
-/// another scheme. Accepts what `AuthLayer` accepts (RFC 6750 §2.1, RFC 9110 §11.4).
+/// Returns the text after `Bearer `, or an empty text if the credentials are malformed. Returns
+/// `None` if the scheme is not `Bearer`. Accepts the same header values as `AuthLayer` (RFC 6750
+/// §2.1, RFC 9110 §11.4).
 fn bearer(value: &[u8]) -> Option<&str> {
     let (scheme, rest) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"bearer") {
@@ -214,8 +218,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Returns the first header with which a service may replace the method or the path that the rules
-/// decided about. Some services read `_` in the name of a header as `-`.
+/// Returns the first header that may make a service use another method or path than the rules
+/// checked. Names with `_` count as well, because some services read `_` in a header name as `-`.
 fn overriding_header(headers: &HeaderMap) -> Option<&HeaderName> {
     headers.keys().find(|name| OVERRIDING.contains(&&*name.as_str().replace('_', "-")))
 }
@@ -245,7 +249,7 @@ fn require(
         }
     };
     if let Some(organization) = organization {
-        // An empty id is refused.
+        // `require_organization` refuses an empty id.
         token = token.require_organization(&organization)?;
     }
     if !scopes.is_empty() {
@@ -257,8 +261,8 @@ fn require(
     Ok(())
 }
 
-/// Every 200 carries every identity header. If one were absent, a proxy that copies headers could
-/// keep the value that the client sent.
+/// Builds the 200, which always contains all identity headers. If a header were absent, a proxy
+/// that copies headers could keep the value that the client sent.
 fn identity_response(token: Option<&AccessToken>) -> Result<Response<String>, Refusal> {
     let scopes = token.map(|token| token.scopes().iter().collect::<Vec<_>>().join(" "));
     let values = [
@@ -273,7 +277,8 @@ fn identity_response(token: Option<&AccessToken>) -> Result<Response<String>, Re
         let is_safe = |byte: u8| byte.is_ascii_graphic() || byte == b' ' && name == SCOPES;
         let header = HeaderValue::from_str(value).ok().filter(|_| value.bytes().all(is_safe));
         let Some(header) = header else {
-            let reason = format!("the value of {name} has characters that no header may have");
+            let reason =
+                format!("the value of {name} has characters that a header must not contain");
             return Err(Refusal::Forbidden(reason));
         };
         response.headers_mut().insert(HeaderName::from_static(name), header);

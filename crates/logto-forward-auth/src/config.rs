@@ -1,4 +1,4 @@
-//! The TOML file.
+//! Reads and validates the TOML file.
 
 use std::{fmt, fs, net::SocketAddr, ops::Range, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     rules::{Access, Methods, Organization, Requirements, Rule, Rules},
 };
 
-/// A valid file.
+/// The contents of a valid file.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
@@ -21,7 +21,7 @@ pub(crate) struct Config {
     pub(crate) rules: Rules,
 }
 
-/// The proxy in front, which decides the names of the headers.
+/// The proxy that asks this server. It determines which headers describe the client's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Proxy {
@@ -29,7 +29,7 @@ pub(crate) enum Proxy {
     Caddy,
 }
 
-/// What is wrong with the file. `Display` names the file, the line and the fix.
+/// A mistake in the file. `Display` gives the file, the line and the fix.
 #[derive(Debug)]
 pub(crate) struct FileError {
     file: String,
@@ -44,7 +44,8 @@ struct RawConfig {
     listen: Spanned<String>,
     #[serde(default = "default_max_connections")]
     max_connections: Spanned<usize>,
-    // There is no default: a client could send the headers of another proxy itself.
+    // There is no default. If the default were the wrong proxy, the server would read headers that
+    // the real proxy does not set, and a client could forge them.
     proxy: Option<Proxy>,
     logto: Option<Spanned<Settings>>,
     #[serde(default)]
@@ -63,7 +64,7 @@ struct RawRule {
     public: Option<Spanned<bool>>,
 }
 
-/// A problem at a place of the text.
+/// A mistake in the text of the file, and its position if it is known.
 struct Problem {
     span: Option<Range<usize>>,
     message: String,
@@ -76,7 +77,9 @@ impl Config {
         let text = fs::read_to_string(path).map_err(|error| FileError {
             file: file.clone(),
             line: None,
-            message: format!("the file cannot be read: {error}; name it with --config"),
+            message: format!(
+                "the file cannot be read: {error}; give the path of the file with --config"
+            ),
         })?;
         Self::parse(&text).map_err(|problem| FileError {
             file,
@@ -92,7 +95,10 @@ impl Config {
         })?;
         let listen = raw.listen.get_ref().parse().map_err(|_| {
             let found = raw.listen.get_ref();
-            at(&raw.listen, format!("listen is {found:?}; write an address, \"127.0.0.1:9180\""))
+            at(
+                &raw.listen,
+                format!("listen is {found:?}; write an address such as \"127.0.0.1:9180\""),
+            )
         })?;
         let max_connections = *raw.max_connections.get_ref();
         if !(1..=MAX_CONNECTIONS).contains(&max_connections) {
@@ -113,8 +119,8 @@ impl Config {
         let settings = logto.get_ref();
         settings.validator().map_err(|error| at(&logto, format!("[logto]: {error}")))?;
         if settings.organizations {
-            let message = "[logto]: organizations: the rules know no organization permission \
-                           tokens; remove the key";
+            let message = "[logto]: organizations: rules do not support organization \
+                           permission tokens; remove the key";
             return Err(at(&logto, message));
         }
         let resources = settings.resource.as_slice();
@@ -210,7 +216,8 @@ impl RawRule {
                 audience,
                 format!("audience {:?} is not a resource of [logto]", audience.get_ref()),
             )),
-            // A scope of one API means nothing in another one.
+            // The rule must have an audience, because a scope of one API has no meaning for
+            // another API.
             None if resources.len() > 1 => {
                 Err("audience is missing; [logto] has several resources, name one of them".into())
             }
@@ -257,7 +264,7 @@ fn at<T>(value: &Spanned<T>, message: impl Into<String>) -> Problem {
     Problem { span: Some(value.span()), message: message.into() }
 }
 
-/// Returns the number of the line, from 1.
+/// Returns the number of the line that contains the offset. The first line has the number 1.
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
@@ -301,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_rules_name_the_line_and_the_fix() {
+    fn error_for_a_wrong_rule_gives_the_line_and_the_fix() {
         for (rule, line, expected) in [
             ("path = \"/a\"\nscopes = []", 5, "add methods = [\"GET\"]"),
             ("methods = [\"GET\"]\nscopes = []", 5, "add path"),
@@ -342,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_settings_name_the_key_and_the_fix() {
+    fn error_for_a_wrong_setting_gives_the_key_and_the_fix() {
         let rule = "[[rule]]\nmethods = [\"GET\"]\npath = \"/a\"\nscopes = []\n";
         let with = |old: &str, new: &str| format!("{HEAD}{rule}").replace(old, new);
         assert!(Config::parse(&with("", "")).is_ok());

@@ -1,5 +1,5 @@
-//! `--demo`: an issuer, a service and the server, and the requests of a client. The demo itself
-//! does what nginx or Caddy would do.
+//! The demo (`--demo`): starts an issuer, a service and the server, and sends requests as a client.
+//! The demo also acts as the proxy, in place of nginx or Caddy.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
@@ -23,7 +23,7 @@ struct Step {
 /// The head of a response.
 struct Head(String);
 
-/// Runs the demo. It fails if a request has another result than expected.
+/// Runs the demo. Returns an error if a response has an unexpected status.
 pub(crate) async fn run() -> Result<(), String> {
     let issuer = TestIssuer::start().await.map_err(failed("the issuer cannot start"))?;
     let service = TcpListener::bind("127.0.0.1:0").await;
@@ -38,7 +38,8 @@ pub(crate) async fn run() -> Result<(), String> {
     println!("Server   http://{address}/auth");
     println!("Service  http://{service_address}\n\nRules:\n{RULES}");
     println!(
-        "Requests of a client. The demo is the proxy: it asks /auth, then forwards or refuses."
+        "Requests of a client. As the proxy, the demo asks /auth, and then forwards or refuses the \
+         request."
     );
     let mut surprises = 0;
     for step in steps(&issuer) {
@@ -60,7 +61,7 @@ pub(crate) async fn run() -> Result<(), String> {
         }
     }
     if surprises > 0 {
-        return Err(format!("{surprises} requests had another status than expected"));
+        return Err(format!("{surprises} requests had an unexpected status"));
     }
     println!("\nEvery request had the expected result.");
     Ok(())
@@ -97,7 +98,8 @@ fn steps(issuer: &TestIssuer) -> Vec<Step> {
 }
 
 impl Step {
-    /// Asks the server, and sends the request to the service if the answer is 200.
+    /// Asks the server whether the request is permitted. If the answer is 200, sends the request to
+    /// the service.
     async fn send(&self, server: SocketAddr, service: SocketAddr) -> io::Result<Head> {
         let token = self.token.iter().map(|token| format!("Authorization: Bearer {token}\r\n"));
         let original = format!(
@@ -128,7 +130,7 @@ impl Head {
     }
 }
 
-/// Sends the target as it is, because HTTP clients normalize it.
+/// Sends a request with an unchanged target. An HTTP client library would normalize the target.
 async fn exchange(
     address: SocketAddr,
     method: &str,
@@ -145,7 +147,7 @@ async fn exchange(
     Ok(Head(response))
 }
 
-/// The service: responds with the identity headers that it received.
+/// Runs the service, which responds with the identity headers that it received.
 async fn serve(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let mut head = Vec::new();
@@ -166,7 +168,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// The file of the demo, removed at the end.
+/// The file of the demo. It is deleted at the end of the demo.
 struct RuleFile(PathBuf);
 
 impl RuleFile {

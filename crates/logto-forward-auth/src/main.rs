@@ -24,17 +24,18 @@ use crate::{config::Config, server::Server};
 
 /// Validates Logto access tokens for nginx auth_request and Caddy forward_auth.
 ///
-/// SIGHUP reads the file again, SIGTERM stops the server. The log level is in RUST_LOG.
+/// On SIGHUP, the server reads the file again. On SIGTERM, the server stops. The environment
+/// variable RUST_LOG sets the log level.
 #[derive(Debug, Parser)]
 #[command(name = "logto-forward-auth", version, about)]
 struct Cli {
     /// The file with the settings and the rules.
     #[arg(long, short, env = "LOGTO_FORWARD_AUTH_CONFIG", default_value = "forward-auth.toml")]
     config: PathBuf,
-    /// Checks the file, and exits.
+    /// Checks the file and exits.
     #[arg(long)]
     check: bool,
-    /// Starts a test issuer, a service and the server, sends requests, and prints what happens.
+    /// Starts a test issuer, a service and the server, sends requests, and prints the results.
     #[cfg(feature = "demo")]
     #[arg(long)]
     demo: bool,

@@ -13,16 +13,16 @@ enum Part {
     Rest,
 }
 
-/// How literals are compared.
+/// How literal segments are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compare {
     /// Byte for byte.
     Exactly,
-    /// Without regard to ASCII case and a trailing slash, as some services compare paths.
+    /// Ignores ASCII case and a trailing slash, as some services do.
     Loosely,
 }
 
-/// A part of a path or of another pattern.
+/// A segment of a path, or a part of a pattern. Both types become pieces for the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece<'a> {
     Literal(&'a str),
@@ -43,7 +43,9 @@ impl Pattern {
             let part =
                 Part::parse(segment, is_last).map_err(|error| format!("{text:?} {error}"))?;
             if matches!(part, Part::Parameter(_)) && parts.contains(&part) {
-                return Err(format!("{text:?} has {segment} twice; give each parameter a name"));
+                return Err(format!(
+                    "{text:?} has {segment} twice; give each parameter a different name"
+                ));
             }
             parts.push(part);
         }
@@ -115,7 +117,7 @@ impl Part {
         }
         if segment.contains(['{', '}']) {
             return Err(format!(
-                "has {segment:?}; a parameter is a whole segment, such as \"/{{name}}\""
+                "has {segment:?}; a parameter must be a whole segment, such as \"/{{name}}\""
             ));
         }
         if segment.is_empty() && !is_last {
@@ -154,7 +156,7 @@ impl Piece<'_> {
             (Self::Literal(one), Self::Literal(other)) => {
                 one == other || loosely && one.eq_ignore_ascii_case(other)
             }
-            // A parameter is never empty.
+            // The value of a parameter is never empty.
             (Self::Parameter, Self::Literal(other)) => !other.is_empty(),
             (Self::Parameter, Self::Parameter) => true,
             _ => false,
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_patterns_say_what_to_write() {
+    fn error_for_a_wrong_pattern_says_what_to_write() {
         for (pattern, expected) in [
             ("products", "does not start with a slash"),
             ("/{}", "letters, digits and _"),
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_have_the_decoded_value() {
+    fn parameter_values_are_percent_decoded() {
         let pattern = Pattern::parse("/orgs/{org}/{*rest}").unwrap();
         let segments = target::segments(b"/orgs/a%20b/c").unwrap();
         assert_eq!(pattern.parameter("org", &segments), Some("a b"));

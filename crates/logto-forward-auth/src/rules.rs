@@ -1,15 +1,15 @@
-//! The rules, and which one decides a request.
+//! The rules, and the choice of the rule that decides a request.
 
 use crate::pattern::{Compare, Pattern};
 
-/// The rules of the file, in its order.
+/// The rules, in the order of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Rules(Vec<Rule>);
 
 /// One `[[rule]]` table.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    /// The position in the file, from 1.
+    /// The position of the rule in the file. The first rule has the number 1.
     pub(crate) number: usize,
     pub(crate) methods: Methods,
     pub(crate) pattern: Pattern,
@@ -27,11 +27,11 @@ pub(crate) enum Access {
 
 #[derive(Debug)]
 pub(crate) struct Requirements {
-    /// The audience, if several are configured.
+    /// The audience that the token must be for. `None` only if a single audience is configured.
     pub(crate) audience: Option<String>,
-    /// All of them are required.
+    /// The scopes that the token must have, all of them.
     pub(crate) scopes: Vec<String>,
-    /// One of them is required, unless the list is empty.
+    /// The scopes of which the token must have at least one, unless the list is empty.
     pub(crate) any_scope: Vec<String>,
     pub(crate) organization: Organization,
 }
@@ -41,37 +41,38 @@ pub(crate) struct Requirements {
 pub(crate) enum Organization {
     /// The token must be for a global API resource.
     None,
-    /// Any organization. The service reads `X-Auth-Organization-Id`.
+    /// The token must be for an organization, no matter which. The service reads the id in
+    /// `X-Auth-Organization-Id`.
     Any,
-    /// The value of this path parameter.
+    /// The token must be for the organization whose id is the value of this path parameter.
     Parameter(String),
 }
 
-/// A set of methods. HEAD is the same as GET.
+/// A set of methods. HEAD counts as GET.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Methods(u8);
 
-/// Which rule decides a request.
+/// The result of the search for the rule that decides a request.
 #[derive(Debug)]
 pub(crate) enum Decision<'a> {
     Rule(&'a Rule),
     /// No rule matches.
     NoRule,
-    /// `matched` is the first matching rule, but for a service that ignores case or a trailing
-    /// slash the path means the same as one of the earlier rule `near`.
+    /// `matched` is the first rule that matches. If a service ignores case or a trailing slash, the
+    /// earlier rule `near` matches as well.
     Ambiguous {
         near: &'a Rule,
         matched: &'a Rule,
     },
 }
 
-/// A rule that never decides a request.
+/// A rule that never decides a request with this method, because an earlier rule always does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable {
-    /// The index in the list.
+    /// The index of the unreachable rule in the list.
     pub(crate) index: usize,
     pub(crate) method: &'static str,
-    /// The number of the rule that decides the same requests.
+    /// The number of the earlier rule that decides these requests instead.
     pub(crate) earlier: usize,
 }
 
@@ -102,7 +103,8 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // A rule inside the earlier one is an explicit decision about the variant.
+                // If the pattern of `near` covers the pattern of `rule`, the author of the file
+                // wrote `rule` for this variant of the path, so the request is not ambiguous.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {
@@ -121,14 +123,14 @@ impl Rules {
 impl Methods {
     pub(crate) const EMPTY: Self = Self(0);
 
-    /// Returns the set of one method of a request, or `None` if no rule can name the method.
-    /// Methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the set that contains only this method of a request, or `None` if rules cannot
+    /// contain the method. Methods are case-sensitive (RFC 9110 §9.1).
     pub(crate) fn of_request(method: &[u8]) -> Option<Self> {
         let method = if method == b"HEAD" { b"GET" } else { method };
         METHODS.iter().find(|(name, _)| name.as_bytes() == method).map(|(_, set)| *set)
     }
 
-    /// Parses a method of the file.
+    /// Parses a method in the file.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name == "HEAD" {
             return Err("HEAD is the same as GET; remove it, and write GET".into());
@@ -175,7 +177,8 @@ mod tests {
         Rules::new(rules.collect())
     }
 
-    /// The number of the deciding rule, 0 for none, or the negative number of the near rule.
+    /// Returns the number of the rule that decides, or 0 if no rule matches. If the request is
+    /// ambiguous, returns the negated number of the rule `near`.
     fn decide(rules: &Rules, method: &str, path: &str) -> isize {
         let segments = target::segments(path.as_bytes()).unwrap();
         let Some(method) = Methods::of_request(method.as_bytes()) else { return 0 };
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_of_an_earlier_rule_is_ambiguous_unless_a_rule_names_it() {
+    fn a_variant_of_an_earlier_path_is_ambiguous_unless_a_rule_is_for_the_variant() {
         let all = rules(&[(&["GET"], "/admin"), (&["GET"], "/{*rest}")]).unwrap();
         assert_eq!(decide(&all, "GET", "/admin"), 1);
         assert_eq!(decide(&all, "GET", "/admin/"), -1);

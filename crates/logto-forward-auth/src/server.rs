@@ -1,4 +1,4 @@
-//! The HTTP server: connections, paths, reload and stop.
+//! The HTTP server: accepts connections, answers requests, reloads the file and shuts down.
 
 use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{auth::Authorizer, config::Config};
 
-/// The server, before it accepts connections.
+/// The server with an open port. It accepts connections when [`run`](Self::run) is called.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,
@@ -43,7 +43,8 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Returns a function that reads the file again. It keeps the old rules if the file is wrong.
+    /// Returns a function that reads the file again. If the file is wrong, the function keeps the
+    /// old rules.
     pub(crate) fn reloader(&self) -> impl Fn() + Send + 'static {
         let (file, current) = (self.file.clone(), Arc::clone(&self.current));
         move || {
@@ -52,7 +53,9 @@ impl Server {
                 if new.listen != old.config.listen
                     || new.max_connections != old.config.max_connections
                 {
-                    tracing::warn!("listen or max_connections changed; restart to apply it");
+                    tracing::warn!(
+                        "listen or max_connections changed; restart the server to apply the change"
+                    );
                 }
                 Authorizer::new(new, Some(&old))
             });
@@ -66,7 +69,8 @@ impl Server {
         }
     }
 
-    /// Serves until `stop` completes. Requests in flight then have 10 s to complete.
+    /// Serves requests until `stop` completes. After that, requests in flight have 10 s to
+    /// complete.
     pub(crate) async fn run(self, stop: impl Future<Output = ()>) {
         self.warm_up();
         let graceful = GracefulShutdown::new();
@@ -103,7 +107,8 @@ impl Server {
         }
     }
 
-    /// Waits for a free place, then for a connection.
+    /// Waits for a permit of the connection limit, and then for a connection. Returns `None` if the
+    /// connection could not be accepted.
     async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
         match self.listener.accept().await {
@@ -113,14 +118,16 @@ impl Server {
             }
             Err(error) => {
                 tracing::warn!(%error, "connection not accepted");
-                // Most likely there are too many open files. An immediate retry would spin.
+                // Most likely the process has too many open files. Immediate retries would keep a
+                // CPU core busy.
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
                 None
             }
         }
     }
 
-    /// Fetches the keys in the background, so that the first request need not wait.
+    /// Fetches the keys in the background, so that the first request does not have to wait for
+    /// them.
     fn warm_up(&self) {
         let validator = self.current.load().validator.clone();
         tokio::spawn(async move {
@@ -158,7 +165,8 @@ mod tests {
                         endpoint = \"http://127.0.0.1:1\"\nresource = [\"https://shopping.api\"]\n\
                         [[rule]]\nmethods = [\"GET\"]\npath = \"/\"\npublic = true\n";
 
-    /// The clock of the runtime is paused, so it advances to the timeout as soon as all tasks wait.
+    /// The runtime's clock is paused. As soon as all tasks wait, tokio advances the clock to the
+    /// timeout.
     #[tokio::test(start_paused = true)]
     async fn connections_without_a_complete_request_are_closed() {
         let file = std::env::temp_dir().join(format!("timeout-{}.toml", std::process::id()));

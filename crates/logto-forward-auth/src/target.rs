@@ -1,17 +1,19 @@
 //! Checks a raw request target (RFC 9112 §3.2) and splits its path into segments.
 //!
-//! Proxies and services disagree about how to normalize a path. A target whose meaning depends on
-//! the normalization is refused, and never normalized here: nginx with `proxy_pass http://app/`
-//! sent `/admin` to the service where the rules saw `/products/../admin`.
+//! Proxies and services disagree about how to normalize a path. This module therefore never
+//! normalizes a target, and refuses every target whose meaning depends on the normalization. For
+//! example, nginx with `proxy_pass http://app/` sends `/admin` to the service after the rules saw
+//! `/products/../admin`.
 
 use std::fmt;
 
-/// Why a request target is refused.
+/// The reason why a request target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadTarget {
-    /// It does not start with a slash: absolute form, authority form or asterisk form.
+    /// The target does not start with a slash, so it is in absolute form, authority form or
+    /// asterisk form.
     NotOriginForm,
-    /// A control character or a space, in the path or in the query.
+    /// A control character or a space in the path or in the query.
     ControlByte,
     /// `\`, `;` or `#` in the path.
     ReservedByte,
@@ -21,9 +23,9 @@ pub(crate) enum BadTarget {
     ReservedEscape,
     /// The path is not UTF-8, before or after percent-decoding.
     NotUtf8,
-    /// `//`.
+    /// `//` in the path.
     EmptySegment,
-    /// The segment `.` or `..`.
+    /// The segment `.` or `..` in the path.
     DotSegment,
 }
 
@@ -45,7 +47,8 @@ impl fmt::Display for BadTarget {
     }
 }
 
-/// Returns the percent-decoded segments of the path. A trailing slash is an empty last segment.
+/// Returns the percent-decoded segments of the path. If the path ends with a slash, the last
+/// segment is empty.
 pub(crate) fn segments(target: &[u8]) -> Result<Vec<String>, BadTarget> {
     if target.first() != Some(&b'/') {
         return Err(BadTarget::NotOriginForm);
@@ -95,14 +98,14 @@ fn decode(segment: &[u8]) -> Result<String, BadTarget> {
         decoded.push(byte);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)?;
-    // The control characters from U+0080 to U+009F.
+    // Refuses the control characters from U+0080 to U+009F. The others were refused above.
     if decoded.chars().any(char::is_control) {
         return Err(BadTarget::ControlByte);
     }
     Ok(decoded)
 }
 
-/// Returns whether the character separates or ends a path for some parsers.
+/// Returns whether some parsers treat the character as a separator or as the end of the path.
 pub(crate) const fn is_reserved(byte: u8) -> bool {
     matches!(byte, b'\\' | b';' | b'#')
 }

@@ -1,4 +1,4 @@
-//! `tower-logto explain`.
+//! The command `tower-logto explain`.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -19,8 +19,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// The access token. Without it, the token is read from standard input, which keeps it out of
-    /// the shell's history.
+    /// The access token. If this argument is missing, the token is read from standard input, which
+    /// keeps it out of the shell's history.
     token: Option<String>,
     #[command(flatten)]
     endpoint: Endpoint,

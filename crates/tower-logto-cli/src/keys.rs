@@ -1,4 +1,4 @@
-//! `tower-logto keys`.
+//! The command `tower-logto keys`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -36,9 +36,9 @@ struct JwkSet {
 struct Key {
     kid: Option<String>,
     kty: Option<String>,
-    /// The algorithms that it may verify.
+    /// The algorithms whose signatures this key may verify.
     algorithms: Vec<&'static str>,
-    /// Why the library does not use it.
+    /// The reason why the library skips this key, or `None` if the library uses it.
     skipped: Option<String>,
 }
 
@@ -90,7 +90,7 @@ impl Key {
     }
 
     fn print(&self) {
-        // The key set is untrusted text.
+        // The key set is untrusted input, so its texts are escaped and cut.
         let escaped = |text: &Option<String>| match text {
             Some(text) => text.escape_debug().take(80).collect(),
             None => "none".to_owned(),
@@ -103,7 +103,8 @@ impl Key {
     }
 }
 
-/// The reason without the name of the setting and the words about a whole key set.
+/// Returns the reason in an error of the library. Removes the text before the reason, which is
+/// about the setting and the whole key set.
 fn reason(error: &str) -> String {
     error.rsplit_once(NO_USABLE_KEY).map_or(error, |(_, reason)| reason).to_owned()
 }
@@ -131,6 +132,6 @@ async fn fetch(url: &str) -> Result<String, Failure> {
     String::from_utf8(body).map_err(|_| Failure::negative(format!("{url}: the body is not UTF-8")))
 }
 
-/// How the library's error about a key set without a usable key begins.
+/// The text before the reason, in the library's error about a key set without a usable key.
 const NO_USABLE_KEY: &str = "no usable signing key: ";
 const TIMEOUT: Duration = Duration::from_secs(10);

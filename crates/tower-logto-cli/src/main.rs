@@ -10,7 +10,8 @@ use std::{fmt, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// Explains why a Logto access token is refused, requests and revokes tokens, and lists signing keys.
+/// Explains why a Logto access token is refused, requests and revokes tokens, and lists signing
+/// keys.
 #[derive(Debug, Parser)]
 #[command(name = "tower-logto", version, about)]
 struct Cli {
@@ -27,18 +28,18 @@ enum Command {
     Explain(explain::Explain),
     /// Requests an access token with the client credentials grant, and prints it.
     Token(token::Token),
-    /// Lists the signing keys of an issuer, and the entries of its key set that are skipped.
+    /// Lists the signing keys of an issuer, and the entries of the key set that the library skips.
     Keys(keys::Keys),
-    /// Refuses tokens on every service whose rules are in Redis.
+    /// Makes every service that shares revocation rules over Redis refuse the given tokens.
     Revoke(revoke::Revoke),
 }
 
-/// Why a command ended without its result.
+/// The error of a command, which determines the exit code.
 #[derive(Debug)]
 enum Failure {
     /// A wrong argument or setting: exit code 2.
     Usage(String),
-    /// The result is negative, or the server gave none: exit code 1.
+    /// A negative result, such as a refused token, or a failed request: exit code 1.
     Negative(String),
 }
 

@@ -1,4 +1,4 @@
-//! `tower-logto revoke`.
+//! The command `tower-logto revoke`.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use crate::{
     settings::{Endpoint, read_file},
 };
 
-/// The URL of Redis may contain a password, so it comes from `REDIS_URL` or from a file. An argument
-/// would be visible to other users of the machine.
+/// The URL of Redis may contain a password, so it comes from `REDIS_URL` or from a file. An
+/// argument would be visible to other users of the machine.
 #[derive(Debug, Args)]
 #[command(group(
     ArgGroup::new("target").required(true).args(["subject", "client", "organization", "token_id"])
@@ -20,14 +20,14 @@ use crate::{
 pub(crate) struct Revoke {
     #[command(flatten)]
     endpoint: Endpoint,
-    /// The prefix of the RedisStore.
+    /// The prefix of the keys in Redis. Must be the prefix in the RedisStore of the services.
     #[arg(long, env = "LOGTO_REDIS_PREFIX")]
     prefix: String,
     /// A file with the URL of Redis. Default: the variable REDIS_URL.
     #[arg(long, value_name = "FILE")]
     redis_url_file: Option<PathBuf>,
-    /// Refuses the tokens of this user or machine-to-machine application. With --organization, only
-    /// those for the organization.
+    /// Refuses the tokens of this user or machine-to-machine application. With --organization,
+    /// refuses only the tokens of this subject for that organization.
     #[arg(long)]
     subject: Option<String>,
     /// Refuses the tokens that were issued to this application.
@@ -39,10 +39,11 @@ pub(crate) struct Revoke {
     /// Refuses the token with this jti.
     #[arg(long, conflicts_with = "subject")]
     token_id: Option<String>,
-    /// Also refuses tokens that are issued later, until --reactivate.
+    /// Also refuses tokens of the subject that are issued later, until you run the command with
+    /// --reactivate.
     #[arg(long, conflicts_with_all = ["organization", "reactivate"])]
     block: bool,
-    /// Lifts the block of the subject. Tokens that were issued before stay refused.
+    /// Lifts the block of the subject. Tokens that were issued until now stay refused.
     #[arg(long, conflicts_with = "organization")]
     reactivate: bool,
 }
@@ -61,7 +62,7 @@ impl Revoke {
         Ok(())
     }
 
-    /// Stores the rule, and returns what it does.
+    /// Stores the rule, and returns a sentence that describes its effect.
     async fn store(&self, rules: &Revocations) -> Result<String, StoreError> {
         let issued = "that were issued until now are refused.";
         Ok(match (&self.subject, &self.client, &self.organization, &self.token_id) {
@@ -93,7 +94,7 @@ impl Revoke {
                 rules.revoke_token(id).await?;
                 format!("The token {id:?} is refused.")
             }
-            // clap requires one of them.
+            // clap requires at least one of the four arguments.
             (None, None, None, None) => String::new(),
         })
     }

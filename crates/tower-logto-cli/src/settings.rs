@@ -1,4 +1,4 @@
-//! The arguments that several commands have, and the files that they name.
+//! The arguments that several commands share, and functions that several commands call.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use tower_logto::{Issuer, TrustedIssuer, Validator};
 
 use crate::Failure;
 
-/// Which Logto.
+/// The argument that selects the Logto tenant.
 #[derive(Debug, Args)]
 pub(crate) struct Endpoint {
     /// Logto's endpoint, such as https://tenant.logto.app. Logto's Console shows it on the page of
@@ -52,7 +52,7 @@ pub(crate) fn validator(
     Validator::builder().trust(trusted).build().map_err(Failure::usage)
 }
 
-/// Reads a text of at most this many bytes.
+/// Reads a text of at most `limit` bytes.
 pub(crate) fn read_limited(source: impl Read, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     if source.take(limit + 1).read_to_string(&mut text)? as u64 > limit {

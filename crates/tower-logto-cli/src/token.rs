@@ -1,4 +1,4 @@
-//! `tower-logto token`.
+//! The command `tower-logto token`.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -28,13 +28,13 @@ pub(crate) struct Token {
     /// The resource indicator of the API.
     #[arg(long, env = "LOGTO_RESOURCE", required_unless_present = "organization")]
     resource: Option<String>,
-    /// The organization of the token.
+    /// The id of the organization that the token is for.
     #[arg(long)]
     organization: Option<String>,
     /// A scope that the token must have. May be repeated.
     #[arg(long = "scope")]
     scopes: Vec<String>,
-    /// Explains on standard error what the token opens.
+    /// Prints the granted scopes and an explanation of the token to standard error.
     #[arg(long)]
     explain: bool,
 }

@@ -1,4 +1,4 @@
-//! Runs the program against a test issuer: output, exit codes, secrets.
+//! Runs the program against a test issuer, and checks its output and its exit codes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing helper fails the test")]
 
@@ -28,7 +28,7 @@ async fn run(arguments: &[&str], variables: &[(&str, &str)], stdin: &str) -> Out
     let stdin = stdin.to_owned();
     let run = move || {
         let mut child = command.spawn().unwrap();
-        // The program may end without reading its input.
+        // The program may end without reading its input, so a failed write is not an error.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         child.wait_with_output().unwrap()
     };
@@ -56,7 +56,7 @@ async fn explain_prints_the_checks_and_exits_with_the_verdict() {
         assert_eq!(output.status.code(), Some(code), "{stdout}");
         assert!(stdout.contains(expected), "{stdout}");
         assert!(!stdout.contains(&token) || token == "opaque", "{stdout}");
-        assert!(!stdout.contains('\u{1b}'), "no colours without a terminal");
+        assert!(!stdout.contains('\u{1b}'), "the output has colours without a terminal");
     }
     let output = run(&["explain", "--json", &token().build()], &variables, "").await;
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -97,7 +97,7 @@ async fn token_prints_a_token_and_never_the_secret() {
     validator.validate(&token).await.unwrap().require_scopes(["read:products"]).unwrap();
 
     let output = run(&["token", "--scope", "read:products", "--explain"], &variables, "").await;
-    assert_eq!(text(&output.stdout).lines().count(), 1, "only the token");
+    assert_eq!(text(&output.stdout).lines().count(), 1, "standard output has only the token");
     let stderr = text(&output.stderr);
     assert!(stderr.contains("Granted scopes: read:products"), "{stderr}");
     assert!(stderr.contains("The token is accepted."), "{stderr}");
@@ -127,7 +127,7 @@ async fn keys_lists_the_algorithms_and_the_reasons_of_skipped_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_usage_says_what_to_set() {
+async fn wrong_usage_exits_with_2_and_says_what_to_set() {
     let endpoint = ("LOGTO_ENDPOINT", "https://tenant.logto.app");
     let resource = ("LOGTO_RESOURCE", RESOURCE);
     let app = ("LOGTO_APP_ID", "app");
@@ -147,7 +147,7 @@ async fn wrong_usage_says_what_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoke_needs_a_target_and_a_redis() {
+async fn revoke_requires_a_target_and_a_redis_url() {
     let endpoint = ("LOGTO_ENDPOINT", "https://tenant.logto.app");
     let all = [endpoint, ("LOGTO_REDIS_PREFIX", "test"), ("REDIS_URL", "redis://127.0.0.1:1")];
     for (arguments, variables, code, expected) in [

@@ -1,4 +1,4 @@
-//! The service: what your own one has too.
+//! The gRPC service. Your own service has the same parts as this file.
 
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};

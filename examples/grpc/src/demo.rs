@@ -1,4 +1,4 @@
-//! `--demo`: plays the client, and checks how each call ends.
+//! The option `--demo`: acts as the client, and checks the result of each call.
 
 use std::error::Error;
 
@@ -64,14 +64,14 @@ pub(crate) async fn run(issuer: TestIssuer, listener: TcpListener) -> Result<(),
     issuer.go_down();
     let down = client("reader-secret")?.list(ListRequest {}).await;
     expect(Code::Unavailable, "list while Logto is down", down)?;
-    // The first client has a token, and the service has the keys.
+    // This call succeeds, because the first client has a cached token and the service has the keys.
     reader.list(ListRequest {}).await?;
     println!("list while Logto is down, with a cached token: it works");
-    println!("Every call ended as it should.");
+    println!("Every call had the expected result.");
     Ok(())
 }
 
-/// Checks the code of a failed call. Returns its challenge.
+/// Checks that a call failed with this code, and returns the challenge in its status.
 fn expect<T>(
     code: Code,
     call: &str,

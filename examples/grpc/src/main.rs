@@ -1,8 +1,8 @@
 //! A gRPC service that is protected by Logto, and its client.
 //!
-//! `cargo run -p example-grpc` serves on port 50051. With `--demo`, the program also plays the
-//! client, and exits with 0 if every call ends as it should. Without `LOGTO_ENDPOINT`, it starts a
-//! test issuer in its own process.
+//! `cargo run -p example-grpc` serves on port 50051. If `LOGTO_ENDPOINT` is not set, the program
+//! starts a test issuer in its own process. With `--demo`, the program also acts as the client, and
+//! exits with 0 if every call has the expected result.
 
 mod catalogue;
 mod demo;
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let issuer = test_issuer().await?;
         settings.endpoint = Some(issuer.endpoint());
         settings.resource = vec![RESOURCE.into()];
-        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", issuer.endpoint());
         embedded = Some(issuer);
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 50_051)).await?;
@@ -48,12 +48,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Serves the catalogue with a token, and the health service without one.
+/// Serves the catalogue, which requires a token, and the health service, which does not.
 async fn serve(validator: Validator, listener: TcpListener) -> Result<(), tonic::transport::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CatalogueServer<Catalogue>>().await;
     // In a ServiceBuilder, the layer that is added first runs first. `named_layer` keeps the name
-    // that tonic routes by.
+    // of the service, which tonic needs for routing.
     let catalogue = ServiceBuilder::new()
         .layer(AuthLayer::new(validator))
         .layer(Require::global().scopes(["read:products"]))
@@ -65,7 +65,7 @@ async fn serve(validator: Validator, listener: TcpListener) -> Result<(), tonic:
         .await
 }
 
-/// A test issuer with one application.
+/// Starts a test issuer with one application.
 async fn test_issuer() -> std::io::Result<TestIssuer> {
     let app = TestApp::new("reader", "reader-secret").grant(RESOURCE, ["read:products"]);
     TestIssuer::builder().app(app).start().await

@@ -1,4 +1,4 @@
-//! `--demo`: plays the client, and checks how each request ends.
+//! The option `--demo`: acts as the client, and checks the response to each request.
 
 use std::{error::Error, net::Ipv4Addr};
 
@@ -41,7 +41,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // A client that sends half a request. The timeout for headers closes its connection.
+    // If a client sends only half a request, the server closes the connection after the timeout.
     let mut slow = TcpStream::connect(address).await?;
     slow.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n").await?;
     let mut rest = Vec::new();
@@ -51,6 +51,6 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let _ = stop.send(());
     drop(client);
     server.await?;
-    println!("Every request ended as it should.");
+    println!("Every request had the expected result.");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! A service with hyper and tower, without axum.
 //!
-//! `cargo run -p example-hyper` serves on port 3000. With `--demo`, the program also plays the
-//! client, and exits with 0 if every request ends as it should. Without `LOGTO_ENDPOINT`, it starts
-//! a test issuer in its own process.
+//! `cargo run -p example-hyper` serves on port 3000. If `LOGTO_ENDPOINT` is not set, the program
+//! starts a test issuer in its own process. With `--demo`, the program also acts as the client, and
+//! exits with 0 if every request has the expected result.
 
 mod demo;
 
@@ -26,7 +26,8 @@ use tower_logto::{
 use tracing_subscriber::EnvFilter;
 
 const RESOURCE: &str = "https://shopping.api";
-/// `axum::serve` has neither of these limits.
+/// The time limit for the headers of a request. `axum::serve` has no such limit, and no limit for
+/// the number of connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 1_000;
 
@@ -44,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         settings.endpoint = Some(issuer.endpoint());
         settings.resource = vec![RESOURCE.into()];
         let token = issuer.token().audience(RESOURCE).scopes(["read:products"]).build();
-        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", issuer.endpoint());
         println!("curl -i localhost:3000 -H \"Authorization: Bearer {token}\"");
         embedded = Some(issuer);
     }
@@ -62,7 +63,7 @@ async fn serve(validator: Validator, listener: TcpListener, stop: impl Future<Ou
         .layer(Require::global().scopes(["read:products"]))
         .service(service_fn(products));
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The timeout needs a timer.
+    // hyper panics if the timeout is set without a timer.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -87,7 +88,7 @@ async fn serve(validator: Validator, listener: TcpListener, stop: impl Future<Ou
 }
 
 async fn products(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    // `Require` has checked the token, so it is there.
+    // `Require` accepts only requests with a token, so the extensions contain one.
     let token = request.extensions().get::<AccessToken>();
     let subject = token.map(AccessToken::subject).unwrap_or_default();
     Ok(Response::new(format!("bread and butter for {subject}\n").into()))

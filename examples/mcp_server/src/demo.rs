@@ -1,4 +1,4 @@
-//! `--demo`: plays the client, and checks how each call ends.
+//! The option `--demo`: acts as the client, and checks the result of each call.
 
 use std::{error::Error, net::Ipv4Addr};
 
@@ -28,13 +28,14 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     println!("without a token: {}, {challenge}", missing.status());
     check(missing.status() == 401, "expected 401")?;
 
-    // A client finds the document, and in it the issuer and the resource indicator.
+    // The challenge has the URL of the metadata document. In this document, a client finds the
+    // issuer and the resource indicator.
     let document = challenge.split('"').find(|part| part.starts_with("http")).unwrap_or_default();
     let document: Value = http.get(document).send().await?.json().await?;
     println!("the metadata document: {document}");
     check(document.get("resource") == Some(&json!(url)), "expected the resource in the document")?;
 
-    // Each call asks the token client, which caches and refreshes the token.
+    // Each call gets its token from the token client, which caches and refreshes the token.
     let tokens = TokenClient::new(&issuer.issuer(), "agent", ClientSecret::new("agent-secret"))?;
     let request = TokenRequest::resource(&url).scopes([tools::READ]);
     let listed = tokens.send(call(&http, &url, "list_products"), &request).await?;
@@ -63,7 +64,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let session = tokens.send(session, &request).await?;
     println!("deleting a session: {}", session.status());
     check(session.status().is_client_error(), "expected a refusal")?;
-    println!("Every call ended as it should.");
+    println!("Every call had the expected result.");
     Ok(())
 }
 

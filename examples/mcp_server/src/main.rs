@@ -1,8 +1,8 @@
 //! An MCP server whose tools need access tokens of Logto.
 //!
-//! `cargo run -p example-mcp-server` serves on port 3000. With `--demo`, the program also plays the
-//! client, and exits with 0 if every call ends as it should. Without `LOGTO_ENDPOINT`, it starts a
-//! test issuer in its own process.
+//! `cargo run -p example-mcp-server` serves on port 3000. If `LOGTO_ENDPOINT` is not set, the
+//! program starts a test issuer in its own process. With `--demo`, the program also acts as the
+//! client, and exits with 0 if every call has the expected result.
 
 mod demo;
 mod tools;
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if settings.endpoint.is_none() && settings.issuer.is_none() {
         let issuer = test_issuer(resource).await?;
         settings.endpoint = Some(issuer.endpoint());
-        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", issuer.endpoint());
         embedded = Some(issuer);
     }
     if settings.resource.is_empty() {
@@ -45,13 +45,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let router = router(settings)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)).await?;
-    println!("The MCP server is {resource}.");
+    println!("The URL of the MCP server is {resource}.");
     axum::serve(listener, router).await?;
     drop(embedded);
     Ok(())
 }
 
-/// The MCP server at `/mcp`, and the metadata document at
+/// Returns a router with the MCP server at `/mcp` and the metadata document at
 /// `/.well-known/oauth-protected-resource/mcp` (RFC 9728 §3.1).
 fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let metadata = settings.metadata()?.scopes([tools::READ, tools::DELETE]).name("Shop");
@@ -68,10 +68,11 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let host = host.to_owned();
     settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
-        // A session belongs to every caller who knows its id, also to another user with a token.
+        // With sessions on, any user with a valid token could use or delete the session of another
+        // user if they know the id of the session.
         .with_legacy_session_mode(false)
         .with_json_response(true)
-        // Against DNS rebinding: only these hosts may be in the Host header.
+        // To prevent DNS rebinding, the server accepts only this host in the Host header.
         .with_allowed_hosts([host]);
     let mcp = StreamableHttpService::new(
         || Ok(Shop::new()),
@@ -84,7 +85,7 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
         .merge(metadata.router()))
 }
 
-/// A test issuer with an application for agents.
+/// Starts a test issuer with an application for agents.
 async fn test_issuer(resource: &str) -> std::io::Result<TestIssuer> {
     let app = TestApp::new("agent", "agent-secret").grant(resource, [tools::READ]);
     TestIssuer::builder().app(app).start().await

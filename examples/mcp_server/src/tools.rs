@@ -1,4 +1,4 @@
-//! The tools. Each checks the scope that it needs.
+//! The tools of the MCP server. Each tool checks that the token has the scope that the tool needs.
 
 use http::request::Parts;
 use rmcp::{
@@ -44,10 +44,11 @@ impl ServerHandler for Shop {
     }
 }
 
-/// Requires a scope. rmcp passes the parts of the HTTP request on, and `AuthLayer` has put the token
-/// there.
+/// Returns the token if it has the scope. `AuthLayer` puts the token into the extensions of the
+/// HTTP request, and rmcp passes the parts of the request to the tool.
 ///
-/// A tool cannot change the HTTP response, so its refusal is a JSON-RPC error that names the scope.
+/// A tool cannot change the HTTP response, so it refuses a call with a JSON-RPC error that names
+/// the scope.
 fn require<'a>(parts: &'a Parts, scope: &'static str) -> Result<&'a AccessToken, ErrorData> {
     let token = parts.extensions.get::<AccessToken>();
     let token = token.ok_or_else(|| refusal(&AuthError::missing_token(), scope))?;

@@ -20,7 +20,7 @@ fn every_call_of_the_demonstration_ends_as_it_should() {
 }
 
 #[test]
-fn a_resource_that_is_not_the_url_of_the_server_is_a_mistake() {
+fn a_resource_that_is_not_the_url_of_the_server_is_refused_at_startup() {
     let output = Command::new(env!("CARGO_BIN_EXE_example-mcp-server"))
         .env("LOGTO_ENDPOINT", "https://tenant.logto.app")
         .env("LOGTO_RESOURCE", "https://shopping.api")

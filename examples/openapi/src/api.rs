@@ -1,4 +1,4 @@
-//! The operations, and the routers.
+//! The operations of the API, and the router that serves them.
 
 use std::error::Error;
 
@@ -40,7 +40,7 @@ pub(crate) fn router(settings: &Settings) -> Result<Router, Box<dyn Error>> {
     let document: OpenApi = OpenApiBuilder::new().info(info).build();
     let (router, document) = OpenApiRouter::with_openapi(document)
         .merge(protected)
-        .routes(routes!(health)) // open
+        .routes(routes!(health)) // needs no token
         .split_for_parts();
     Ok(router
         .route("/", get(async || axum::response::Redirect::to("/docs")))

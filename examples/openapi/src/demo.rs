@@ -1,5 +1,5 @@
-//! `--demo`: calls every operation of the document without a token, with the wrong scopes, and with
-//! the scopes that the document names.
+//! The option `--demo`: calls every operation of the document without a token, with the wrong
+//! scopes, and with the scopes that the document names.
 
 use std::{collections::BTreeSet, error::Error, net::Ipv4Addr};
 
@@ -14,7 +14,7 @@ use crate::{RESOURCE, api, test_settings};
 struct Operation {
     method: Method,
     path: String,
-    /// `None` if the operation is open.
+    /// The required scopes, or `None` if the operation needs no token.
     scopes: Option<Vec<String>>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The page must work without other servers.
+/// Checks that the page loads nothing from other servers.
 async fn check_page(http: &Client, url: &str) -> Result<(), Box<dyn Error>> {
     let page = http.get(url).send().await?.error_for_status()?.text().await?;
     let loads =
@@ -80,7 +80,7 @@ async fn check_page(http: &Client, url: &str) -> Result<(), Box<dyn Error>> {
     check(page.contains("swagger-ui") && others.is_empty(), "expected no other servers")
 }
 
-/// Returns the operations, with values for the parameters in their paths.
+/// Returns the operations. Replaces the parameters in their paths by values.
 fn operations(document: &Value) -> Result<Vec<Operation>, Box<dyn Error>> {
     let paths = document.get("paths").and_then(Value::as_object).ok_or("no paths")?;
     let mut operations = Vec::new();

@@ -1,5 +1,5 @@
-//! Guards operations, and writes what the guards require into the document. You can copy this file
-//! to your service.
+//! Guards operations, and writes the scopes that the guards require into the OpenAPI document. You
+//! can copy this file to your service.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-/// Operations that require scopes.
+/// The operations that require scopes.
 pub(crate) struct Protected {
     router: OpenApiRouter,
     scopes: BTreeSet<&'static str>,
@@ -53,11 +53,12 @@ impl Protected {
         Self { router: self.router.routes((schemas, paths, router)), ..self }
     }
 
-    /// Requires a token for all operations, and describes how to get one.
+    /// Requires a token for all operations, and describes in the document how to get a token.
     pub(crate) fn authenticated(self, validator: Validator, issuer: &Issuer) -> OpenApiRouter {
         let scopes = || self.scopes.iter().map(|scope| (*scope, "")).collect::<Scopes>();
-        // Logto issues a JWT for the API if the request also has the parameter `resource`. A scheme
-        // of OpenID Connect would be about ID tokens, which no API accepts.
+        // The type is `oauth2`, because the type `openIdConnect` makes tools send ID tokens, which
+        // no API accepts. Logto issues a JWT for the API only if the token request has the
+        // parameter `resource`.
         let scheme = SecurityScheme::OAuth2(OAuth2::with_description(
             [
                 Flow::AuthorizationCode(AuthorizationCode::new(

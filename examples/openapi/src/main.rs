@@ -1,9 +1,10 @@
 //! An API whose OpenAPI document names the scopes that its guards require.
 //!
 //! `cargo run -p example-openapi` serves on port 3000, and shows the document at
-//! <http://localhost:3000/docs>. With `--demo`, the program also plays the client: it calls every
-//! operation of the document, and exits with 0 if each needs exactly the scopes that it names.
-//! Without `LOGTO_ENDPOINT`, it starts a test issuer in its own process.
+//! <http://localhost:3000/docs>. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer
+//! in its own process. With `--demo`, the program also acts as the client. It calls every operation
+//! of the document, and exits with 0 if each operation needs exactly the scopes that the document
+//! names.
 
 mod api;
 mod demo;
@@ -31,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let issuer = TestIssuer::start().await?;
         settings = test_settings(&issuer);
         let token = issuer.token().audience(RESOURCE).scopes(["read:products"]).build();
-        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", issuer.endpoint());
         println!("curl -i localhost:3000/products -H \"Authorization: Bearer {token}\"");
         embedded = Some(issuer);
     }

@@ -1,4 +1,5 @@
-//! `--demo`: a user is suspended and reactivated while two instances serve.
+//! The option `--demo`: suspends and reactivates a user while two instances of the API serve
+//! requests.
 
 use std::{error::Error, time::Duration};
 
@@ -8,7 +9,7 @@ use tower_logto::{revocation::RedisStore, testing::TestIssuer};
 
 use crate::{RESOURCE, api, listen, receiver, redis_process::RedisProcess, shared_rules};
 
-/// The instances of the API, and a client.
+/// The URLs of the instances of the API, and an HTTP client.
 struct Instances {
     urls: [String; 2],
     http: Client,
@@ -23,7 +24,8 @@ pub(crate) async fn run(redis: &RedisProcess) -> Result<(), Box<dyn Error>> {
     }
     let instances = Instances { urls, http: Client::builder().no_proxy().build()? };
     let revocations = shared_rules(&issuer.issuer(), redis, |store| store)?;
-    // The receiver needs the key of the webhook, and the webhook needs the URL of the receiver.
+    // The receiver needs the signing key of the webhooks, and the webhooks need the URL of the
+    // receiver. The key is therefore created first.
     let key = issuer.webhooks("").signing_key().to_owned();
     let url = listen(0, receiver(&revocations, &key)?).await?;
     let webhooks = issuer.webhooks(format!("{url}/webhooks/logto")).with_signing_key(key);
@@ -49,7 +51,8 @@ pub(crate) async fn run(redis: &RedisProcess) -> Result<(), Box<dyn Error>> {
     println!("Logto reactivates alice, and the receiver responds {status:?}.");
     instances.expect("alice's first token", &alice, 401).await?;
     let started = Instant::now();
-    // A token must be issued after the reactivation and its margin of 2 s.
+    // A new token is accepted only if it was issued more than 2 s, the default margin, after the
+    // reactivation.
     while instances.statuses(&token("alice")).await? != [200, 200] {
         if started.elapsed() > Duration::from_secs(10) {
             return Err("alice's new tokens are still refused".into());
@@ -57,7 +60,7 @@ pub(crate) async fn run(redis: &RedisProcess) -> Result<(), Box<dyn Error>> {
         sleep(Duration::from_millis(200)).await;
     }
     println!("A new token of alice is accepted after {} ms.", started.elapsed().as_millis());
-    println!("Everything happened as it should.");
+    println!("Every step had the expected result.");
     Ok(())
 }
 
@@ -71,7 +74,7 @@ impl Instances {
         Ok(())
     }
 
-    /// Returns the time until both instances refuse the token.
+    /// Waits until both instances refuse the token, and returns the time that this took.
     async fn until_refused(&self, token: &str) -> Result<Duration, Box<dyn Error>> {
         let started = Instant::now();
         while self.statuses(token).await? != [401, 401] {

@@ -1,10 +1,13 @@
 //! Two instances of an API and a receiver of Logto's webhooks, which share revocation rules over
 //! Redis.
 //!
-//! `cargo run -p example-revocation` prints commands to try. With `--demo`, the program plays the
-//! whole story, and exits with 0 if everything happens as it should. Redis is that of `REDIS_URL`,
-//! or a `redis-server` that the program starts. Without `LOGTO_ENDPOINT`, it also starts a test
-//! issuer.
+//! `cargo run -p example-revocation` serves the API on the ports 3000 and 3001, and the receiver on
+//! the port 3002. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer and prints
+//! commands to try. With `--demo`, the program runs the whole scenario itself, and exits with 0 if
+//! every step succeeds.
+//!
+//! The program connects to the Redis server at `REDIS_URL`. If this variable is not set, the
+//! program starts a `redis-server`.
 
 mod demo;
 mod redis_process;
@@ -46,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Logto, or a test issuer.
+/// The settings of Logto or of a test issuer.
 struct Logto {
     trusted: TrustedIssuer,
     issuer: Issuer,
@@ -71,7 +74,7 @@ impl Logto {
         let issuer = TestIssuer::start().await?;
         let webhooks = issuer.webhooks("http://localhost:3002/webhooks/logto");
         let token = issuer.token().audience(RESOURCE).subject("alice").scopes(["read:products"]);
-        println!("LOGTO_ENDPOINT is not set, so {} is a test issuer.", issuer.endpoint());
+        println!("LOGTO_ENDPOINT is not set: started a test issuer at {}", issuer.endpoint());
         println!("curl -i localhost:3000 -H \"Authorization: Bearer {}\"", token.build());
         for (what, webhook) in
             [("Suspend", webhooks.suspend("alice")), ("Reactivate", webhooks.reactivate("alice"))]
@@ -92,7 +95,7 @@ impl Logto {
     }
 }
 
-/// The rules of one instance. It follows those of the others.
+/// Returns the rules of one instance, which include the rules that other instances store in Redis.
 fn shared_rules(
     issuer: &Issuer,
     redis: &RedisProcess,
@@ -104,7 +107,7 @@ fn shared_rules(
     Ok(revocations)
 }
 
-/// An instance of the API.
+/// Returns the router of an instance of the API.
 fn api(trusted: &TrustedIssuer, revocations: &Revocations) -> Result<Router, Box<dyn Error>> {
     let validator = Validator::builder().trust(trusted.clone()).revocations(revocations).build()?;
     Ok(Router::new()
@@ -113,7 +116,8 @@ fn api(trusted: &TrustedIssuer, revocations: &Revocations) -> Result<Router, Box
         .route_layer(AuthLayer::new(validator)))
 }
 
-/// The receiver of the webhooks. Only Logto must reach it.
+/// Returns the router of the webhook receiver. In production, only Logto should be able to reach
+/// it.
 fn receiver(revocations: &Revocations, signing_key: &str) -> Result<Router, Box<dyn Error>> {
     let receiver = WebhookReceiver::builder(revocations).signing_key(signing_key).build()?;
     Ok(receiver.router("/webhooks/logto"))

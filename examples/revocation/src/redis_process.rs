@@ -1,4 +1,4 @@
-//! The Redis of `REDIS_URL`, or one that runs as long as this program.
+//! The Redis server at `REDIS_URL`, or a `redis-server` that this program starts and stops.
 
 use std::{
     env, io,

@@ -1,4 +1,4 @@
-//! Runs the demonstration. It needs `redis-server`, or a `REDIS_URL`.
+//! Runs the demonstration, which needs an installed `redis-server` or the variable `REDIS_URL`.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ fn a_suspended_user_is_refused_on_every_instance_within_a_second() {
     for line in [
         "Both instances refuse alice's token after ",
         "a token that alice gets after the suspension: [401, 401]",
-        "Everything happened as it should.",
+        "Every step had the expected result.",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }

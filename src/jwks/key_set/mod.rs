@@ -1,4 +1,4 @@
-//! A JWK Set: parses it into verifying keys, and selects one by `kid` and algorithm.
+//! Parses a JWK Set into verifying keys, and selects a verifying key by `kid` and algorithm.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// The usable keys of a JWK Set (RFC 7517 §5).
 ///
-/// An unusable entry is skipped, and does not affect the others. These entries are unusable:
+/// An unusable entry is skipped, and does not affect the other entries. These entries are unusable:
 /// - keys with an unknown type, curve or algorithm;
 /// - encryption keys and private keys;
 /// - RSA keys with a weak exponent, or with fewer than 2,048 or more than 8,192 bits;
@@ -33,7 +33,7 @@ pub struct KeySet {
     warnings: Arc<[Warning]>,
 }
 
-/// What is wrong with an entry of a JWK Set.
+/// The reason why entries of a JWK Set are not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Warning {
     /// The entry at this position is not used.
@@ -56,7 +56,8 @@ impl VerifyingKey {
 }
 
 impl KeySet {
-    /// Parses a JWK Set, and keeps the keys that may verify with one of these algorithms.
+    /// Parses a JWK Set, and keeps the keys that may verify signatures of one of the allowed
+    /// algorithms.
     ///
     /// # Errors
     /// If the JSON is not a JWK Set, has more than 64 entries, or has no usable key.
@@ -98,7 +99,8 @@ impl KeySet {
         Ok(Self { keys, jwk_count, warnings: warnings.into() })
     }
 
-    /// Logs the entries that are not used, unless the key set that this one replaces had the same.
+    /// Logs the entries that are not used. Logs nothing if the replaced key set had the same
+    /// warnings.
     pub(crate) fn log_warnings(&self, replaced: Option<&Self>) {
         if replaced.is_some_and(|replaced| replaced.warnings == self.warnings) {
             return;
@@ -109,7 +111,7 @@ impl KeySet {
                     tracing::warn!(position, reason, "JWK skipped");
                 }
                 Warning::DuplicateKid(algorithm) => {
-                    tracing::warn!(%algorithm, "duplicate kid in the JWKS; ignoring its keys");
+                    tracing::warn!(%algorithm, "duplicate kid in the JWKS; ignoring these keys");
                 }
             }
         }
@@ -128,7 +130,7 @@ impl KeySet {
         self.jwk_count
     }
 
-    /// Returns the key ids.
+    /// Returns the id of each key, or `None` for a key without an id.
     pub(crate) fn kids(&self) -> impl Iterator<Item = Option<&str>> {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
@@ -141,8 +143,8 @@ impl KeySet {
         kids
     }
 
-    /// Verifies a signature over a message with the key of this `kid` and algorithm. It is for test
-    /// vectors and fuzzing, and checks neither header nor claims.
+    /// Verifies a signature over a message with the key of this `kid` and algorithm. This method is
+    /// for test vectors and fuzzing. It checks neither the header nor the claims of a token.
     ///
     /// # Errors
     /// If no key fits, or if the signature does not match ([`InvalidToken::BadSignature`]).
@@ -160,8 +162,9 @@ impl KeySet {
         }
     }
 
-    /// Selects the one key that fits: by `kid` if the token has one, otherwise by algorithm.
-    /// Returns `None` if no key fits. A refreshed key set may then contain it.
+    /// Selects the key of a token. If the token has a `kid`, the key must have the same `kid`.
+    /// Otherwise, the key must be the only key for the algorithm. Returns `None` if no key fits. A
+    /// refreshed key set may then contain the key.
     ///
     /// # Errors
     /// If the key with this `kid` is for another algorithm, or if several keys fit.
@@ -193,8 +196,8 @@ impl KeySet {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// Returns the same set, with the previous set's keys where they have not changed. The identity
-    /// of a key then shows whether it is still published.
+    /// Returns the same set, but reuses the `Arc` of each key that was already in the previous set.
+    /// A comparison by identity then shows whether a key is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
@@ -228,8 +231,8 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
-/// The members of a JWK that decide whether it may verify (RFC 7517 §4). The types of
-/// `jsonwebtoken` read the parameters of the key.
+/// The members of a JWK that decide whether the key may verify signatures (RFC 7517 §4). The
+/// parameters of the key are parsed with the types of `jsonwebtoken`.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -321,7 +324,8 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let parameters =
         serde_json::from_str::<RSAKeyParameters>(json).map_err(|_| "malformed RSA parameters")?;
     let (n, e) = (base64url(&parameters.n)?, base64url(&parameters.e)?);
-    // aws-lc builds some keys that it refuses at the first verification. Check them here instead.
+    // aws-lc parses some invalid keys and refuses them only at the first verification. These checks
+    // refuse such keys immediately.
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
         return Err("the modulus is shorter than 2,048 or longer than 8,192 bits");
@@ -340,7 +344,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
         .map(|(algorithm, verification)| {
             let key = components
                 .to_parsed_public_key(verification)
-                .map_err(|_| "modulus and exponent are not an RSA key")?;
+                .map_err(|_| "the modulus and the exponent are not a valid RSA key")?;
             Ok((algorithm, key))
         })
         .collect()
@@ -358,7 +362,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
     })
 }
 
-/// Drops all keys that share a `kid` and an algorithm, because it is unknown which one is right.
+/// Drops all keys that share a `kid` and an algorithm, because it is unknown which key is right.
 fn drop_duplicates(keys: &mut Vec<VerifyingKey>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
     for key in keys.iter().filter(|key| key.kid.is_some()) {

@@ -1,11 +1,11 @@
-//! Tests of which JWKs a key set accepts and skips, and which key it selects.
+//! Tests which JWKs a key set accepts, which JWKs it skips, and which key it selects.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 
-/// RFC 7515, appendix A.3.
+/// The key of RFC 7515, appendix A.3.
 fn p256() -> Value {
     json!({
         "kty": "EC", "crv": "P-256", "kid": "odd",
@@ -14,7 +14,7 @@ fn p256() -> Value {
     })
 }
 
-/// Logto's default kind of key.
+/// A P-384 key, which is the default type of key in Logto.
 fn p384() -> Value {
     json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": "good",
@@ -23,7 +23,7 @@ fn p384() -> Value {
     })
 }
 
-/// RFC 7515, appendix A.4.
+/// The key of RFC 7515, appendix A.4.
 fn p521() -> Value {
     json!({
         "kty": "EC", "crv": "P-521", "kid": "odd",
@@ -32,7 +32,7 @@ fn p521() -> Value {
     })
 }
 
-/// An RSA key with this number of bits, as Logto publishes it: without `alg`.
+/// An RSA key with this number of bits and without `alg`, like the RSA keys that Logto publishes.
 fn rsa(bits: usize) -> Value {
     let mut n = vec![0xa5; bits.div_ceil(8)];
     n[0] = 0xff >> (n.len() * 8 - bits);
@@ -55,7 +55,8 @@ fn set(keys: &[Value]) -> KeySet {
     KeySet::from_json(json!({ "keys": keys }).to_string().as_bytes(), &Algorithm::LOGTO).unwrap()
 }
 
-/// Returns the error for an empty message, which is `BadSignature` if a key was selected.
+/// Verifies an empty message and returns the error. The error is `BadSignature` if a key was
+/// selected.
 fn selection_error(
     keys: &KeySet,
     kid: impl Into<Option<&'static str>>,
@@ -219,7 +220,7 @@ fn usable_jwks_are_accepted_with_any_other_members() {
 }
 
 #[test]
-fn the_allow_list_decides_what_an_rsa_key_without_alg_may_do() {
+fn an_rsa_key_without_alg_verifies_with_every_allowed_rsa_algorithm() {
     let json = json!({ "keys": [rsa(2048)] }).to_string();
     for (allowed, expected) in [
         (&[Algorithm::RS512, Algorithm::ES384][..], Some(1)),
@@ -240,10 +241,10 @@ fn keys_that_share_a_kid_and_an_algorithm_are_dropped() {
     let pinned = with(rsa(2048), "alg", "RS256");
     for (name, keys, algorithm, expected) in [
         ("a duplicate key", &[p256(), other][..], Algorithm::ES256, unknown("odd")),
-        ("three times", &[p256(), p256(), p256()], Algorithm::ES256, unknown("odd")),
+        ("the same key three times", &[p256(), p256(), p256()], Algorithm::ES256, unknown("odd")),
         ("two curves", &[p256(), p521()], Algorithm::ES256, InvalidToken::BadSignature),
         ("two types", &[p256(), rsa(2048)], Algorithm::RS256, InvalidToken::BadSignature),
-        ("a secret", &[symmetric, p256()], Algorithm::ES256, InvalidToken::BadSignature),
+        ("a symmetric key", &[symmetric, p256()], Algorithm::ES256, InvalidToken::BadSignature),
         (
             "an encryption key",
             &[p256(), with(p256(), "use", "enc")],
@@ -269,7 +270,7 @@ fn keys_that_share_a_kid_and_an_algorithm_are_dropped() {
 }
 
 #[test]
-fn a_key_is_selected_by_kid_or_as_the_only_one_for_the_algorithm() {
+fn a_key_is_selected_by_kid_or_as_the_only_key_for_the_algorithm() {
     use Algorithm::{ES256, ES384, ES512, RS256};
     let nameless = |key| without(key, "kid");
     let one = set(&[p384()]);
@@ -346,16 +347,16 @@ fn a_refreshed_set_keeps_the_identity_of_unchanged_keys_only() {
     for (name, keys, kept) in [
         ("nothing changed", &[p256(), p384(), rsa(2048)][..], 4),
         ("another order, other members", &[with(rsa(2048), "x5t", "a"), p384(), p256()], 4),
-        ("one gone", &[p256(), rsa(2048)], 3),
+        ("a key was removed", &[p256(), rsa(2048)], 3),
         ("another kid", &[with(p256(), "kid", "new"), p384()], 1),
-        ("no kid any more", &[without(p256(), "kid"), p384()], 1),
+        ("the kid was removed", &[without(p256(), "kid"), p384()], 1),
         ("another modulus", &[p384(), rsa(2056)], 1),
         ("another exponent", &[p384(), with(rsa(2048), "e", "Aw")], 1),
-        ("for one algorithm now", &[with(rsa(2048), "alg", "PS256")], 1),
+        ("restricted to one algorithm", &[with(rsa(2048), "alg", "PS256")], 1),
         ("unsupported curve", &[p521()], 0),
     ] {
         let fresh = set(keys);
-        assert!(fresh.keys.iter().all(|key| !old.holds(key)), "{name}: a new set shares no key");
+        assert!(fresh.keys.iter().all(|key| !old.holds(key)), "{name}: a new set shares no keys");
         let refreshed = fresh.clone().reusing(&old);
         assert_eq!(refreshed.len(), fresh.len(), "{name}");
         let held = |key: &&Arc<VerifyingKey>| old.holds(key);

@@ -1,4 +1,5 @@
-//! The keys over time: when they are fetched, how long they are used, and which requests wait.
+//! The refresh of an issuer's keys: when the keys are fetched, how long they are used, and which
+//! requests wait for them.
 //!
 //! Key selection is in `key_set`. The HTTP request is in `fetch`.
 
@@ -69,11 +70,11 @@ pub(crate) struct RemoteKeys {
     waiters: Waiters,
 }
 
-/// The next step for a request without a key.
+/// The next step for a request whose key is not among the current keys.
 enum NextStep {
     /// Wait for this refresh.
     Join(InFlight<()>),
-    /// Wait until this time of the monotonic clock. A refresh is permitted from then on.
+    /// Wait until this time of the monotonic clock. A refresh is permitted from that time on.
     WaitUntil(Duration),
     Refuse(AuthErrorKind),
 }
@@ -87,7 +88,8 @@ impl RemoteKeys {
         policy: RefreshPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // Two permits: the second of two rotations in quick succession would else wait.
+        // Two permits, because with one permit, tokens would have to wait after the second of two
+        // rotations in quick succession.
         let unknown_keys = RateLimit::new(2, policy.unknown_key_cooldown, clock.monotonic());
         Self {
             issuer: issuer.into(),
@@ -175,8 +177,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits until the current keys satisfy a condition. Waits for at most two refreshes: one that
-    /// may have started before this call, and one that started after it.
+    /// Waits until the current keys satisfy a condition, but for at most two refreshes: one refresh
+    /// that was already in flight before this call, and one that started later.
     async fn refresh_until<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -201,8 +203,8 @@ impl RemoteKeys {
                     is_final = refresh.number > started_before;
                     self.wait_for_refresh(refresh).await?;
                 }
-                // Another request took the permit that this one waited for. The refreshed key set
-                // does not contain the key.
+                // Another request took the permit that this request waited for, and has already
+                // refreshed the key set. The key set still does not contain the key.
                 NextStep::WaitUntil(_) if has_slept => return Ok(None),
                 NextStep::WaitUntil(time) => {
                     has_slept = true;
@@ -220,7 +222,8 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // The next check of the condition shows whether a lost task replaced the keys.
+            // If the task was lost, it may have replaced the keys nevertheless. The next check of
+            // the condition shows whether it did.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
             Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),
@@ -270,8 +273,8 @@ impl RemoteKeys {
         self.is_usable(self.snapshot.load().as_deref(), now)
     }
 
-    /// Decides the next step for a request without a key. Starts a refresh if one is permitted and
-    /// `may_start` is set.
+    /// Decides the next step for a request whose key is not among the current keys. If `may_start`
+    /// is set and a refresh is permitted, starts the refresh.
     fn next_step(self: &Arc<Self>, kid: Option<&str>, may_start: bool) -> NextStep {
         let mut state = self.lock();
         let now = self.now();
@@ -279,7 +282,7 @@ impl RemoteKeys {
             return NextStep::Join(refresh);
         }
         let has_keys = self.has_usable_keys(now);
-        // The first load needs no permit. A refresh for an unknown key id needs one.
+        // The first load needs no permit. A refresh for an unknown key id needs a permit.
         let permitted_at = if has_keys {
             state.unknown_keys.next_permit_at(now.monotonic)
         } else {
@@ -351,7 +354,7 @@ impl RemoteKeys {
     }
 
     /// Locks the state for a few instructions. Never hold the lock across an `await`, and never
-    /// while logging, because a subscriber may block or validate a token itself.
+    /// while logging, because a tracing subscriber may block or validate a token itself.
     fn lock(&self) -> MutexGuard<'_, RefreshState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -361,8 +364,8 @@ const fn too_many_unknown_keys(retry_after: Duration) -> AuthErrorKind {
     AuthErrorKind::TooManyUnknownKeys { retry_after }
 }
 
-/// Returns whether this is a tokio runtime with time enabled. The only check that tokio offers is a
-/// panic.
+/// Returns whether this code runs on a tokio runtime with time enabled. tokio has no method to
+/// check this, but a timer panics if time is not enabled.
 fn runtime_has_timer() -> bool {
     Handle::try_current().is_ok()
         && std::panic::catch_unwind(|| drop(time::sleep(Duration::ZERO))).is_ok()
@@ -375,11 +378,12 @@ fn unavailable_without_runtime() -> KeysUnavailable {
 
 const NO_RUNTIME: &str =
     "fetching keys requires a tokio runtime with I/O and time enabled: see Builder::enable_all";
-/// Waiters wait one second longer than the fetch timeout. They then receive the fetch's error.
+/// Waiters wait one second longer than the fetch timeout, so they receive the error of the fetch.
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
 /// The longest time that a request with an unknown key id waits until a refresh is permitted.
 const MAX_WAIT_FOR_PERMIT: Duration = Duration::from_secs(5);
-/// The shortest sleep. A manual clock may not have moved when a sleep ends.
+/// The shortest sleep before the next attempt. With a manual clock, the time may not have advanced
+/// when the sleep ends.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[cfg(feature = "testing")]

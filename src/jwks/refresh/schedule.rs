@@ -1,4 +1,4 @@
-//! The refresh itself: when it starts, and what its result changes.
+//! Starts refreshes, and applies the results.
 
 use std::{
     sync::{Arc, MutexGuard, TryLockError, atomic::Ordering},
@@ -24,7 +24,8 @@ impl RemoteKeys {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another task has the lock. It is starting or completing a refresh.
+            // Another task has the lock, for example because it is starting or completing a
+            // refresh.
             Err(TryLockError::WouldBlock) => return,
         };
         if state.refresh.in_flight(now.monotonic).is_some() {
@@ -32,10 +33,11 @@ impl RemoteKeys {
         }
         let Schedule { refresh_at, refresh_at_unix, .. } = &self.schedule;
         let scheduled = refresh_at.load(Ordering::Relaxed);
-        // Of all lookups that found the refresh due, only one continues.
+        // If several lookups find that the refresh is due, only the first lookup continues.
         if nanos(now.monotonic) < scheduled {
-            // The refresh is due by the wall clock only. The clocks of many machines may have been
-            // corrected at the same moment. A random delay spreads their refreshes.
+            // The refresh is due by the wall clock, but not by the monotonic clock. The wall clocks
+            // of many machines may have been corrected at the same moment. A random delay spreads
+            // the refreshes of these machines.
             if nanos(now.unix) >= refresh_at_unix.swap(NEVER, Ordering::Relaxed) {
                 let delay = MAX_DELAY_AFTER_CLOCK_CHANGE.mul_f64(fastrand::f64());
                 let delayed = nanos(now.monotonic.saturating_add(delay));
@@ -61,7 +63,7 @@ impl RemoteKeys {
         let deadline = now.monotonic.saturating_add(REFRESH_DEADLINE);
         let keys = Arc::clone(self);
         let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
-        // These values apply if the task is lost. Otherwise the task overwrites them.
+        // These values apply if the task is lost. Otherwise, the task overwrites them.
         let delay = retry_delay(state.failures_in_a_row + 1, self.has_usable_keys(now));
         state.retry_at = now.monotonic.saturating_add(delay);
         self.schedule.refresh_at.store(nanos(deadline), Ordering::Relaxed);
@@ -73,7 +75,7 @@ impl RemoteKeys {
         Some(refresh)
     }
 
-    /// Runs one refresh as a background task. If it fails, the current keys do not change.
+    /// Runs one refresh as a background task. If the refresh fails, the current keys do not change.
     async fn refresh(self: Arc<Self>, number: u64) {
         let held = self.snapshot.load_full();
         let held_keys = held.as_ref().map(|held| &held.fetched);
@@ -128,22 +130,24 @@ impl RemoteKeys {
         let usable_for = usable_for.filter(|left| !left.is_zero());
         state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         let delay = retry_delay(state.failures_in_a_row, usable_for.is_some());
-        // If the keys expire before the next retry, retry at their expiry.
+        // If the keys expire before the next retry, retry when they expire.
         let delay = delay.min(usable_for.unwrap_or(Duration::MAX));
         state.retry_at = now.monotonic.saturating_add(delay);
         state.last_failure = Some(error.clone());
         self.schedule.refresh_at.store(nanos(state.retry_at), Ordering::Relaxed);
         let message = match (usable_for, held) {
             (Some(_), _) => "JWKS refresh failed; serving stale keys",
-            (None, Some(_)) => "JWKS refresh failed; stale keys expired, answering 503",
-            (None, None) => "JWKS fetch failed; no keys yet, answering 503",
+            (None, Some(_)) => {
+                "JWKS refresh failed; the stale keys have expired, so requests get 503"
+            }
+            (None, None) => "JWKS fetch failed; no keys were fetched yet, so requests get 503",
         };
         let is_logged = state.failure_warning.is_due(&format!("{message}: {error}"), now.monotonic);
         drop(state);
         metrics::jwks_fetch_failed(&self.issuer);
         if is_logged {
-            let stale_for_secs = usable_for.map(|left| left.as_secs());
-            tracing::warn!(issuer = &*self.issuer, %error, stale_for_secs, "{message}");
+            let usable_for_secs = usable_for.map(|left| left.as_secs());
+            tracing::warn!(issuer = &*self.issuer, %error, usable_for_secs, "{message}");
         }
     }
 }
@@ -157,7 +161,7 @@ fn retry_delay(failures_in_a_row: u32, has_keys: bool) -> Duration {
     backoff(first, last, failures_in_a_row)
 }
 
-/// Returns the duration with a random jitter of ±10 %. Instances that started at the same time then
+/// Returns the duration with a random jitter of ±10 %, so instances that started at the same time
 /// refresh at different times.
 fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
@@ -167,11 +171,11 @@ fn jittered(duration: Duration) -> Duration {
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
 /// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
-/// Twice the timeout of a fetch. A refresh takes longer only on a blocked runtime.
+/// Twice the timeout of a fetch. A refresh takes longer only if the runtime is blocked.
 const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
-/// Without keys every request fails, so retry soon.
+/// Without usable keys, every request fails, so the first retry comes soon.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// With stale keys requests succeed, so retry slowly.
+/// With stale keys, requests still succeed, so the first retry can wait.
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);

@@ -1,7 +1,8 @@
-//! Simulates days of outages, rotations, clock jumps and tokens. Every step is compared with a
-//! model that does not use the code under test.
+//! Simulates several days with outages, key rotations, clock jumps and tokens. Every step is
+//! compared with a model that does not use the code under test.
 //!
-//! `TOWER_LOGTO_SOAK_HOURS=1000` makes the run longer. `TOWER_LOGTO_SOAK_SEED` repeats one run.
+//! `TOWER_LOGTO_SOAK_HOURS=1000` simulates 1,000 h instead of 240 h. `TOWER_LOGTO_SOAK_SEED`
+//! repeats the simulation with this seed.
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
@@ -34,7 +35,7 @@ struct SimulatedToken {
 }
 
 impl SimulatedToken {
-    /// Returns whether the token is expired or not yet valid, with the tolerance.
+    /// Returns whether the token is expired or not yet valid by more than the tolerance.
     fn is_untimely(&self, clock: &ManualClock) -> bool {
         let (now, tolerance) = (clock.unix_time(), 30 * SECOND);
         now + tolerance < self.times.start || now >= self.times.end + tolerance
@@ -82,7 +83,7 @@ impl Simulation {
         let validator =
             builder.token_cache_capacity(capacity).http_client_builder(client).build().unwrap();
         let model = Model::new();
-        // The seed also determines the jitter of freshness.
+        // The seed also determines the jitter of the refresh times.
         fastrand::seed(seed);
         let rng = Rng::with_seed(seed);
         let service = Service::Up;
@@ -138,7 +139,8 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // A replica publishes these keys until the next recovery, even after a rotation.
+            // Like an outdated replica, publish these keys until the next recovery, even after a
+            // rotation.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {
@@ -153,7 +155,7 @@ impl Simulation {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                // Some outages last from half a day to one and a half.
+                // Some outages last from 12 h to 36 h.
                 let has_failed = std::mem::replace(&mut self.service, Service::Down) == Service::Up;
                 if has_failed && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);
@@ -198,7 +200,7 @@ impl Simulation {
         }
     }
 
-    /// Validates one token.
+    /// Validates one token, and compares the outcome with the model.
     async fn validate(&mut self, chosen: usize) {
         let now = Moment::now(&self.clock);
         let (free, bucket) = self.model.budget(now);
@@ -226,14 +228,15 @@ impl Simulation {
              known {known}, then {now_known}, untimely {untimely}, forged {}",
             token.forged,
         );
-        // The outcome without waiting.
+        // Checks the outcome of the call that does not wait.
         match immediate {
             _ if untimely => assert_eq!(immediate, Some(401), "{context}"),
             Some(200) => assert!(known && !token.forged, "{context}"),
             Some(_) => assert!(!known || token.forged, "{context}"),
             None => assert!(!known || idle, "{context}"),
         }
-        // The outcome after the refresh that the first call may have started.
+        // Checks the outcome of the second call, after the refresh that the first call may have
+        // started.
         match status(&outcome) {
             200 => assert!(now_known && !untimely && !token.forged, "{context}"),
             401 => assert!(untimely || token.forged || !now_known, "{context}"),
@@ -241,7 +244,7 @@ impl Simulation {
             503 => assert!(!untimely && !now_known, "{context}"),
             other => panic!("{other}: {context}"),
         }
-        // A published key is found, if a refresh is permitted.
+        // If a refresh is permitted, a published key must be found.
         let may_refresh = if self.model.has_keys(now) {
             self.model.credit.start >= COOLDOWN
         } else {
@@ -287,7 +290,8 @@ impl Simulation {
         self.model.fetched(fetches, self.published(), now);
     }
 
-    /// Makes the server accept the request and not answer. Known keys still work.
+    /// Makes the server accept requests without responding. Tokens with a known key must still be
+    /// accepted.
     async fn hang(&mut self) {
         if self.service == Service::Down {
             return;
@@ -317,7 +321,7 @@ impl Simulation {
     }
 
     fn fetches(&mut self, before: u64) -> u64 {
-        // The server does not count connections that are refused.
+        // Counts the started refreshes, because the server cannot count refused connections.
         let started = self.validator.remote_keys().lock().refresh.started();
         let fetches = started - self.count.fetches;
         self.count.fetches = started;
@@ -325,7 +329,7 @@ impl Simulation {
         fetches
     }
 
-    /// Returns the key ids that a fetch finds now, or `None` if it fails.
+    /// Returns the key ids that a fetch would return now, or `None` if the fetch would fail.
     fn published(&self) -> Option<BTreeSet<String>> {
         let set: Value = serde_json::from_str(&self.logto.jwks()).unwrap();
         let kid = |key: &Value| key["kid"].as_str().unwrap().to_owned();
@@ -337,7 +341,8 @@ impl Simulation {
         self.validator.remote_keys().settled().await;
     }
 
-    /// Asserts that no task is left and that the cache does not exceed its capacity.
+    /// Asserts that no task is left, that the cache does not exceed its capacity, and that all
+    /// waiter permits are available.
     async fn assert_tidy(&self) {
         let metrics = Handle::current().metrics();
         let idle = async {
@@ -387,9 +392,9 @@ async fn days_of_outages_rotations_and_clock_jumps() {
         simulation.assert_tidy().await;
         let count = &simulation.count;
         println!("seed {seed}, {hours} h: {count:?}");
-        assert!(count.accepted > count.steps / 20, "{simulation}: few tokens were accepted");
+        assert!(count.accepted > count.steps / 20, "{simulation}: too few tokens were accepted");
         assert!(count.refused > 0 && count.rotations > 0, "{simulation}");
         unavailable += count.unavailable;
     }
-    assert!(unavailable > 0, "no outage had an effect");
+    assert!(unavailable > 0, "no token was refused because of an outage");
 }

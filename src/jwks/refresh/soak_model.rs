@@ -1,4 +1,5 @@
-//! The model: what a validator may and must do, given its requests and the published keys.
+//! The model of the simulation. It says what a validator may do and must do, given the requests and
+//! the published keys.
 
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
@@ -10,8 +11,9 @@ pub(super) struct Model {
     /// The key ids of the last successful fetch, and its time.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The permits left for unknown key ids, measured in time: one permit is one `COOLDOWN`. This
-    /// is a range, because the jitter of freshness hides which fetches took a permit.
+    /// The remaining permits for unknown key ids, measured in time: one permit is one `COOLDOWN`.
+    /// The model cannot know which fetches took a permit, because the refresh times have a random
+    /// jitter. Therefore, this is a range.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
 }
@@ -22,7 +24,7 @@ struct Failures {
     count: u32,
     /// The monotonic time of the last failure.
     at: Duration,
-    /// The time for which the current keys were still usable then.
+    /// The time for which the current keys were still usable at the last failure.
     usable_for: Option<Duration>,
 }
 
@@ -33,7 +35,7 @@ impl Model {
         Self { credit: full..full, ..Self::default() }
     }
 
-    /// Returns the age of the current keys: the larger age of the two clocks.
+    /// Returns the age of the current keys. If the two clocks disagree, the larger age counts.
     fn age(&self, now: Moment) -> Option<Duration> {
         self.known.as_ref().map(|(_, fetched_at)| now.since(*fetched_at))
     }
@@ -70,7 +72,8 @@ impl Model {
         }
     }
 
-    /// Returns how many fetches may start now: without permits, and with the remaining permits.
+    /// Returns how many fetches may start now: first the number of fetches that need no permit, and
+    /// then the number of fetches for which permits remain.
     pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
         let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);
@@ -79,7 +82,8 @@ impl Model {
         (free, self.credit.end.as_secs() / COOLDOWN.as_secs())
     }
 
-    /// Records fetches.
+    /// Records fetches. `published` is the set of the key ids that were fetched, or `None` if the
+    /// fetches failed.
     pub(super) fn fetched(
         &mut self,
         fetches: u64,
@@ -115,7 +119,7 @@ impl Failures {
     fn pause(self) -> Duration {
         let (first, most) = if self.usable_for.is_some() { (5_000, 60_000) } else { (250, 1_000) };
         let pause = Duration::from_millis((first << (self.count - 1).min(10)).min(most));
-        // If the keys expire before the next retry, the retry is at their expiry.
+        // If the keys expire before the next retry, the validator retries when they expire.
         pause.min(self.usable_for.unwrap_or(Duration::MAX))
     }
 }

@@ -24,22 +24,23 @@ pub(super) struct Snapshot {
     pub(super) fetched_at: Moment,
 }
 
-/// The times that decide whether a lookup starts a refresh or waits for one, in nanoseconds. They
-/// are outside of the locked state, because lookups do not wait for a lock.
+/// The times that decide whether a lookup starts a refresh or waits for a refresh, in nanoseconds.
+/// The times are outside of the locked state, because lookups must not wait for a lock.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// The time of the next refresh on the monotonic clock. While a refresh is in flight, this is
-    /// its deadline.
+    /// the deadline of that refresh.
     pub(super) refresh_at: AtomicU64,
-    /// The time of the next refresh on the wall clock, for machines that sleep.
+    /// The time of the next refresh on the wall clock. The monotonic clock may stop while a machine
+    /// sleeps.
     pub(super) refresh_at_unix: AtomicU64,
     /// The time on the monotonic clock until which requests wait for fresh keys if the current keys
     /// are old.
     pub(super) wait_until: AtomicU64,
 }
 
-/// The waiter permits for each kind of wait. They are separate, because a flood of one kind must
-/// not use up the permits of another.
+/// The waiter permits for each kind of wait. Each kind has its own permits, so a flood of one kind
+/// cannot use up the permits of another kind.
 #[derive(Debug)]
 pub(super) struct Waiters {
     /// Permits to wait for the first keys, or for fresh keys.
@@ -95,10 +96,10 @@ impl RefreshState {
     }
 }
 
-/// Converts a time to nanoseconds, for an atomic.
+/// Converts a time to nanoseconds, to store it in an `AtomicU64`.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
 }
 
-/// The time of a refresh that is not scheduled.
+/// The value of a scheduled time if no refresh is scheduled.
 pub(super) const NEVER: u64 = u64::MAX;

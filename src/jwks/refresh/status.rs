@@ -1,4 +1,4 @@
-//! What is known about an issuer's keys, without I/O: the status, and the snapshot for a restart.
+//! The status of an issuer's keys, and the snapshot for a restart. Both are available without I/O.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -36,7 +36,7 @@ impl RemoteKeys {
         }
     }
 
-    /// Returns the current key set, to start another validator with it.
+    /// Returns the current key set, with which another validator can start.
     pub(crate) fn key_snapshot(&self) -> Option<IssuerSnapshot> {
         let held = self.snapshot.load_full()?;
         Some(IssuerSnapshot {
@@ -46,13 +46,14 @@ impl RemoteKeys {
         })
     }
 
-    /// Starts with the key set of another validator. The first request refreshes it. A key set
-    /// without a usable key is ignored, for example after a change of the accepted algorithms.
+    /// Starts with the key set of another validator. The first request then refreshes the key set.
+    /// A key set without a usable key is ignored. This happens, for example, after a change of the
+    /// accepted algorithms.
     pub(crate) fn restore(&self, snapshot: &IssuerSnapshot) {
         let json = snapshot.jwks.as_bytes();
         let Ok(fetched) = FetchedKeys::from_json(json, &self.algorithms) else { return };
         let now = self.now();
-        // The other machine's clock may be ahead of this one's.
+        // The clock of the machine that took the snapshot may be ahead of this machine's clock.
         let unix = Duration::from_secs(snapshot.fetched_at).min(now.unix);
         let monotonic = now.monotonic.saturating_sub(now.unix.saturating_sub(unix));
         let fetched_at = Moment { unix, monotonic };

@@ -1,4 +1,4 @@
-//! Tests of the refresh with a manual clock, which wait for background refreshes.
+//! Tests the refresh of keys with a manual clock. The tests wait for background refreshes.
 
 use super::*;
 use crate::{
@@ -38,7 +38,7 @@ impl Fixture {
 
     /// Returns the status for a token, without waiting.
     fn status(&self, token: &str) -> u16 {
-        let outcome = self.validator.try_validate(token).expect("a known key does not wait");
+        let outcome = self.validator.try_validate(token).expect("a known key needs no waiting");
         outcome.map_or_else(|error| error.status().as_u16(), |_| 200)
     }
 
@@ -54,7 +54,7 @@ async fn stale_keys_are_served_for_a_day_and_not_longer() {
         let token = fixture.logto.token().lifetime(48 * HOUR).build();
         fixture.validator.validate(&token).await.unwrap();
         fixture.logto.go_down();
-        // The keys are old and no refresh has failed yet: this request waits for the refresh.
+        // The keys are old and no refresh has failed yet, so this request waits for the refresh.
         fixture.clock.advance(HOUR);
         assert!(fixture.validator.try_validate(&token).is_none());
         fixture.validator.validate(&token).await.unwrap();
@@ -108,7 +108,7 @@ async fn failing_refreshes_back_off_while_the_current_keys_are_usable() {
 }
 
 #[tokio::test]
-async fn keys_are_fresh_for_ten_minutes_with_a_jitter_of_one() {
+async fn keys_are_fresh_for_ten_minutes_with_a_jitter_of_one_minute() {
     let fixture = Fixture::new(100).await;
     let token = fixture.logto.token().lifetime(24 * HOUR).build();
     fixture.validator.validate(&token).await.unwrap();
@@ -145,7 +145,7 @@ async fn a_refresh_keeps_the_identity_of_unchanged_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_jwks_endpoint_is_named_with_its_timeout() {
+async fn the_error_names_a_hung_jwks_endpoint_and_the_timeout() {
     let fixture = Fixture::new(0).await;
     fixture.logto.hang();
     let error = fixture.validator.validate(&fixture.logto.token().build()).await.unwrap_err();
@@ -172,7 +172,7 @@ async fn two_thousand_concurrent_first_requests_share_one_fetch_and_succeed() {
 }
 
 #[tokio::test]
-async fn keys_expire_by_the_wall_clock_when_a_machine_has_slept() {
+async fn keys_expire_by_the_wall_clock_after_a_machine_has_slept() {
     let fixture = Fixture::new(100).await;
     let token = fixture.logto.token().lifetime(60 * 24 * HOUR).build();
     fixture.validator.validate(&token).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_wall_clock_that_is_set_back_does_not_age_keys() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_due_by_the_wall_clock_only_starts_within_five_seconds() {
+async fn a_refresh_that_is_due_by_the_wall_clock_alone_starts_within_five_seconds() {
     let mut immediate = 0;
     for _ in 0..10 {
         let fixture = Fixture::new(100).await;
@@ -226,12 +226,13 @@ async fn an_idle_service_does_not_accept_a_key_that_was_removed_meanwhile() {
         fixture.logto.delete_previous();
         fixture.clock.advance(HOUR);
         assert_eq!(fixture.validator.validate(&token).await.unwrap_err().status(), 401);
-        assert_eq!(fixture.logto.jwks_requests(), 3, "one for fresh keys, one for an unknown key");
+        // The first load, a refresh because the keys are old, and a refresh for the unknown key id.
+        assert_eq!(fixture.logto.jwks_requests(), 3, "one load, two refreshes");
     }
 }
 
 #[tokio::test]
-async fn an_idle_service_serves_with_old_keys_after_a_second_while_logto_hangs() {
+async fn an_idle_service_uses_old_keys_after_one_second_while_logto_hangs() {
     let fixture = Fixture::new(100).await;
     let token = fixture.logto.token().lifetime(24 * HOUR).build();
     fixture.validator.validate(&token).await.unwrap();
@@ -243,7 +244,7 @@ async fn an_idle_service_serves_with_old_keys_after_a_second_while_logto_hangs()
     fixture.validator.validate(&token).await.unwrap();
     let waited = waiting_since.elapsed();
     assert!((SECOND..2 * SECOND).contains(&waited), "{waited:?}");
-    // After a refresh was in flight for a second, no further request waits for it.
+    // After a refresh has been in flight for a second, no more requests wait for it.
     fixture.clock.advance(SECOND);
     assert_eq!(fixture.status(&token), 200);
 }
@@ -281,7 +282,7 @@ async fn a_removed_key_id_is_refused_immediately_when_no_refresh_is_permitted() 
 }
 
 #[tokio::test]
-async fn beyond_the_places_an_unknown_key_id_gets_429_without_a_challenge() {
+async fn an_unknown_key_id_beyond_the_waiter_limit_gets_429_without_a_challenge() {
     let clock = ManualClock::default();
     let logto = TestIssuer::builder().clock(clock.clone()).start().await.unwrap();
     let builder = Validator::builder().trust(logto.trusted(SHOP)).clock(clock.clone());
@@ -308,7 +309,7 @@ async fn beyond_the_places_an_unknown_key_id_gets_429_without_a_challenge() {
 }
 
 #[tokio::test]
-async fn retry_after_names_the_next_permitted_refresh_during_an_outage() {
+async fn retry_after_is_the_time_to_the_next_permitted_refresh_during_an_outage() {
     let fixture = Fixture::new(0).await;
     fixture.validator.validate(&fixture.logto.token().build()).await.unwrap();
     fixture.logto.go_down();
@@ -322,7 +323,7 @@ async fn retry_after_names_the_next_permitted_refresh_during_an_outage() {
 }
 
 #[test]
-fn a_runtime_without_time_gets_a_clear_error() {
+fn a_runtime_without_time_enabled_gets_a_clear_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let error = runtime.block_on(async {
         let fixture = Fixture::new(0).await;
@@ -333,12 +334,13 @@ fn a_runtime_without_time_gets_a_clear_error() {
 }
 
 impl Fixture {
-    /// Simulates a sleeping machine: only the wall clock moves.
+    /// Simulates a machine that sleeps, by advancing only the wall clock.
     fn sleep(&self, duration: Duration) {
         self.clock.set_unix_time(self.clock.unix_time() + duration);
     }
 
-    /// Validates tokens with made-up key ids until no refresh is permitted for another one.
+    /// Validates tokens with made-up key ids until no refresh is permitted for another unknown key
+    /// id.
     async fn use_up_permits(&self) {
         for kid in ["one", "two"] {
             let unknown = self.logto.token().kid(kid).build();

@@ -16,7 +16,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Alternative {
     model: PermissionModel,
-    /// The kind that a condition requires.
+    /// The only kind of token that the conditions accept, or `None` if no condition requires a
+    /// kind.
     only: Option<TokenKind>,
     /// The conditions, in the order of the checks.
     conditions: Vec<Condition>,
@@ -44,7 +45,7 @@ impl Alternative {
         };
         if excluded || self.only.is_some_and(|only| only != kind) {
             let accepted = self.kind().map_or(String::new(), |kind| kind.to_string());
-            never_passes(&format!("it accepts {accepted} only, and now requires {kind}"));
+            never_passes(&format!("it accepts {accepted} only, but this call requires {kind}"));
         }
         self.only = Some(kind);
     }
@@ -61,13 +62,15 @@ impl Alternative {
         self.kind().is_none_or(|accepted| accepted == kind)
     }
 
-    /// Fails for every token if the alternative must name the issuer or the audience, and does not.
+    /// Fails if the alternative must name the issuer or the audience, but does not. Such an
+    /// alternative is a mistake in the program, and fails for every token.
     pub(super) fn check_named(&self, token: &AccessToken) -> Result<(), AuthError> {
         let (unnamed, named) = (token.unnamed(), self.named());
         if unnamed.issuer && !named.issuer {
             return Err(token.refuse(AuthErrorKind::UnnamedIssuer));
         }
-        // The audience of an organization permission token is its organization.
+        // An organization permission token needs no named audience, because its audience is its
+        // organization.
         let has_audience = self.kind() != Some(TokenKind::OrganizationPermissions);
         if unnamed.audience && !named.audience && has_audience {
             return Err(token.refuse(AuthErrorKind::UnnamedAudience));
@@ -75,8 +78,8 @@ impl Alternative {
         Ok(())
     }
 
-    /// Checks the token. Returns a token for the inner service if it differs from this one: its
-    /// organization is checked, or its issuer or audience is named.
+    /// Checks the token. Returns a changed token for the inner service if the check marks the
+    /// organization as checked, or the issuer or the audience as named.
     pub(super) fn admit(
         &self,
         token: &AccessToken,
@@ -97,7 +100,7 @@ impl Alternative {
         Ok(organization_checked.or(named))
     }
 
-    /// Returns whether the conditions name the issuer and the audience.
+    /// Returns whether a condition names the issuer, and whether one names the audience.
     fn named(&self) -> GuardsName {
         let has = |wanted: fn(&Condition) -> bool| self.conditions.iter().any(wanted);
         GuardsName {
@@ -106,7 +109,7 @@ impl Alternative {
         }
     }
 
-    /// Returns the accepted kind, or `None` for every kind.
+    /// Returns the accepted kind, or `None` if every kind is accepted.
     fn kind(&self) -> Option<TokenKind> {
         match &self.model {
             PermissionModel::Global => Some(TokenKind::Global),

@@ -22,7 +22,7 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    /// Returns the position of the check among those of a guard.
+    /// Returns the position of this check in the order of a guard's checks.
     pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::Issuer(_) => 0,
@@ -45,7 +45,8 @@ impl Condition {
                 FailedCondition::Audience(Mismatch::new(found, expected))
             }
             Self::Machine if !token.is_machine() => FailedCondition::Machine,
-            // Without a `client_id`, a user cannot be told from an application. This fails closed.
+            // Without a `client_id`, a user cannot be told apart from an application. The check
+            // fails closed.
             Self::User if client_id.is_none_or(|id| id == token.subject()) => FailedCondition::User,
             Self::ClientIds(expected) if !client_id.is_some_and(|id| contains(expected, id)) => {
                 FailedCondition::ClientId(Mismatch::new(client_id.unwrap_or_default(), expected))
@@ -90,7 +91,7 @@ impl Condition {
     }
 }
 
-/// Panics. The message has the line of the user's code that builds the guard.
+/// Panics. The message contains the line of the user's code that builds the guard.
 #[track_caller]
 #[allow(
     clippy::panic,

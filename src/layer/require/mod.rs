@@ -48,10 +48,10 @@ use crate::{
 /// [`organization_in_header`]: Self::organization_in_header
 /// [`organization_by`]: Self::organization_by
 ///
-/// After [`organization_permissions`](Self::organization_permissions), the organization's
+/// After [`organization_permissions`](Self::organization_permissions), the organization
 /// constructors accept organization permission tokens instead.
 ///
-/// The methods add conditions, in any order. A token must satisfy all of them. [`or`](Self::or)
+/// The methods add conditions, in any order. A token must satisfy all conditions. [`or`](Self::or)
 /// adds an alternative.
 ///
 /// ```
@@ -69,39 +69,39 @@ use crate::{
 /// ```
 ///
 /// # Inside the guard
-/// An organization's constructor replaces the token in the request's extensions with one whose
-/// organization is checked. [`Scoped`](crate::Scoped) and
-/// [`AccessToken::require_scopes`] accept the organization's scopes from it.
+/// A guard with an organization constructor marks the organization of the token in the request's
+/// extensions as checked. Inside the guard, [`Scoped`](crate::Scoped) and
+/// [`AccessToken::require_scopes`] therefore accept the organization's scopes.
 ///
 /// # Refusals
 /// If [`AuthLayer::optional`](crate::AuthLayer::optional) accepted a request without credentials,
 /// the guard responds with 401. Without an `AuthLayer` outside the guard, every request gets a 500.
 ///
 /// # Several issuers or audiences
-/// A scope of one API means nothing in another one. Two tenants can have organizations with the
-/// same id. If the validator trusts more than one issuer, each guard must name the required one
-/// with [`issuer`](Self::issuer). If it has more than one audience, each guard must call
+/// A scope of one API has no meaning in another API, and two tenants can have organizations with
+/// the same id. If the validator trusts several issuers, each guard must name the required issuer
+/// with [`issuer`](Self::issuer). If the validator has several audiences, each guard must call
 /// [`audience`](Self::audience), except after
 /// [`organization_permissions`](Self::organization_permissions).
 ///
 /// A guard without the required call responds to every request with 500. The log says which call is
-/// missing. The same rule applies to the scopes that extractors and handlers check. Put a guard
-/// that names the issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
+/// missing. The same rule applies to extractors and handlers that check scopes. Put a guard that
+/// names the issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
 /// [`AccessToken::require_audience`]. If each audience has its own validator, guards need not name
-/// the audience: see [`Validator::derive`](crate::Validator::derive).
+/// the audience. See [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
 /// - In `get(read).route_layer(guard).post(write)`, `write` has no guard. Methods added after
 ///   `route_layer` are not guarded. Call `.route_layer(guard)` last.
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
-///   `inner`. If a route of `inner` repeats the name, the handler can get another value than the
-///   guard checked. Use `nest` instead, where all values must name the organization. Or put the
-///   guard inside `inner`.
+///   `inner`. If a route of `inner` repeats the name of a parameter, the guard and the handler can
+///   get different values. Put the guard inside `inner`, or use `nest`. With `nest`, the guard
+///   requires that all values name the organization.
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty
-/// list, and [`machine`](Self::machine) together with [`user`](Self::user). The message has the
-/// line that calls the method.
+/// list, and [`machine`](Self::machine) together with [`user`](Self::user). The message contains
+/// the line that calls the method.
 #[derive(Clone)]
 #[must_use = "a guard does nothing until a route or a service is wrapped in it"]
 pub struct Require(Arc<Alternatives>);
@@ -124,8 +124,9 @@ impl Require {
 
     /// Accepts tokens of the organization that this axum path parameter names.
     ///
-    /// The guard compares the decoded value. If the route has several parameters of that name, all
-    /// of them must name the organization. If the route has none, the guard responds with 500.
+    /// The guard compares the decoded value of the parameter with the organization of the token. If
+    /// the route has several parameters of that name, every value must match. If the route has no
+    /// parameter of that name, the guard responds with 500.
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
     pub fn organization_in_path(parameter: &'static str) -> Self {
@@ -134,13 +135,13 @@ impl Require {
 
     /// Accepts tokens of the organization that this header names.
     ///
-    /// A request without exactly one value in the header gets a 400.
+    /// If the request does not have exactly one such header, the guard responds with 400.
     pub fn organization_in_header(name: HeaderName) -> Self {
         Self::new(PermissionModel::Organization(Organization::InHeader(name)))
     }
 
     /// Accepts tokens of the organization that a function returns, for example from a subdomain. If
-    /// it returns `None`, the guard refuses the request with 403.
+    /// the function returns `None`, the guard refuses the request with 403.
     ///
     /// ```
     /// use std::borrow::Cow;
@@ -160,7 +161,8 @@ impl Require {
         Self::new(PermissionModel::Organization(Organization::By(Function(Arc::new(find)))))
     }
 
-    /// Accepts tokens of every organization. Use it if the request does not name an organization.
+    /// Accepts tokens of every organization. Use this constructor if the request does not name an
+    /// organization.
     ///
     /// Use [`AccessToken::organization_id`] in the handler to select the organization's data.
     pub fn organization_of_token() -> Self {
@@ -169,11 +171,11 @@ impl Require {
 
     /// Accepts every kind of token, without a check of the organization.
     ///
-    /// The guard accepts a user who has the scopes in any organization. Use it only where that is
-    /// intended.
+    /// The guard accepts a user who has the scopes in any organization. Use this constructor only
+    /// where that is intended.
     ///
-    /// If the validator has several audiences, this guard must name one. It then refuses
-    /// organization permission tokens.
+    /// If the validator has several audiences, the guard must name one of them. Such a guard
+    /// refuses organization permission tokens, because their audience is an organization.
     pub fn any_kind() -> Self {
         Self::new(PermissionModel::Any)
     }
@@ -186,8 +188,8 @@ impl Require {
     /// every organization.
     ///
     /// # Panics
-    /// If the constructor was [`global`](Self::global), or if a [`scope`](Self::scope) names
-    /// another kind.
+    /// If the constructor was [`global`](Self::global), or if a call of [`scope`](Self::scope)
+    /// requires another kind.
     #[track_caller]
     pub fn organization_permissions(mut self) -> Self {
         for alternative in self.alternatives() {
@@ -208,7 +210,7 @@ impl Require {
     /// Requires at least one of these scopes.
     ///
     /// # Panics
-    /// As [`scopes`](Self::scopes).
+    /// In the same cases as [`scopes`](Self::scopes).
     #[track_caller]
     pub fn any_scope(self, one_of: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         self.condition(&Condition::Scopes(ScopePolicy::any(one_of)))
@@ -218,7 +220,7 @@ impl Require {
     ///
     /// If the declaration has `for` and a kind, the token must also be of that kind. With
     /// `for OrganizationPermissions`, the organization constructors accept organization permission
-    /// tokens instead. `for any_kind` has no effect.
+    /// tokens instead. `for any_kind` has no effect on a guard.
     ///
     /// # Panics
     /// If the constructor or another condition excludes the kind.
@@ -232,7 +234,7 @@ impl Require {
         self.condition(&Condition::Scopes(S::POLICY))
     }
 
-    /// Requires a token of a machine-to-machine application: `sub` equals `client_id`.
+    /// Requires a token of a machine-to-machine application, in which `sub` equals `client_id`.
     ///
     /// # Panics
     /// If the guard already has [`user`](Self::user).
@@ -241,7 +243,7 @@ impl Require {
         self.condition(&Condition::Machine)
     }
 
-    /// Requires a token of a user: it has a `client_id`, and `sub` differs from it.
+    /// Requires a token of a user, in which `client_id` is present and differs from `sub`.
     ///
     /// # Panics
     /// If the guard already has [`machine`](Self::machine).
@@ -250,7 +252,7 @@ impl Require {
         self.condition(&Condition::User)
     }
 
-    /// Requires a token that one of these applications requested, compared by `client_id`.
+    /// Requires a token whose `client_id` is the id of one of these applications.
     ///
     /// # Panics
     /// If the list is empty.
@@ -280,8 +282,8 @@ impl Require {
         self.condition(&Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
     }
 
-    /// Requires that a function returns `Ok`. It runs after all other conditions, and must not
-    /// block.
+    /// Requires that a function returns `Ok`. The guard calls the function after all other
+    /// conditions. The function must not block.
     ///
     /// The guard adds the realm and the metadata URL of the validator to errors from
     /// [`AuthError::forbidden`] and [`AuthError::missing_token`].
@@ -315,7 +317,8 @@ impl Require {
     /// Conditions that are added after this call apply to every alternative.
     ///
     /// If the token satisfies no alternative, the error comes from the first alternative that
-    /// accepts its kind. If no alternative accepts its kind, the error comes from the first one.
+    /// accepts the token's kind. If no alternative accepts this kind, the error comes from the
+    /// first alternative.
     pub fn or(mut self, other: Self) -> Self {
         let Alternatives { first, others } = Arc::unwrap_or_clone(other.0);
         let mine = Arc::make_mut(&mut self.0);
@@ -342,7 +345,8 @@ impl Require {
         std::iter::once(first).chain(others)
     }
 
-    /// Checks the token of a request, and replaces it if the guard changes it.
+    /// Checks the token of a request. If the check returns a changed token, replaces the token in
+    /// the request's extensions.
     fn admit(&self, parts: &mut Parts) -> Result<(), AuthError> {
         let token = AccessToken::from_extensions(&parts.extensions)?.clone();
         if let Some(checked) = self.0.admit(&token, parts)? {
@@ -367,7 +371,7 @@ impl Alternatives {
                 Err(error) => drop(refusal.get_or_insert(error)),
             }
         }
-        // If no alternative accepts the kind, the error of the first one is the reason.
+        // If no alternative accepts the kind, the first alternative provides the error.
         refusal.map_or_else(|| self.first.admit(token, parts), Err)
     }
 }

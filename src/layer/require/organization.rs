@@ -22,7 +22,8 @@ pub(super) enum Organization {
 }
 
 impl Organization {
-    /// Checks that the token is for the organization, and returns it with the organization checked.
+    /// Checks that the token is for the organization. Returns the token with the organization
+    /// marked as checked.
     pub(super) fn check(
         &self,
         token: &AccessToken,
@@ -65,14 +66,14 @@ mod path {
     use super::{AccessToken, AuthError, Parts};
     use crate::error::AuthErrorKind;
 
-    /// Checks that every value of the parameter names the organization of the token.
+    /// Checks that every value of the parameter is the id of the token's organization.
     pub(super) fn check(
         token: &AccessToken,
         parameter: &'static str,
         parts: &mut Parts,
     ) -> Result<AccessToken, AuthError> {
         let unknown = || token.refuse(AuthErrorKind::UnknownPathParameter(parameter));
-        // axum decodes the parameters from the request's extensions. The future never waits.
+        // axum reads the parameters from the request's extensions, so the future never waits.
         let extraction = pin!(RawPathParams::from_request_parts(parts, &()));
         let params = match extraction.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(params)) => params,

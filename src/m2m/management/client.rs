@@ -1,4 +1,4 @@
-//! One call to the Management API: the URL, the token, the retry, the pause after a `429`.
+//! A call to the Management API, with its URL, its token, its retry, and the pause after a `429`.
 
 use std::{
     fmt,
@@ -24,18 +24,18 @@ use crate::{
     },
 };
 
-/// What all handles of one [`ManagementApi`](crate::m2m::ManagementApi) share.
+/// The state that all clones of one [`ManagementApi`](crate::m2m::ManagementApi) share.
 pub(crate) struct ManagementClient {
     pub(crate) endpoint: Url,
     pub(crate) tokens: TokenClient,
     pub(crate) request: TokenRequest,
-    /// One client per runtime, the newest last. A pooled connection works only while the runtime
-    /// that opened it runs.
+    /// One HTTP client per runtime. The newest client is the last. Runtimes do not share a client,
+    /// because a pooled connection works only while the runtime that opened it runs.
     http_clients: Mutex<Vec<(Id, Client)>>,
     pause: Mutex<Option<Pause>>,
 }
 
-/// After a `429` with `Retry-After`, calls fail until this time.
+/// The pause after a `429` with `Retry-After`. Until the time `until`, calls fail with `error`.
 struct Pause {
     until: Duration,
     error: ManagementError,
@@ -47,7 +47,7 @@ impl ManagementClient {
         Self { endpoint, tokens, request, http_clients, pause }
     }
 
-    /// Makes a call. If Logto refuses the token, makes it once more with a new one.
+    /// Makes a call. If Logto refuses the token, repeats the call once with a new token.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -115,14 +115,14 @@ impl ManagementClient {
         Ok(ManagementResponse { call, status, headers, body })
     }
 
-    /// The HTTP client of the current runtime.
+    /// Returns the HTTP client of the current runtime. Builds the client at the first call.
     fn http_client(&self) -> Result<Client, reqwest::Error> {
         let runtime = Handle::current().id();
         let clients = || self.http_clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients().iter().find(|(id, _)| *id == runtime) {
             return Ok(client.clone());
         }
-        // Not under the lock: it reads certificates, and may log.
+        // Builds the client without holding the lock, because this reads certificates and may log.
         let client = self.tokens.build_pooling_http_client(&self.endpoint)?;
         let mut clients = clients();
         if clients.len() == MAX_HTTP_CLIENTS {
@@ -132,7 +132,7 @@ impl ManagementClient {
         Ok(client)
     }
 
-    /// Returns the URL of a path, which must stay below `/api/` of the endpoint.
+    /// Returns the URL of a path. The path must stay below `/api/` of the endpoint.
     fn url(&self, path: &str) -> Result<Url, ManagementError> {
         let refuse = |advice| {
             let message = format!("the path {path:?} {advice}");
@@ -144,7 +144,8 @@ impl ManagementClient {
         if path.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\' || c == '#') {
             return refuse("contains a character that must be percent-encoded");
         }
-        // URL parsers resolve `..` and `%2e%2e`: such an id would select another resource.
+        // URL parsers resolve `..` and `%2e%2e`, so an id with this value would select another
+        // resource.
         let path_only = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
         let mut segments = path_only.split('/').skip(1).map(|segment| segment.replace("%2e", "."));
         if segments.any(|segment| matches!(&*segment, "" | "." | "..")) {
@@ -179,9 +180,11 @@ impl fmt::Debug for ManagementClient {
     }
 }
 
-/// Programs have few runtimes, but tests make one each. Their connections must not pile up.
+/// The largest number of HTTP clients. A program has few runtimes, but every test has its own. The
+/// connections of ended tests must not accumulate.
 const MAX_HTTP_CLIENTS: usize = 8;
-/// A page of 100 users with their identities and custom data may have several megabytes.
+/// The largest body that the client reads. A page of 100 users with their identities and custom
+/// data may have several megabytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why a call to the Management API failed, and what to do about it.
+//! The error that says why a call to the Management API failed, and what to do about it.
 
 use std::{error::Error, fmt, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// Why a call to the Management API failed. Cheap to clone.
+/// The reason why a call to the Management API failed. The error is cheap to clone.
 ///
-/// Match on [`code`](Self::code): Logto's `message` is in the tenant's language.
+/// Match on [`code`](Self::code), not on Logto's `message`, which is in the tenant's language.
 ///
 /// ```
 /// use tower_logto::m2m::ManagementError;
@@ -63,7 +63,8 @@ pub enum ManagementErrorKind {
 
 type Inner = ErrorInner<ManagementErrorKind, Details>;
 
-/// The error of the token request, or what Logto's error contains beside the code: untrusted input.
+/// The error of the token request, or the message and the data of Logto's error. The message and
+/// the data are untrusted input.
 #[derive(Default)]
 struct Details {
     token_error: Option<TokenRequestError>,
@@ -84,7 +85,7 @@ impl ManagementError {
         Inner::new(kind, message).into()
     }
 
-    /// Appends the cause to the message.
+    /// Creates an error of the kind `Connection`, and appends the cause to the message.
     pub(crate) fn connection(url: &Url, message: &str, cause: &reqwest::Error) -> Self {
         let message = format!("{message}: {}", describe_failure(url, cause));
         let mut inner = Inner::new(ManagementErrorKind::Connection, message);
@@ -129,29 +130,29 @@ impl ManagementError {
         self.inner.kind
     }
 
-    /// Returns the status of the response, if there was one.
+    /// Returns the status of the response, if there was a response.
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
 
-    /// Returns Logto's code, such as `entity.not_found` or `auth.forbidden`.
+    /// Returns the code of Logto's error, such as `entity.not_found` or `auth.forbidden`.
     pub fn code(&self) -> Option<&str> {
         self.inner.server_error.as_ref().map(|error| &*error.code)
     }
 
-    /// Returns Logto's message, in the tenant's language. It is not escaped: treat it as untrusted
-    /// input.
+    /// Returns the message of Logto's error, in the tenant's language. The message is not escaped,
+    /// so treat it as untrusted input.
     pub fn message(&self) -> Option<&str> {
         self.inner.details.message.as_deref()
     }
 
-    /// Returns the `data` that Logto adds to code and message. `None` if there is none, or if it
-    /// does not match `T`.
+    /// Returns the `data` that Logto adds to the code and the message. Returns `None` if there is
+    /// no `data`, or if the `data` does not match `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(self.inner.details.data.as_ref()?.get()).ok()
     }
 
-    /// Returns the error of the token request, if there is no access token.
+    /// Returns the error of the token request, if no access token is available.
     pub fn token_error(&self) -> Option<&TokenRequestError> {
         self.inner.details.token_error.as_ref()
     }
@@ -167,21 +168,24 @@ impl ManagementError {
         self.inner.is_timeout
     }
 
-    /// Returns whether the same call may succeed later without a change of configuration. After an error of
-    /// the kind [`Connection`](ManagementErrorKind::Connection), Logto may have carried out the
-    /// call.
+    /// Returns whether the same call may succeed later without a change of configuration. After an
+    /// error of the kind [`Connection`](ManagementErrorKind::Connection), Logto may already have
+    /// carried out the call.
     pub fn is_retryable(&self) -> bool {
         self.inner.is_retryable
     }
 
-    /// Returns how long Logto asks not to be called, at most two minutes. After a `429`, calls fail
-    /// immediately until then, with the same error.
+    /// Returns how long to wait before the next call, if Logto asked for a delay. The longest delay
+    /// is two minutes. After a `429`, calls that do not wait fail immediately with the same error.
+    ///
+    /// If no access token is available, returns the
+    /// [`retry_after`](TokenRequestError::retry_after) of the token error, which may be longer.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())
     }
 }
 
-/// For the operator: what happened, and what to do about it.
+/// Tells the operator what happened, and what to do about it.
 impl fmt::Display for ManagementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
@@ -194,7 +198,7 @@ impl fmt::Debug for ManagementError {
     }
 }
 
-/// There is no source: the message contains the cause.
+/// There is no source, because the message contains the cause.
 impl Error for ManagementError {}
 
 impl From<TokenRequestError> for ManagementError {
@@ -227,8 +231,8 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
     })
 }
 
-/// Names the fields that Logto refuses, such as ` (name: "Required")`. Logto sends the issues of its
-/// schema library `zod` as `data`.
+/// Returns the fields that Logto refuses, such as ` (name: "Required")`. If a body is invalid,
+/// `data` contains the issues that Logto's schema library `zod` found.
 fn invalid_fields(data: Option<&RawValue>) -> String {
     #[derive(Deserialize)]
     struct ZodError {

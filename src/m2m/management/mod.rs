@@ -1,4 +1,4 @@
-//! Logto's Management API: a thin client, without generated types.
+//! A thin client for Logto's Management API, without generated types.
 
 mod client;
 mod error;
@@ -22,12 +22,13 @@ use crate::{
     },
 };
 
-/// Calls Logto's Management API with your own serde types. Cheap to clone.
+/// Calls Logto's Management API with your own serde types. The client is cheap to clone.
 ///
 /// Paths are those of Logto's API reference, such as `/api/applications`, and may contain a query.
 /// Percent-encode the values that you insert. If Logto refuses the token of a call, the client
 /// repeats the call once with a new token. If Logto responds with `429` and `Retry-After`, calls
-/// fail immediately until that time, with [`retry_after`](ManagementError::retry_after).
+/// fail immediately until that delay has passed. Their error contains the remaining delay, see
+/// [`retry_after`](ManagementError::retry_after).
 ///
 /// # Cancel safety
 /// If you drop the future of `post`, `put`, `patch` or `delete`, Logto may still carry out the
@@ -61,8 +62,8 @@ use crate::{
 pub struct ManagementApi(Arc<ManagementClient>);
 
 impl ManagementApi {
-    /// Creates a client for a tenant in Logto Cloud, `https://TENANT.logto.app`, by the tenant's
-    /// id.
+    /// Creates a client for the tenant with this id in Logto Cloud. The endpoint is
+    /// `https://TENANT.logto.app`.
     ///
     /// # Errors
     /// Returns an error that names the invalid setting.
@@ -80,7 +81,7 @@ impl ManagementApi {
         Self::new(&endpoint, tokens, TokenRequest::management_api(tenant))
     }
 
-    /// Creates a client for a self-hosted Logto, by its endpoint, such as
+    /// Creates a client for a self-hosted Logto with this endpoint, such as
     /// `https://auth.example.com`.
     ///
     /// # Errors
@@ -94,8 +95,8 @@ impl ManagementApi {
         Self::new(endpoint, tokens, TokenRequest::self_hosted_management_api())
     }
 
-    /// Creates a client that uses the tokens and the settings of a [`TokenClient`]: for a custom
-    /// domain, an address inside a cluster, a proxy, or another timeout.
+    /// Creates a client that uses the tokens and the settings of a [`TokenClient`]. Use this
+    /// constructor for a custom domain, an address inside a cluster, a proxy, or another timeout.
     ///
     /// ```
     /// use tower_logto::{m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest}, Issuer};
@@ -138,8 +139,8 @@ impl ManagementApi {
         Pages::new(Arc::clone(&self.0), path.into())
     }
 
-    /// `POST`s an object. For a response that you ignore, or that is not JSON, `T` may be
-    /// [`IgnoredAny`](serde::de::IgnoredAny).
+    /// `POST`s an object. If you ignore the response, or if the response is not JSON, use
+    /// [`IgnoredAny`](serde::de::IgnoredAny) as `T`.
     ///
     /// # Errors
     /// Returns the errors of [`get`](Self::get).
@@ -151,8 +152,8 @@ impl ManagementApi {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// `PUT`s an object. For a response that you ignore, or that is not JSON, `T` may be
-    /// [`IgnoredAny`](serde::de::IgnoredAny).
+    /// `PUT`s an object. If you ignore the response, or if the response is not JSON, use
+    /// [`IgnoredAny`](serde::de::IgnoredAny) as `T`.
     ///
     /// # Errors
     /// Returns the errors of [`get`](Self::get).
@@ -164,8 +165,8 @@ impl ManagementApi {
         self.send(Method::PUT, path, Some(body)).await
     }
 
-    /// `PATCH`es an object. For a response that you ignore, or that is not JSON, `T` may be
-    /// [`IgnoredAny`](serde::de::IgnoredAny).
+    /// `PATCH`es an object. If you ignore the response, or if the response is not JSON, use
+    /// [`IgnoredAny`](serde::de::IgnoredAny) as `T`.
     ///
     /// # Errors
     /// Returns the errors of [`get`](Self::get).

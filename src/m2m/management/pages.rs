@@ -1,4 +1,4 @@
-//! A list of the Management API, page by page.
+//! A list of the Management API, which is fetched page by page.
 
 use std::{
     fmt,
@@ -19,9 +19,10 @@ use crate::m2m::management::{
 
 /// The items of a list, which are fetched page by page as you ask for them.
 ///
-/// Call [`next`](Self::next), or use it as a [`Stream`]. The number of pages follows from
-/// `page_size` and `Total-Number`, because the URLs in Logto's `Link` header are wrong. If an item
-/// is added or deleted in the meantime, an item may be missing or appear twice.
+/// Call [`next`](Self::next), or use `Pages` as a [`Stream`]. The number of pages follows from
+/// `page_size` and the header `Total-Number`. `Pages` ignores Logto's `Link` header, because the
+/// URLs in that header are wrong. If items are added or deleted between two pages, an item may be
+/// missing or appear twice.
 ///
 /// An error ends the list. [`resume`](Self::resume) continues with the page that failed.
 ///
@@ -42,7 +43,7 @@ pub struct Pages<T> {
     client: Arc<ManagementClient>,
     path: String,
     page_size: u32,
-    /// The number of the next page, from 1.
+    /// The number of the next page. The first page has the number 1.
     page: u64,
     received: u64,
     total: Option<u64>,
@@ -74,12 +75,13 @@ impl<T> Pages<T> {
         self
     }
 
-    /// Returns the number of items on all pages, once the first page has arrived.
+    /// Returns the number of items on all pages. Returns `None` until the first page has arrived,
+    /// and for a list that Logto does not divide into pages.
     pub const fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// Continues a list that ended with an error. The next item is the first one of the page that
+    /// Continues a list that ended with an error. The next item is the first item of the page that
     /// failed.
     pub const fn resume(&mut self) {
         self.ended = false;
@@ -118,7 +120,7 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     fn take_page(&mut self, response: &ManagementResponse) -> Result<(), ManagementError> {
         let (items, total) = (response.json::<Vec<T>>()?, response.total());
         self.received += items.len() as u64;
-        // Without Total-Number, Logto sends the whole list as one page.
+        // If the response has no Total-Number, Logto has sent the whole list as one page.
         self.ended = items.is_empty() || total.is_none_or(|total| self.received >= total);
         self.total = total;
         self.page += 1;
@@ -133,7 +135,7 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     }
 }
 
-/// Items are moved out of the list and never pinned.
+/// `Pages` may be `Unpin` for every `T`, because items are moved out of the list and never pinned.
 impl<T> Unpin for Pages<T> {}
 
 impl<T: DeserializeOwned + Send + 'static> Stream for Pages<T> {

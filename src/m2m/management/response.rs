@@ -10,7 +10,7 @@ use crate::{
 
 /// A response with its complete body.
 pub(crate) struct ManagementResponse {
-    /// Method and path, for errors.
+    /// The method and the path of the call, for error messages.
     pub(crate) call: String,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -18,13 +18,13 @@ pub(crate) struct ManagementResponse {
 }
 
 impl ManagementResponse {
-    /// The number of items on all pages of a list.
+    /// Returns the number of items on all pages of a list.
     pub(crate) fn total(&self) -> Option<u64> {
         self.headers.get(TOTAL_NUMBER)?.to_str().ok()?.trim().parse().ok()
     }
 
-    /// Deserializes the body. Some responses of Logto are not JSON: `204` is empty, and `201` may
-    /// say `Created`. They count as `null`.
+    /// Deserializes the body. Some bodies of Logto are not JSON: the body of a `204` is empty, and
+    /// the body of a `201` may be the text `Created`. Such bodies are read as `null`.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ManagementError> {
         let media_type = media_type(&self.headers);
         let unexpected = |what: &str| {

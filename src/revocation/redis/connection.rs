@@ -1,4 +1,4 @@
-//! The commands: write rules, load all rules, read news.
+//! The Redis commands that write rules, load all rules, and read the changes of rules.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::revocation::{
     rule_book::RuleBook,
 };
 
-/// A connection of one instance. A clone shares it.
+/// A connection of one instance to Redis. All clones share the connection.
 #[derive(Clone)]
 pub(super) struct Connection {
     connection: MultiplexedConnection,
     store: RedisStore,
 }
 
-/// The place in the news up to which an instance knows all rules.
+/// The position in the stream of changes up to which an instance knows all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     /// The id of the entry in the stream.
@@ -27,18 +27,19 @@ pub(super) struct Position {
     pub(super) number: u64,
 }
 
-/// An entry of the stream. Its rule is `None` if it cannot be parsed.
+/// An entry of the stream of changes. `rule` is `None` if the entry contains no valid rule.
 #[derive(Debug)]
 pub(super) struct News {
     pub(super) position: Position,
     pub(super) rule: Option<Rule>,
 }
 
-/// A page of a sorted set, and the cursor of the next one.
+/// A page of a sorted set, and the cursor of the next page.
 pub(super) struct Page {
     pub(super) next: u64,
-    /// The members that are rules.
+    /// The members that are valid rules.
     pub(super) rules: Vec<Rule>,
+    /// The number of members that are not valid rules.
     pub(super) broken: usize,
 }
 
@@ -53,11 +54,10 @@ impl Connection {
         Ok(Self { connection, store: store.clone() })
     }
 
-    /// Stores rules. For each, the latest time counts.
+    /// Writes rules to Redis. If Redis already has a rule, the later time is kept.
     pub(super) async fn write(&mut self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
-        let now = book.clock.unix_time();
-        let oldest = millis(now.saturating_sub(book.limits.longest_token_life));
+        let oldest = book.limits.oldest_cut_off(book.clock.unix_time());
         let keys = &self.store.keys;
         for part in rules.chunks(RULES_PER_SCRIPT) {
             let mut call = SCRIPT.key(&keys.blocks);
@@ -72,7 +72,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the place of the latest news.
+    /// Returns the position of the latest change.
     pub(super) async fn position(&mut self) -> RedisResult<Position> {
         let mut latest = cmd("XREVRANGE");
         latest.arg(&self.store.keys.news).arg("+").arg("-").arg("COUNT").arg(1);
@@ -80,7 +80,7 @@ impl Connection {
         if let Some(entry) = latest.into_iter().next() {
             return Ok(News::parse(entry).position);
         }
-        // Everything was trimmed, or there was never a rule.
+        // The stream is empty: all changes were trimmed, or no rule was ever stored.
         let mut number = cmd("GET");
         number.arg(&self.store.keys.number);
         let number: Option<u64> = number.query_async(&mut self.connection).await?;
@@ -103,7 +103,7 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the news after a position. Waits for up to this time if there are none.
+    /// Returns the changes after a position. If there are none, waits for up to the time `wait`.
     pub(super) async fn news(
         &mut self,
         after: &Position,
@@ -112,7 +112,7 @@ impl Connection {
         let mut read = cmd("XREAD");
         read.arg("COUNT").arg(NEWS_AT_ONCE);
         if let Some(wait) = wait {
-            // Redis waits without an end for 0.
+            // With a timeout of 0, Redis would wait indefinitely.
             read.arg("BLOCK").arg(millis(wait.min(BLOCK)).max(1));
         }
         read.arg("STREAMS").arg(&self.store.keys.news).arg(&after.id);
@@ -122,7 +122,8 @@ impl Connection {
         Ok(entries.map(News::parse).collect())
     }
 
-    /// Returns the eviction policy, if the server tells it. Managed servers often forbid `CONFIG`.
+    /// Returns the eviction policy, or `None` if the server does not reveal it. Also tries `INFO`,
+    /// because managed servers often forbid `CONFIG`.
     pub(super) async fn eviction_policy(&mut self) -> Option<String> {
         let mut get = cmd("CONFIG");
         get.arg("GET").arg("maxmemory-policy");
@@ -138,7 +139,7 @@ impl Connection {
     }
 }
 
-/// The sorted sets.
+/// The two sorted sets of rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum RuleSet {
     Blocks,
@@ -146,7 +147,8 @@ pub(super) enum RuleSet {
 }
 
 impl News {
-    /// An entry without a number gets 0, which starts a reload.
+    /// Parses an entry of the stream. An entry without a number gets the number 0, which makes the
+    /// instance load all rules again.
     fn parse((id, fields): StreamEntry) -> Self {
         let field = |name: &[u8]| {
             let mut pairs = fields.as_chunks::<2>().0.iter();
@@ -161,7 +163,7 @@ impl News {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest wait for news.
+/// The longest time that one command waits for changes.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);
 pub(super) const RULES_PER_SCRIPT: usize = 500;
 const PAGE_SIZE: usize = 1_000;

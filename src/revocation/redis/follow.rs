@@ -18,11 +18,11 @@ use crate::revocation::{
     source::{CLOSED, SourceState},
 };
 
-/// Follows Redis until it is dropped.
+/// Follows the rules in Redis until the future is dropped.
 pub(in crate::revocation) async fn run(book: &RuleBook, link: &RedisLink) {
     let follower = Follower { book, link };
     let Ok(_only) = link.follower.try_lock() else {
-        tracing::error!("Revocations::run is already running for this set, so this one waits");
+        tracing::error!("Revocations::run is already running for this set, so this future waits");
         let _only = link.follower.lock().await;
         return follower.run().await;
     };
@@ -34,7 +34,7 @@ struct Follower<'a> {
     link: &'a RedisLink,
 }
 
-/// Marks the end of the future.
+/// Records the end of the future of [`run`] when it is dropped.
 struct Running<'a>(&'a Follower<'a>);
 
 impl Drop for Running<'_> {
@@ -43,20 +43,22 @@ impl Drop for Running<'_> {
         link.set_running(false);
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
-            // No other task would do it later.
+            // Refuse every token now, because no other task would do so later.
             book.source.set_open(false);
         }
-        tracing::warn!("the future of Revocations::run ended, so rules of others do not arrive");
+        tracing::warn!(
+            "the future of Revocations::run ended, so rules of other instances do not arrive"
+        );
     }
 }
 
 impl Follower<'_> {
     async fn run(&self) {
         self.link.set_running(true);
-        // The time until a strict set closes begins now.
+        // If the store is strict, the time after which every token is refused starts now.
         self.link.contact.send_replace(Instant::now());
         let _running = Running(self);
-        let mut strictness = pin!(self.close_when_away());
+        let mut strictness = pin!(self.close_when_unavailable());
         let mut backoff = MIN_BACKOFF;
         loop {
             let started = Instant::now();
@@ -70,7 +72,8 @@ impl Follower<'_> {
             if started.elapsed() > MAX_BACKOFF {
                 backoff = MIN_BACKOFF;
             }
-            // Instances that lost the connection together must not return together.
+            // Instances that lost the connection at the same time must not reconnect at the same
+            // time.
             let wait = backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
             select! {
                 () = sleep(wait) => {}
@@ -80,7 +83,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Connects, loads all rules, and reads the news. Ends with the error that broke the connection.
+    /// Connects, loads all rules, and then reads the changes. Returns the error that broke the
+    /// connection.
     async fn follow(&self) -> RedisResult<std::convert::Infallible> {
         let mut connection = Connection::open(&self.link.store).await?;
         self.check_eviction(&mut connection).await;
@@ -94,29 +98,33 @@ impl Follower<'_> {
                 let mut news = connection.news(&position, Some(wait)).await?;
                 self.link.set_contact();
                 if self.book.source.generation() == CLOSED {
-                    // The response was late, so every token is refused. A load accepts them again.
+                    // The response came too late, so every token is refused. After the next load,
+                    // tokens are accepted again.
                     break;
                 }
                 if let Some(last) = news.last() {
-                    // More news of the same burst make one batch.
+                    // Wait briefly, to apply the changes of a burst as one batch.
                     let last = last.position.clone();
                     sleep(BATCH_TIME).await;
                     news.extend(connection.news(&last, None).await?);
                 }
                 if !self.apply(&mut position, news) {
-                    tracing::info!("news of revocation rules are missing, so all rules are loaded");
+                    tracing::info!(
+                        "changes of revocation rules were missed, so all rules are loaded again"
+                    );
                     break;
                 }
             }
         }
     }
 
-    /// The longest wait for news. A strict set must hear from Redis several times before it closes.
+    /// Returns the longest time to wait for changes. If the store is strict, Redis then responds
+    /// several times within the time after which every token is refused.
     fn longest_wait(&self) -> Duration {
         self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
 
-    /// Applies news. Returns whether none is missing.
+    /// Applies changes. Returns `false` if the numbers show that a change is missing.
     fn apply(&self, position: &mut Position, news: Vec<News>) -> bool {
         let mut is_complete = true;
         let mut rules = Vec::with_capacity(news.len());
@@ -132,7 +140,7 @@ impl Follower<'_> {
         is_complete
     }
 
-    /// Loads all rules, and writes back those that Redis lost.
+    /// Loads all rules from Redis, and writes back the rules that Redis lost.
     async fn load(&self, connection: &mut Connection) -> RedisResult<()> {
         let mut loaded = Loaded::default();
         for set in [RuleSet::Blocks, RuleSet::CutOffs] {
@@ -162,10 +170,11 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Writes the rules that Redis lost, or that could not be written during an outage.
+    /// Writes the rules that this instance knows and Redis does not have. Either Redis lost them,
+    /// or they could not be written during an outage.
     async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
         let has_room = loaded.count < self.book.limits.max_rules;
-        // Redis would drop the others again, and each load would make them news.
+        // Redis would drop the other rules again, and each load would add them to the stream again.
         let would_stay = |rule: &Rule| {
             !self.book.is_expired(rule) && (has_room || loaded.keeps_beyond_limit(rule))
         };
@@ -183,13 +192,14 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Blocks are never dropped, so there may be more of them than the limit. This bounds the memory
-    /// that a Redis with wrong content can use.
+    /// Returns how many rules of one sorted set are loaded at most. This number limits the memory
+    /// that a Redis with wrong content can use. The number is above `max_rules`, because blocks are
+    /// never dropped.
     fn most_rules_of_a_set(&self) -> usize {
         self.book.limits.max_rules.saturating_mul(2).max(MIN_RULES_TO_LOAD)
     }
 
-    /// Rules apply again, after the first load or after an outage.
+    /// Sets the state to connected, after the first load or after an outage.
     fn connected(&self) {
         let source = &self.book.source;
         self.link.set_contact();
@@ -201,23 +211,25 @@ impl Follower<'_> {
         source.set_open(true);
     }
 
-    /// Refuses every token while Redis is away for too long, if the store is strict. Never returns.
-    async fn close_when_away(&self) {
+    /// If the store is strict, refuses every token after Redis has been unavailable for too long.
+    /// Never returns.
+    async fn close_when_unavailable(&self) {
         let Some(after) = self.link.store.strict_after else { return std::future::pending().await };
         let mut contact = self.link.contact.subscribe();
         loop {
             let last = *contact.borrow_and_update();
             select! {
-                // A response that arrives together with the end of the time counts.
+                // If a response arrives exactly when the time ends, the response counts.
                 biased;
                 _ = contact.changed() => {}
                 () = sleep_until(last + after) => {
                     tracing::error!(
-                        "Redis is away for {} s, so every token is refused until it is back",
+                        "Redis has been unavailable for {} s, so every token is refused until Redis \
+                         responds",
                         after.as_secs()
                     );
                     self.book.source.set_open(false);
-                    // Until the next response.
+                    // Wait for the next response before the time starts again.
                     let _ = contact.changed().await;
                 }
             }
@@ -243,7 +255,8 @@ impl Follower<'_> {
     }
 }
 
-/// The rules that Redis has: the seeded hash of each, and its time.
+/// The rules that were loaded from Redis. The map contains the time of each rule by the seeded hash
+/// of the rule's key.
 #[derive(Default)]
 struct Loaded {
     times: HashMap<u64, u64>,
@@ -264,7 +277,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether a Redis that is full would keep the rule: it drops the oldest cut-offs.
+    /// Returns whether Redis would keep the rule if Redis already has `max_rules` rules. Redis then
+    /// drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)
@@ -276,7 +290,7 @@ impl Loaded {
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
-/// About 300 MB.
+/// This number of rules takes about 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;
 const BATCH_TIME: Duration = Duration::from_millis(20);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);

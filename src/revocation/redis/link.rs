@@ -1,4 +1,4 @@
-//! What an instance knows of its connection to Redis, and its writes.
+//! The state of an instance's connection to Redis, and the writes over this connection.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -24,14 +24,15 @@ use crate::{
     },
 };
 
-/// The connection to Redis of a set of rules.
+/// The connection between a set of rules and Redis.
 pub(in crate::revocation) struct RedisLink {
     pub(super) store: RedisStore,
     writer: AsyncMutex<Option<Connection>>,
-    /// The latest response of Redis.
+    /// The time of the latest response of Redis.
     pub(super) contact: watch::Sender<Instant>,
     state: Mutex<LinkState>,
-    /// Held by the future that follows the rules of the others.
+    /// Locked by the future that follows the rules of other instances. Only one such future may
+    /// run.
     pub(super) follower: AsyncMutex<()>,
 }
 
@@ -54,7 +55,7 @@ impl RedisLink {
         }
     }
 
-    /// The state before the first load.
+    /// Returns the source of the rules, with its state before the first load.
     pub(in crate::revocation) fn source(&self) -> Source {
         Source::shared(self.is_strict())
     }
@@ -63,7 +64,7 @@ impl RedisLink {
         self.store.strict_after.is_some()
     }
 
-    /// Writes rules for the other instances, within 2 s for each 500 of them.
+    /// Writes rules to Redis for the other instances. Times out after 2 s for each 500 rules.
     pub(in crate::revocation) async fn write(
         &self,
         rules: &[Rule],
@@ -84,7 +85,8 @@ impl RedisLink {
         }
     }
 
-    /// Tries a second time with a new connection: Redis may have closed the first one.
+    /// Writes rules. If the first attempt fails, tries again with a new connection, because Redis
+    /// may have closed the old connection.
     async fn write_or_reconnect(&self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         let mut connection = self.writer(false).await?;
         if connection.write(rules, book).await.is_ok() {
@@ -94,10 +96,11 @@ impl RedisLink {
         connection.write(rules, book).await
     }
 
-    /// Makes the next write connect again. A connection that the network lost without closing it
-    /// would otherwise fail every write until the system gives it up, after 15 min on Linux.
+    /// Makes the next write open a new connection. If the network drops a connection without
+    /// closing it, every write would otherwise fail until the operating system closes the
+    /// connection. On Linux, this takes 15 min.
     fn forget_writer(&self) {
-        // If the lock is held, another write is connecting already.
+        // If the lock is held, another write is already opening a connection.
         if let Ok(mut writer) = self.writer.try_lock() {
             *writer = None;
         }
@@ -108,7 +111,8 @@ impl RedisLink {
         if let Some(connection) = writer.as_ref().filter(|_| !is_new) {
             return Ok(connection.clone());
         }
-        // If it fails, the next write connects again.
+        // Remove the old connection first. If `open` fails, the next write then tries to connect
+        // again.
         *writer = None;
         let connection = Connection::open(&self.store).await?;
         *writer = Some(connection.clone());
@@ -125,7 +129,7 @@ impl RedisLink {
         self.contact.send_replace(Instant::now());
     }
 
-    /// Records an error, and logs it at most once per minute.
+    /// Records an error. If the same error repeats, it is logged at most once per minute.
     pub(super) fn set_error(&self, error: &RedisError, now: Duration) {
         let text = describe(error);
         let mut state = self.state();
@@ -133,12 +137,13 @@ impl RedisLink {
         if state.warning.is_due(&text, now) {
             tracing::warn!(
                 error = %text,
-                "Redis is away, so new revocation rules of other instances do not arrive"
+                "Redis is unavailable, so new revocation rules of other instances do not arrive"
             );
         }
     }
 
-    /// Logs something about the content of Redis, at most once per minute.
+    /// Logs a warning about the content of Redis. If the same warning repeats, it is logged at most
+    /// once per minute.
     pub(super) fn warn(&self, text: &str, now: Duration) {
         if self.state().warning.is_due(text, now) {
             tracing::warn!("{text}");
@@ -158,7 +163,8 @@ impl RedisLink {
     }
 }
 
-/// The text is of the server, so it is escaped. It contains no password.
+/// Returns the text of an error. Redis may have sent the text, so it is escaped. The text contains
+/// no password.
 fn describe(error: &RedisError) -> String {
     escaped(&error.to_string()).into()
 }

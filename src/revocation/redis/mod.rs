@@ -15,9 +15,10 @@ use crate::{error::ConfigError, escape::escaped};
 
 /// Shares the rules of a set of [`Revocations`](super::Revocations) over Redis 7 or later.
 ///
-/// Every instance of every service uses the same Redis and the same prefix. Instances that receive
-/// webhooks or revoke by hand need write access. The others need read access only, see
-/// [`read_only`](Self::read_only). Spawn [`Revocations::run`](super::Revocations::run) in each.
+/// All instances of all services must use the same Redis and the same prefix. Instances that store
+/// rules, for example from webhooks, need write access. Other instances need only read access, see
+/// [`read_only`](Self::read_only). Spawn [`Revocations::run`](super::Revocations::run) in each
+/// instance.
 ///
 /// ```
 /// use tower_logto::{Issuer, revocation::{RedisStore, Revocations}};
@@ -31,29 +32,35 @@ use crate::{error::ConfigError, escape::escaped};
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
 ///
-/// # While Redis is away
-/// Requests never wait for Redis. The rules that an instance knows apply, the status and the log say
-/// that it is disconnected, and it connects again by itself. With [`strict`](Self::strict), every
-/// token is refused with 503 after a time.
+/// # While Redis is unavailable
+/// Requests do not wait for Redis, except for up to 1 s until the rules are loaded for the first
+/// time. The rules that an instance already knows still apply. The status and the log show that the
+/// instance is disconnected. The instance reconnects automatically. If the store is
+/// [`strict`](Self::strict), every token is refused with 503 after Redis has been unavailable for
+/// the given time.
 ///
-/// An instance never forgets a rule because Redis lost it. Instances with write access write such
-/// rules back.
+/// If Redis loses a rule, the instances that know the rule keep it. Instances with write access
+/// write the rule to Redis again.
 ///
 /// # Settings
 /// Give every instance the same [`max_rules`](super::RevocationsBuilder::max_rules) and
-/// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). A writer removes the
-/// cut-offs from Redis that its own settings allow it to drop.
+/// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). An instance that writes
+/// also removes cut-offs from Redis. Only the settings of this instance decide which cut-offs it
+/// removes.
 ///
 /// # TLS
 /// The connection uses rustls and the root certificates of the operating system. If the program
-/// enables the features of two cryptography providers of rustls, for example aws-lc-rs and ring, then
-/// install one as the default of the process first. Without it, rustls panics.
+/// enables two cryptography providers of rustls, for example aws-lc-rs and ring, rustls panics
+/// unless the process has a default provider. In this case, install a default provider first.
 ///
 /// # Keys
-/// `{PREFIX}:blocks` and `{PREFIX}:cutoffs` (sorted sets), `{PREFIX}:news` (a stream with the latest
-/// 100,000 changes) and `{PREFIX}:number`. The braces put them into one slot of a cluster. The
-/// connection itself is to one server, so a cluster needs a proxy, or a server for this purpose.
-/// The eviction policy must be `noeviction` or one of `volatile-…`.
+/// The rules are in the sorted sets `{PREFIX}:blocks` and `{PREFIX}:cutoffs`. The stream
+/// `{PREFIX}:news` contains the latest 100,000 changes, and `{PREFIX}:number` is the number of the
+/// latest change. The eviction policy must be `noeviction` or start with `volatile-`.
+///
+/// The braces put all keys into one hash slot of a Redis cluster. However, an instance connects to
+/// only one server. If you have a cluster, connect through a proxy, or use a separate Redis server
+/// for the rules.
 #[derive(Clone)]
 pub struct RedisStore {
     client: Client,
@@ -62,7 +69,7 @@ pub struct RedisStore {
     is_read_only: bool,
 }
 
-/// The names of the keys.
+/// The names of the keys in Redis.
 #[derive(Debug, Clone)]
 struct Keys {
     blocks: String,
@@ -72,12 +79,13 @@ struct Keys {
 }
 
 impl RedisStore {
-    /// Uses the server at this URL: `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://`
-    /// for TLS. The prefix is that of the tenant.
+    /// Creates a store that uses the Redis server at this URL. The URL has the form
+    /// `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://…` for TLS. Use one prefix
+    /// per Logto tenant.
     ///
     /// # Errors
-    /// If the URL is invalid, or if the prefix is empty or has characters other than printable ASCII
-    /// without spaces and braces.
+    /// If the URL is invalid, if the prefix is empty, or if the prefix contains a space, a brace or
+    /// a character that is not printable ASCII.
     pub fn new(url: &str, prefix: &str) -> Result<Self, ConfigError> {
         let client = Client::open(url).map_err(|error| {
             let why = escaped(&error.to_string()).into_string();
@@ -99,22 +107,24 @@ impl RedisStore {
         Ok(Self { client, keys, strict_after: None, is_read_only: false })
     }
 
-    /// Refuses every token with 503 if Redis was away for this time, before the rules are loaded for
-    /// the first time, and after the future of [`Revocations::run`](super::Revocations::run) was
-    /// dropped. The minimum is 1 s.
+    /// Refuses every token with 503 in these cases:
+    /// - Redis has been unavailable for this time, which is at least 1 s.
+    /// - The rules have not been loaded for the first time yet.
+    /// - The future of [`Revocations::run`](super::Revocations::run) was dropped.
     pub fn strict(mut self, after: Duration) -> Self {
         self.strict_after = Some(after.max(Duration::from_secs(1)));
         self
     }
 
-    /// Writes nothing to Redis. To store a rule is then an error.
+    /// Makes the store read-only. [`Revocations::store`](super::Revocations::store) then returns an
+    /// error, and the rule applies in this process only.
     pub const fn read_only(mut self) -> Self {
         self.is_read_only = true;
         self
     }
 }
 
-/// Shows neither the user nor the password.
+/// Shows the address, but neither the user nor the password.
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")

@@ -1,6 +1,8 @@
--- Stores rules: for each rule, the latest time counts. Changed rules become news.
--- KEYS: blocks, cut-offs, news, number of the latest news.
--- ARGV: oldest cut-off to keep, largest number of rules, then kind, rule and time of each rule.
+-- Stores rules. If a rule already exists, the later time is kept. Each new or changed rule is added
+-- to the stream of changes.
+-- KEYS: the blocks, the cut-offs, the stream of changes, and the number of the latest change.
+-- ARGV: the time of the oldest cut-off to keep, the largest number of rules, and then the kind, the
+-- key and the time of each rule.
 for i = 3, #ARGV, 3 do
     local set = KEYS[1]
     if ARGV[i] == 'cut_off' then set = KEYS[2] end
@@ -10,9 +12,9 @@ for i = 3, #ARGV, 3 do
             'number', number, 'rule', ARGV[i + 1], 'at', ARGV[i + 2])
     end
 end
--- No valid token can be older than these cut-offs.
+-- Remove the expired cut-offs. Every token that such a cut-off refuses has expired too.
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. ARGV[1])
--- Blocks stay, whatever their number is.
+-- If there are too many rules, remove the oldest cut-offs. Blocks are never removed.
 local excess = redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2]) - tonumber(ARGV[2])
 if excess > 0 then
     redis.call('ZREMRANGEBYRANK', KEYS[2], 0, excess - 1)

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A webhook that Logto signed. A [mapping](super::WebhookReceiverBuilder::mapping) turns it into
-/// rules.
+/// A webhook that Logto signed. A [mapping](super::WebhookReceiverBuilder::mapping) turns the
+/// webhook into rules.
 ///
-/// `data` may contain values that a user chose, for example in the event `User.Data.Updated`. Use
-/// the ids in `params` and at the top level.
+/// `data` may contain values that a user chose, for example in the event `User.Data.Updated`. Take
+/// ids from `params` and from the top level instead.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -49,7 +49,7 @@ impl Webhook {
         let Envelope { event, created_at } =
             Envelope::deserialize(&body).map_err(|_| "the body has no event or no createdAt")?;
         let created_at = humantime::parse_rfc3339(&created_at)
-            .map_err(|_| "createdAt is not a date of ISO 8601")?;
+            .map_err(|_| "createdAt is not an ISO 8601 date")?;
         Ok(Self { event, created_at, body })
     }
 
@@ -58,7 +58,8 @@ impl Webhook {
         &self.event
     }
 
-    /// Returns `createdAt`: when Logto created the webhook, after the change.
+    /// Returns `createdAt`, the time at which Logto created the webhook. This time is after the
+    /// change that the webhook reports.
     pub const fn created_at(&self) -> SystemTime {
         self.created_at
     }
@@ -68,18 +69,20 @@ impl Webhook {
         &self.body
     }
 
-    /// Returns the text at a JSON pointer such as `/params/userId` (RFC 6901), unless it is empty.
+    /// Returns the text at a JSON pointer such as `/params/userId` (RFC 6901). Returns `None` if
+    /// the text is missing or empty.
     pub fn text(&self, pointer: &str) -> Option<&str> {
         self.body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Returns the texts of the list at a JSON pointer. A missing list is empty.
+    /// Returns the texts of the list at a JSON pointer, or an empty list if there is none.
     pub fn texts(&self, pointer: &str) -> Vec<&str> {
         let list = self.body.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Returns the time at a JSON pointer, in milliseconds since the Unix epoch.
+    /// Returns the time at a JSON pointer. The body contains the time as milliseconds since the
+    /// Unix epoch.
     pub(super) fn time(&self, pointer: &str) -> Option<SystemTime> {
         let millis = self.body.pointer(pointer)?.as_u64()?;
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))

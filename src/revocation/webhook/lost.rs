@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{event::Webhook, receiver::WebhookReceiver};
 use crate::m2m::{ManagementApi, ManagementError};
 
-/// An entry of the log of a webhook. Logto returns the newest first.
+/// An entry of the log that Logto keeps for a webhook. Logto returns the newest entry first.
 #[derive(Deserialize)]
 struct LogEntry {
     id: String,
@@ -30,12 +30,12 @@ struct Request {
 }
 
 impl WebhookReceiver {
-    /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and stores
-    /// their rules. The future never completes, so spawn it.
+    /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and
+    /// stores their rules. The future never completes, so spawn it.
     ///
-    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends a webhook once. It keeps
-    /// failed deliveries for 24 h in `GET /api/hooks/{id}/recent-logs`. Webhooks that Logto loses
-    /// in its own restart are not there.
+    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each webhook only once.
+    /// Logto keeps failed deliveries in a log, `GET /api/hooks/{id}/recent-logs`, for 24 h. That
+    /// log does not contain webhooks that were lost because Logto itself restarted.
     ///
     /// ```no_run
     /// use tower_logto::{m2m::{ClientSecret, ManagementApi}, revocation::WebhookReceiver};
@@ -60,7 +60,8 @@ impl WebhookReceiver {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (receiver, hook_id) = (self.clone(), hook_id.into());
         async move {
-            // The newest entry whose rules, and those of all older entries, are stored.
+            // The id of the newest known entry. The rules of this entry and of all older entries
+            // are already stored.
             let mut newest = None;
             loop {
                 match receiver.recover_once(&api, &hook_id, newest.as_deref()).await {
@@ -73,8 +74,8 @@ impl WebhookReceiver {
         }
     }
 
-    /// Stores the rules of the entries since `known`. Returns the id of the newest entry, unless
-    /// rules could not be stored.
+    /// Stores the rules of the entries that are newer than `known`. Returns the id of the newest
+    /// entry, or `None` if no entry is newer or if some rules could not be stored.
     async fn recover_once(
         &self,
         api: &ManagementApi,
@@ -98,7 +99,8 @@ impl WebhookReceiver {
         Ok(newest.filter(|_| is_complete))
     }
 
-    /// Returns whether the rules are stored. A body that is not a webhook has none.
+    /// Stores the rules of a failed delivery. Returns `false` if the rules could not be stored.
+    /// Ignores a body that is not a webhook, and returns `true`.
     async fn apply_failed(&self, request: Option<Request>) -> bool {
         let body = request.map(|request| request.body).unwrap_or_default();
         match Webhook::from_json(body) {
@@ -112,5 +114,6 @@ impl WebhookReceiver {
 }
 
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Logto keeps 24 h. More entries than that are read at the next start.
+/// The largest number of entries that are read at a time. Older entries are ignored. Logto keeps
+/// entries for 24 h.
 const MAX_ENTRIES: usize = 10_000;

@@ -1,28 +1,33 @@
-//! Which events make which rules.
+//! The mapping from Logto's events to rules.
 
 use super::event::Webhook;
 use crate::revocation::rule::Rule;
 
-/// The rules that events make by default.
+/// A mapping from Logto's events to rules. The table shows the default.
 ///
 /// | event | rules |
 /// |---|---|
-/// | `User.SuspensionStatus.Updated` | blocks or reactivates the user, ordered by `data.updatedAt` |
-/// | `User.Deleted` | blocks the user for good |
-/// | `Organization.Membership.Updated`, `removedUserIds` | a cut-off for each user in the organization, and for each user |
-/// | `Organization.Membership.Updated`, `removedApplicationIds` | a cut-off for each application in the organization |
-/// | `Organization.Deleted` | a cut-off for the organization |
+/// | `User.SuspensionStatus.Updated` | blocks or reactivates the user. If several changes arrive, the one with the latest `data.updatedAt` applies |
+/// | `User.Deleted` | blocks the user permanently |
+/// | `Organization.Membership.Updated`, `removedUserIds` | two cut-offs for each removed user: one for the user's tokens for the organization, and one for all tokens of the user |
+/// | `Organization.Membership.Updated`, `removedApplicationIds` | a cut-off for each removed application's tokens for the organization |
+/// | `Organization.Deleted` | a cut-off for all tokens for the organization |
 ///
-/// Logto cuts lists of members after 5,000 ids. A list of that length makes a cut-off for the whole
-/// organization, too.
+/// Logto truncates lists of members after 5,000 ids. If a list has that length, the rules also
+/// include a cut-off for all tokens for the organization.
 ///
-/// No other event makes a rule, unless a setting below says so. `Identifier.Lockout` and
-/// `Message.RateLimited` must not: any caller can cause them for another user.
+/// Other events result in no rules, unless you enable them with a method below. Do not map the
+/// events `Identifier.Lockout` and `Message.RateLimited` to rules, because any caller can cause
+/// these events for another user.
 ///
 /// # Changes without an event
-/// Logto sends no event if an application or its secret is deleted, if a role is assigned to or
-/// removed from a user, an application or a member, if a session or a grant is revoked, or if a
-/// personal access token is deleted. Use [`Revocations::revoke_client`] and the other methods.
+/// Logto sends no event for these changes:
+/// - An application or its secret is deleted.
+/// - A role is assigned to or removed from a user, an application or a member.
+/// - A session or a grant is revoked.
+/// - A personal access token is deleted.
+///
+/// In these cases, store a rule with [`Revocations::revoke_client`] or a similar method.
 ///
 /// [`Revocations::revoke_client`]: crate::revocation::Revocations::revoke_client
 ///
@@ -54,8 +59,8 @@ impl Default for EventMapping {
 }
 
 impl EventMapping {
-    /// Refuses only the organization's tokens of a removed member, and keeps the user's other
-    /// tokens.
+    /// Refuses only a removed member's tokens for the organization. The user's other tokens are
+    /// still accepted.
     ///
     /// By default, all earlier tokens of the user are refused. The reason is that a token without
     /// `organization_id` has the API scopes of the user's roles in every organization.
@@ -64,8 +69,8 @@ impl EventMapping {
         self
     }
 
-    /// Refuses all earlier tokens of everyone if a role, an organization role or a scope is deleted,
-    /// or if the scopes of a role change. These events do not name the users who are concerned.
+    /// Refuses all earlier tokens of everyone if a role, an organization role or a scope is
+    /// deleted, or if the scopes of a role change. These events do not contain the affected users.
     pub const fn role_changes_revoke_everyone(mut self) -> Self {
         self.roles = true;
         self
@@ -77,7 +82,8 @@ impl EventMapping {
         self
     }
 
-    /// Returns the rules of an event. An event that lacks what a rule needs makes none.
+    /// Returns the rules that result from a webhook. If the webhook lacks a value that a rule
+    /// needs, the rule is left out.
     pub fn rules(&self, webhook: &Webhook) -> Vec<Rule> {
         let at = webhook.created_at();
         match webhook.event() {
@@ -127,11 +133,13 @@ impl EventMapping {
     }
 }
 
-/// A suspension or reactivation, ordered by `data.updatedAt`: with concurrent changes, the event that
-/// arrives last may not be the last change. A signed test payload has no such data.
+/// Returns a block or a reactivation with the time `data.updatedAt`. This time decides which change
+/// applies, because the webhook that arrives last does not always report the latest change. Returns
+/// `None` for Logto's signed test payload, which has no such data.
 fn suspension(webhook: &Webhook) -> Option<Rule> {
     let user = webhook.text("/params/userId")?;
-    // After a change of the custom data, `data` is what the user wrote.
+    // `data` must be the user object. After a change of the custom data, `data` contains what the
+    // user wrote.
     if webhook.text("/data/id") != Some(user) {
         return None;
     }
@@ -144,5 +152,5 @@ fn suspension(webhook: &Webhook) -> Option<Rule> {
     })
 }
 
-/// Logto cuts longer lists, without a mark.
+/// Logto truncates longer lists, and does not mark them as truncated.
 const LONGEST_LIST: usize = 5_000;

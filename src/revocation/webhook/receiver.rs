@@ -27,11 +27,11 @@ use crate::{
     revocation::{Revocations, rule::Rule},
 };
 
-/// Receives Logto's webhooks and stores the rules that they make.
+/// Receives Logto's webhooks and stores the resulting rules.
 ///
 /// In Logto's Console, create a webhook with the URL of this route and the events
 /// `User.SuspensionStatus.Updated`, `User.Deleted`, `Organization.Membership.Updated` and
-/// `Organization.Deleted`. Its page shows the signing key.
+/// `Organization.Deleted`. The page of the webhook shows the signing key.
 ///
 /// ```
 /// use axum::Router;
@@ -41,7 +41,7 @@ use crate::{
 /// let revocations = Revocations::new([&issuer])?;
 /// # let key = "a key of Logto's Console";
 /// let receiver = WebhookReceiver::builder(&revocations).signing_key(key).build()?;
-/// // Without an AuthLayer around it: the signature authenticates the request.
+/// // Do not add an AuthLayer to this route. The webhook's signature authenticates the request.
 /// let app: Router = Router::new().merge(receiver.router("/webhooks/logto"));
 /// # Ok::<(), tower_logto::error::ConfigError>(())
 /// ```
@@ -49,13 +49,15 @@ use crate::{
 /// # Responses
 /// | status | when |
 /// |---|---|
-/// | 204 | the rules are stored, or the event makes none |
+/// | 204 | the rules are stored, or the event results in no rules |
 /// | 400 | the signature is valid, but the body is not a webhook |
 /// | 401 | the signature is missing or wrong |
-/// | 408, 413 | the body is too slow, or larger than 1 MiB |
-/// | 503 | too many requests, or the rules could not be stored |
+/// | 408 | the body did not arrive within 4 s |
+/// | 413 | the body is larger than 1 MiB, or broken |
+/// | 503 | too many webhooks arrive at the same time, or the rules could not be stored |
 ///
-/// Logto sends each webhook once. It lists the failed ones in the webhook's recent requests.
+/// Logto sends each webhook only once. In the Console, the page of the webhook lists failed
+/// deliveries under the recent requests.
 #[derive(Clone)]
 pub struct WebhookReceiver(Arc<Inner>);
 
@@ -63,7 +65,7 @@ struct Inner {
     revocations: Revocations,
     keys: SigningKeys,
     mapping: Mapping,
-    /// The bodies that may be in memory before their signature is known.
+    /// Permits to read a body into memory before its signature is verified.
     bodies: Semaphore,
     warning: Mutex<RepeatedWarning>,
 }
@@ -99,8 +101,8 @@ impl WebhookReceiver {
         }
     }
 
-    /// Returns a router with the route. Merge it outside [`AuthLayer`](crate::AuthLayer), because
-    /// Logto sends webhooks without a token.
+    /// Returns a router with the webhook route. Merge the router outside of
+    /// [`AuthLayer`](crate::AuthLayer), because Logto sends webhooks without a token.
     ///
     /// # Panics
     /// If axum does not accept the path.
@@ -108,21 +110,21 @@ impl WebhookReceiver {
         Router::new().route(path, post(receive).with_state(self.clone()))
     }
 
-    /// Stores the rules of a webhook whose origin is known. Returns their number.
+    /// Stores the rules of a webhook that is known to come from Logto. Returns the number of rules.
     pub(super) async fn apply(&self, webhook: &Webhook) -> Result<usize, Response> {
         let rules = (self.0.mapping)(webhook);
         let count = rules.len();
         if count > 0 {
             self.0.revocations.store(rules).await.map_err(|error| {
-                tracing::error!(%error, event = webhook.event(), "webhook not stored");
+                tracing::error!(%error, event = webhook.event(), "rules of the webhook not stored");
                 busy()
             })?;
-            tracing::info!(event = webhook.event(), rules = count, "webhook stored");
+            tracing::info!(event = webhook.event(), rules = count, "rules of the webhook stored");
         }
         Ok(count)
     }
 
-    /// Logs a warning, the same one at most once per minute.
+    /// Logs a warning. If the same warning repeats, it is logged at most once per minute.
     pub(super) fn warn(&self, text: &str) {
         let mut warning = self.0.warning.lock().unwrap_or_else(PoisonError::into_inner);
         if warning.is_due(text, self.0.revocations.clock().monotonic()) {
@@ -133,37 +135,37 @@ impl WebhookReceiver {
     /// Reads the body and checks its signature.
     async fn read(&self, request: Request) -> Result<Bytes, Response> {
         let Some(signature) = Signature::read(request.headers()) else {
-            return Err(refuse(StatusCode::UNAUTHORIZED, "it has no valid signature header"));
+            return Err(refuse(StatusCode::UNAUTHORIZED, "no valid signature header"));
         };
         let body = request.into_body();
         if body.size_hint().lower() > MAX_BODY as u64 {
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "its body is larger than 1 MiB"));
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"));
         }
         let Ok(Ok(_permit)) = timeout(PLACE_TIMEOUT, self.0.bodies.acquire()).await else {
             return Err(busy());
         };
         let body = read_body(body).await?;
         if !self.0.keys.verify(&signature, &body) {
-            // The operator may have set another key. Any caller can cause this warning, too.
+            // Either the configured key is wrong, or the request does not come from Logto.
             self.warn(
                 "a webhook with a wrong signature was refused: compare the signing keys with the \
                  webhook in Logto's Console",
             );
-            return Err(refuse(StatusCode::UNAUTHORIZED, "its signature is wrong"));
+            return Err(refuse(StatusCode::UNAUTHORIZED, "the signature is wrong"));
         }
         Ok(body)
     }
 }
 
 impl WebhookReceiverBuilder {
-    /// Adds a signing key of the webhook. Logto changes a key without a transition, so during a
-    /// change add both.
+    /// Adds a signing key of the webhook. Logto replaces a key without a period in which both keys
+    /// are valid. While you replace the key, add the old and the new key.
     pub fn signing_key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
-    /// Sets which rules an event makes. The default is [`EventMapping::default`].
+    /// Sets the function that turns a webhook into rules. The default is [`EventMapping::default`].
     ///
     /// ```
     /// use tower_logto::revocation::{EventMapping, Revocations, Rule, WebhookReceiver};
@@ -191,14 +193,14 @@ impl WebhookReceiverBuilder {
     /// Builds the receiver.
     ///
     /// # Errors
-    /// If there is no signing key, or if one is empty or has spaces around it.
+    /// If there is no signing key, or if a key is empty or starts or ends with whitespace.
     pub fn build(self) -> Result<WebhookReceiver, ConfigError> {
         let refuse = |advice| Err(ConfigError::new("signing_key", advice));
         if self.keys.is_empty() {
             return refuse("not set: expected the signing key of the webhook in Logto's Console");
         }
         if self.keys.iter().any(|key| key.is_empty() || key.trim() != key) {
-            return refuse("empty, or with spaces or a line ending around it");
+            return refuse("empty, or starts or ends with a space or a line ending");
         }
         Ok(WebhookReceiver(Arc::new(Inner {
             revocations: self.revocations,
@@ -223,13 +225,14 @@ async fn read_body(body: Body) -> Result<Bytes, Response> {
     match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "its body is larger than 1 MiB, or broken"))
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB, or broken"))
         }
-        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "its body took longer than 4 s")),
+        Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 4 s")),
     }
 }
 
-/// Any caller can send such requests, so the log shows them at level debug only.
+/// Refuses a request. Any caller can send such requests, so they are logged only at the level
+/// debug.
 fn refuse(status: StatusCode, why: &'static str) -> Response {
     tracing::debug!(status = status.as_u16(), "webhook refused: {why}");
     status.into_response()
@@ -250,7 +253,7 @@ impl fmt::Debug for WebhookReceiver {
     }
 }
 
-/// Shows no key.
+/// Shows the number of keys, but not the keys.
 impl fmt::Debug for WebhookReceiverBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookReceiverBuilder")
@@ -261,6 +264,7 @@ impl fmt::Debug for WebhookReceiverBuilder {
 
 const MAX_BODIES: usize = 16;
 const MAX_BODY: usize = 1024 * 1024;
-/// Logto waits for 10 s. A place becomes free before the wait for it ends.
+/// Logto waits 10 s for the response. This timeout is shorter than `PLACE_TIMEOUT`, so a permit
+/// becomes free before a waiting request gives up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(4);
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);

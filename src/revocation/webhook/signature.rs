@@ -8,7 +8,7 @@ use http::HeaderMap;
 /// The signing keys of a webhook. A request may be signed with any of them.
 pub(super) struct SigningKeys(Vec<hmac::Key>);
 
-/// The signature that a request claims to have.
+/// The signature in the header of a request. It may be wrong.
 pub(super) struct Signature([u8; 32]);
 
 impl SigningKeys {
@@ -17,14 +17,15 @@ impl SigningKeys {
         Self(keys.iter().map(key).collect())
     }
 
-    /// Compares in constant time.
+    /// Returns whether one of the keys signed the body. Compares signatures in constant time.
     pub(super) fn verify(&self, signature: &Signature, body: &[u8]) -> bool {
         self.0.iter().any(|key| hmac::verify(key, body, &signature.0).is_ok())
     }
 }
 
 impl Signature {
-    /// Reads the header, which must occur once.
+    /// Reads the signature from the header. Returns `None` unless the header occurs exactly once
+    /// and is valid.
     pub(super) fn read(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(SIGNATURE).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -43,7 +44,7 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// Shows no key.
+/// Shows the number of keys, but not the keys.
 impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKeys({})", self.0.len())

@@ -21,7 +21,7 @@ use crate::{
     testing::server::{grant::grant, json::OrderedObject, management, state::IssuerState},
 };
 
-/// Routes all endpoints. `management` checks the tokens of the Management API.
+/// Returns a router for all endpoints. `management` validates the tokens for the Management API.
 pub(crate) fn router(state: &Arc<IssuerState>, management: Validator) -> Router {
     Router::new()
         .route("/oidc/.well-known/openid-configuration", get(discovery))
@@ -33,7 +33,8 @@ pub(crate) fn router(state: &Arc<IssuerState>, management: Validator) -> Router 
 
 async fn discovery(State(state): State<Arc<IssuerState>>, headers: HeaderMap) -> Response {
     let respond = || {
-        // As in Logto, the URLs follow the Host header of the request, and the issuer does not.
+        // As in Logto, the URLs contain the host from the request's Host header. The issuer does
+        // not depend on that header.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let base = host.map_or_else(|| state.endpoint.clone(), |host| format!("http://{host}"));
         let metadata = OrderedObject::from_iter([
@@ -55,7 +56,7 @@ async fn jwks(State(state): State<Arc<IssuerState>>, headers: HeaderMap) -> Resp
         let mut known = known.flat_map(|value| value.split(',')).map(str::trim);
         let caching =
             [(ETAG, etag.as_str()), (CACHE_CONTROL, "no-cache, max-age=0, must-revalidate")];
-        // The weak comparison of RFC 9110 §13.1.2.
+        // Uses the weak comparison, as RFC 9110 §13.1.2 requires.
         if known.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag) {
             state.not_modified.fetch_add(1, Ordering::Relaxed);
             return (StatusCode::NOT_MODIFIED, caching).into_response();
@@ -74,8 +75,8 @@ async fn token(State(state): State<Arc<IssuerState>>, headers: HeaderMap, body: 
     state.faults.token.apply(respond).await
 }
 
-/// Returns the `ETag` in Logto's form: the length in hexadecimal, and the SHA-1 in 27 characters of
-/// base64.
+/// Returns the `ETag` in Logto's form: the length of the body in hexadecimal, and the SHA-1 hash of
+/// the body in 27 characters of base64.
 fn etag(body: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body.as_bytes());
     format!("\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(hash))

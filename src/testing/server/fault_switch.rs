@@ -1,4 +1,4 @@
-//! The fault of one endpoint, and the number of its requests.
+//! The fault of one endpoint, and the number of requests to the endpoint.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub enum Fault {
     ServerError,
     /// Accepts the request and does not respond until the fault changes.
     Hang,
-    /// Responds as Logto does, but only after this time. The delay is in real time, regardless of the
-    /// issuer's clock.
+    /// Responds as Logto does, but only after this delay. The delay is in real time, regardless of
+    /// the issuer's clock.
     Slow(Duration),
     /// Responds with this status and body. The content type is `application/json` if the body
     /// starts with `{`, otherwise `text/plain`.
@@ -41,7 +41,8 @@ pub enum Fault {
     Response(http::Response<String>),
 }
 
-/// Every request to an endpoint passes its switch, which counts it and applies the fault.
+/// The switch of one endpoint. The switch counts every request to the endpoint, and applies the
+/// fault.
 #[derive(Debug, Default)]
 pub(crate) struct FaultSwitch {
     fault: watch::Sender<Fault>,
@@ -64,7 +65,7 @@ impl FaultSwitch {
                 Fault::ServerError => return text(500, "Internal Server Error".into()),
                 Fault::Status(status, body) => return text(status, body),
                 Fault::Response(response) => return response.into_response(),
-                // `changed` fails only if the sender is dropped, and `self` owns the sender.
+                // `changed` cannot fail, because `self` owns the sender.
                 Fault::Hang => drop(faults.changed().await),
             }
         }
@@ -72,7 +73,8 @@ impl FaultSwitch {
 
     pub(crate) fn set(&self, fault: Fault) {
         if let Fault::Status(code, _) = fault {
-            // A panic on the server's thread would only close the connection, not fail the test.
+            // Panics here if the code is invalid. A later panic on the server's thread would only
+            // close the connection, and would not fail the test.
             status(code);
         }
         self.fault.send_replace(fault);

@@ -1,4 +1,4 @@
-//! The client credentials grant: who requests a token, for what, and what Logto responds.
+//! The client credentials grant: the checks of a token request, and Logto's response.
 
 use std::collections::BTreeSet;
 
@@ -188,7 +188,8 @@ fn authenticate<'a>(
     Ok(app)
 }
 
-/// Reads id and secret from HTTP Basic credentials. Both are form-encoded (RFC 6749 §2.3.1).
+/// Reads the id and the secret from HTTP Basic credentials. Both are form-encoded (RFC 6749
+/// §2.3.1).
 fn basic(value: &HeaderValue) -> Result<(String, String), OAuthErrorResponse> {
     let malformed = || OAuthErrorResponse::request("invalid authorization header value format");
     let value = value.to_str().map_err(|_| malformed())?;
@@ -214,7 +215,7 @@ pub(crate) struct OAuthErrorResponse {
     error: &'static str,
     message: &'static str,
     description: String,
-    /// Set if the credentials were in the `Authorization` header. The response then has a
+    /// Whether the credentials were in the `Authorization` header. If so, the response has a
     /// challenge.
     by_header: bool,
 }

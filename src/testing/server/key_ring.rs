@@ -2,7 +2,8 @@
 
 use crate::testing::key::SigningKey;
 
-/// At most three published keys: the current one, which signs, the next one and the previous one.
+/// The keys of the issuer. At most three keys are published: the current key, which signs tokens,
+/// the next key and the previous key.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     pub(crate) current: SigningKey,
@@ -17,7 +18,7 @@ impl KeyRing {
         Self { current, next: None, previous: None, published: None }
     }
 
-    /// Makes `key` the current key. The current key becomes the previous one.
+    /// Makes `key` the current key. The old current key becomes the previous key.
     pub(crate) fn rotate(&mut self, key: SigningKey) {
         self.previous = Some(std::mem::replace(&mut self.current, key));
     }

@@ -19,13 +19,13 @@ use std::{
 use axum::Router;
 use tokio::{net::TcpSocket, runtime, sync::oneshot};
 
-/// Serves until it is dropped.
+/// A server that runs until it is dropped.
 ///
 /// The server has its own thread and runtime, for three reasons:
-/// - It continues after the runtime of the test that started it ends. All tests of a binary can
-///   therefore share it.
-/// - A test that pauses tokio's clock does not affect it.
-/// - Dropping the runtime closes every connection.
+/// - The server continues to run when the runtime of the test that started it ends. All tests of a
+///   binary can therefore share the server.
+/// - A test that pauses tokio's clock does not affect the server.
+/// - Dropping the server's runtime closes every connection.
 pub(crate) struct Server {
     address: SocketAddr,
     port: Mutex<Port>,
@@ -33,14 +33,14 @@ pub(crate) struct Server {
 
 enum Port {
     Open(#[expect(dead_code, reason = "dropping it stops the thread")] ServerThread),
-    /// Bound but not listening. Connections are refused, and a socket that binds any free port gets
-    /// another one.
+    /// The port is bound, but nothing listens on it. The operating system refuses connections, and
+    /// does not give this port to a socket that asks for any free port.
     Closed(TcpSocket),
-    /// Not even bound, because an earlier call failed.
+    /// The port is not even bound, because an earlier call failed.
     Lost,
 }
 
-/// Dropping the sender stops the thread.
+/// The thread of the server. Dropping the sender stops the thread.
 struct ServerThread(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Server {
@@ -93,7 +93,8 @@ impl Drop for ServerThread {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.0.take() {
             drop(stop);
-            // A panic on the thread was already printed, and its request failed.
+            // Ignores a panic of the thread. The panic was already printed, and the request that
+            // caused it has failed.
             let _ = thread.join();
         }
     }
@@ -118,7 +119,7 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<ServerThread> {
     let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            // A plain drop blocks, and so it would panic inside the test's own runtime.
+            // Dropping the runtime would block, and blocking inside the test's own runtime panics.
             runtime.shutdown_background();
             return Err(error);
         }

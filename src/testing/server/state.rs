@@ -30,7 +30,7 @@ pub(crate) struct IssuerState {
     pub(crate) not_modified: AtomicU64,
     pub(crate) keys: Mutex<KeyRing>,
     pub(crate) users: Mutex<BTreeMap<String, TestUser>>,
-    /// The ids of webhooks, and their log entries, newest first.
+    /// The failed webhooks, newest first. Each item is the id of a webhook and its log entry.
     pub(crate) failed_webhooks: Mutex<Vec<(String, Value)>>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum TestUser {
     Deleted,
 }
 
-/// One switch per endpoint.
+/// The fault switches of the endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) discovery: FaultSwitch,
@@ -80,7 +80,7 @@ impl TestUser {
         }
     }
 
-    /// The user in Logto's form. A deleted user has none.
+    /// Returns the user in Logto's form, or `None` for a deleted user.
     pub(crate) fn to_json(self, id: &str) -> Option<Value> {
         let Self::Active { is_suspended, updated_at } = self else { return None };
         let updated_at = u64::try_from(updated_at.as_millis()).unwrap_or(u64::MAX);

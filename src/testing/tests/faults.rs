@@ -1,4 +1,4 @@
-//! Outages of the issuer, and the life of its server.
+//! Outages of the issuer, and the start and the end of its server.
 
 use std::{io::ErrorKind, net::TcpStream};
 
@@ -34,7 +34,8 @@ async fn validation_works_after_every_fault_ends() {
         issuer.recover();
     }
     assert!(validator.validate(&token).await.is_ok());
-    // Five validations reached the server. The sixth found it stopped.
+    // Five of the six validations reached the server. The other one failed because the server was
+    // stopped.
     assert_eq!(issuer.jwks_requests(), 5);
 }
 
@@ -46,7 +47,7 @@ async fn stopped_server_refuses_connections_and_restarts_on_its_port() {
         client.get(issuer.jwks_uri()).send().await.unwrap().bytes().await.unwrap();
         issuer.stop();
         issuer.stop();
-        // The client's idle connection is closed too.
+        // The server has also closed the client's idle connection.
         assert!(client.get(issuer.jwks_uri()).send().await.is_err());
         assert!(refuses_connections(&issuer.endpoint()));
         issuer.start_again();

@@ -1,4 +1,4 @@
-//! The only route of the Management API in the test kit.
+//! The route `/api/applications` of the Management API in the test kit.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The issuer without a server: no socket, no runtime.
+//! The issuer without a server, which needs no socket and no runtime.
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ impl Logto {
     }
 }
 
-/// Returns status, challenge and body of a captured response.
+/// Returns the status, the challenge and the body of a captured response.
 fn captured_response(name: &str) -> (u16, Option<String>, String) {
     let (head, body) = captured(&format!("token-endpoint/{name}"));
     let status = head.lines().find_map(|line| line.strip_prefix("HTTP/1.1 ")).unwrap();
@@ -72,7 +72,7 @@ async fn assert_as_captured(name: &str, logto: &Logto, request: RequestBuilder) 
     let expected = challenge
         .map(|text| text.replace("http://localhost:3001/oidc", logto.issuer.issuer().as_str()));
     assert_eq!(text(&response, &header::WWW_AUTHENTICATE), expected.as_deref(), "{name}");
-    // Byte for byte: the order of the members matters too.
+    // Compares byte for byte, because the order of the members matters too.
     assert_eq!(response.text().await.unwrap(), body, "{name}");
 }
 
@@ -106,7 +106,7 @@ async fn invalid_request_gets_the_captured_error() {
     assert_eq!((response.status().as_u16(), response.text().await.unwrap()), (status, body));
 }
 
-/// Replaces the token, which differs each time.
+/// Replaces the token, which differs in every response.
 fn shape(mut response: Value) -> Value {
     response["access_token"] = "…".into();
     response

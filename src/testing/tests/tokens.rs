@@ -1,8 +1,8 @@
-//! Tokens of every kind are valid, and each invalid token is refused for its reason.
+//! Tokens of every kind are valid, and each invalid token is refused for the expected reason.
 
 use super::*;
 
-/// Returns header and claims of a token as text, because the order of the members matters.
+/// Returns the header and the claims of a token as text, because the order of the members matters.
 fn parts(token: &str) -> [String; 2] {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
@@ -70,7 +70,7 @@ async fn token_has_logtos_members_in_logtos_order() {
 }
 
 #[tokio::test]
-async fn each_invalid_token_is_refused_for_its_reason() {
+async fn each_invalid_token_is_refused_for_the_expected_reason() {
     let (issuer, validator, _) = start().await;
     let token = || issuer.token();
     let other_key = SigningKey::generate(Algorithm::ES384);

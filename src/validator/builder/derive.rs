@@ -1,4 +1,4 @@
-//! How a validator gets its builder: from nothing, or from another validator.
+//! Creates builders of validators: with the default settings, or with those of another validator.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl Validator {
-    /// Builds a validator that trusts one issuer for one audience: the API's resource indicator.
-    /// All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
+    /// Builds a validator that trusts one issuer for one audience. `audience` is the API's resource
+    /// indicator. All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
     ///
     /// # Errors
     /// If a setting is invalid, for example the audience. The error names the setting and the
@@ -26,21 +26,21 @@ impl Validator {
         ValidatorBuilder::default()
     }
 
-    /// Returns a builder with the settings of this validator, but without its issuers. Use it for
-    /// another audience, or to add or remove issuers.
+    /// Returns a builder with the settings of this validator, but without its issuers. Use the
+    /// builder for another audience, or to add or remove issuers.
     ///
-    /// If an issuer has the same key settings in both validators, they share its keys and fetch
-    /// them once. The validators also share the cache of validated tokens and the queue of
-    /// signature checks. Each validator checks the claims of a cached token against its own
-    /// settings. The sharing ends if you change a setting of the keys, the cache, the queue, the
-    /// HTTP client or the clock.
+    /// If an issuer has the same key settings in both validators, the validators share the issuer's
+    /// keys and fetch these keys once. The validators also share the cache of validated tokens and
+    /// the queue of signature checks. Each validator checks the claims of a cached token against
+    /// its own settings. If you change a setting of the keys, the cache, the queue, the HTTP client
+    /// or the clock, the new validator shares none of these.
     ///
     /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). It keeps
-    /// the realm and the metadata URL, so set them again for another audience.
+    /// the realm and the metadata URL, so set these two again for another audience.
     ///
     /// # One validator per audience
-    /// A scope of one API means nothing in another one. With one validator per API, no guard can
-    /// confuse them:
+    /// A scope of one API means nothing in another API. With one validator per API, no guard can
+    /// confuse the scopes of two APIs:
     ///
     /// ```
     /// use tower_logto::{Issuer, TrustedIssuer, Validator};
@@ -54,7 +54,8 @@ impl Validator {
     ///
     /// # Adding and removing issuers
     /// Store the current validator in an `ArcSwap<Validator>` (crate `arc-swap`). A middleware
-    /// loads it for each request. Issuers that remain keep their keys:
+    /// loads the current validator for each request. The keys of the remaining issuers are not
+    /// fetched again:
     ///
     /// ```ignore
     /// // After a tenant was added or removed:

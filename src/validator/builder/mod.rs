@@ -52,9 +52,9 @@ pub struct ValidatorBuilder {
     max_token_size: usize,
     token_cache_capacity: usize,
     queue: QueueLimits,
-    /// The validator that this one is derived from.
+    /// The validator that the new validator is derived from.
     origin: Option<Validator>,
-    /// Set if the keys and the cache are shared with the origin.
+    /// Set if the new validator shares the keys, the cache and the queue of `origin`.
     shares: bool,
     initial_keys: Option<KeySnapshot>,
     revocations: RevocationSets,
@@ -81,34 +81,35 @@ impl Default for ValidatorBuilder {
 }
 
 impl ValidatorBuilder {
-    /// Trusts an issuer. A validator needs at least one issuer, and each issuer may be added once.
+    /// Trusts an issuer. A validator needs at least one issuer. Each issuer may be added only once.
     ///
     /// If the validator trusts several issuers, each guard must name the required one with
-    /// [`Require::issuer`](crate::Require::issuer). The reason is that two tenants can have
-    /// organizations with the same id.
+    /// [`Require::issuer`](crate::Require::issuer), because two tenants can have organizations with
+    /// the same id.
     pub fn trust(mut self, trusted: TrustedIssuer) -> Self {
         self.issuers.push(trusted);
         self
     }
 
-    /// Permits guards that name no issuer and no audience, although the validator has several.
+    /// Permits guards that name no issuer and no audience, although the validator trusts several
+    /// issuers or audiences.
     ///
     /// A scope or an organization then has the same meaning for all trusted issuers and audiences.
-    /// This is right for one tenant with two domains. It is wrong for two tenants, and for two APIs
-    /// whose scopes have the same names.
+    /// Use this setting for one tenant with two domains. Do not use it for two tenants, or for two
+    /// APIs whose scopes have the same names.
     pub const fn trust_all_alike(mut self) -> Self {
         self.all_alike = true;
         self
     }
 
-    /// Sets the `realm` of challenges (RFC 9110 §11.5). By default they have none.
+    /// Sets the `realm` of challenges (RFC 9110 §11.5). By default, challenges have no realm.
     pub fn realm(mut self, realm: impl Into<String>) -> Self {
         self.challenge.realm = Some(realm.into());
         self
     }
 
-    /// Sets the public URL of the RFC 9728 document. Every challenge then contains it. By default,
-    /// challenges contain no such URL.
+    /// Sets the public URL of the RFC 9728 document. Every challenge then contains this URL. By
+    /// default, challenges contain no such URL.
     ///
     /// [`ProtectedResourceMetadata`](crate::ProtectedResourceMetadata) creates the document.
     pub fn resource_metadata(mut self, url: impl Into<String>) -> Self {
@@ -118,25 +119,26 @@ impl ValidatorBuilder {
 
     /// Sets the level at which refusals are logged. The default is debug.
     ///
-    /// A line contains text of the caller and of the token, escaped and cut. Mistakes in the program,
-    /// which are answered with 500, are always logged as errors.
+    /// A log line contains text from the request and from the token, escaped and cut. Mistakes in
+    /// the program, which are answered with 500, are always logged as errors.
     pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
         self.challenge.log_level = RefusalLevel(level);
         self
     }
 
-    /// Sets how long keys are fresh, ±10 %: 10 min by default, from 1 s to 24 h.
+    /// Sets how long keys are fresh: 10 min by default, from 1 s to 24 h. After each fetch, the
+    /// time is varied randomly by up to ±10 %.
     ///
-    /// When they are no longer fresh, the next request starts a refresh in the background. The
-    /// current keys validate its token.
+    /// When the keys are no longer fresh, the next request starts a refresh in the background. The
+    /// token of that request is validated with the current keys.
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
         self.refresh.fresh_for = duration;
         self.shares = false;
         self
     }
 
-    /// Sets how often unknown key ids may start a refresh: twice immediately, then once per this
-    /// time. The default is 5 s, and the minimum is 1 s.
+    /// Limits how often unknown key ids may start a refresh. Two refreshes may start immediately,
+    /// and then one refresh per `duration`. The default is 5 s, and the minimum is 1 s.
     pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
         self.refresh.unknown_key_cooldown = duration;
         self.shares = false;
@@ -144,8 +146,8 @@ impl ValidatorBuilder {
     }
 
     /// Sets how many requests may wait for the first keys, or for a refresh in flight: 16,384 by
-    /// default, from 1 to 1,000,000. A waiting request takes about 3 KB. Requests beyond the limit
-    /// get 503.
+    /// default, from 1 to 1,000,000. A waiting request takes about 3 KB of memory. Requests beyond
+    /// the limit get 503.
     pub const fn max_waiting(mut self, requests: usize) -> Self {
         self.refresh.max_waiting = requests;
         self.shares = false;
@@ -160,27 +162,30 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how long stale keys are used while refreshes fail: 24 h by default, and at least as
-    /// long as keys are [fresh](Self::keys_fresh_for). After that, requests with a token get 503.
+    /// Sets how long stale keys are used while refreshes fail. The default is 24 h. The time must
+    /// be at least as long as keys are [fresh](Self::keys_fresh_for). After that time, requests
+    /// with a token get 503.
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
         self
     }
 
-    /// Starts with the keys of an earlier validator, so that a service that restarts while Logto is
-    /// down accepts tokens. The keys keep their age, and the first request refreshes them.
+    /// Starts with the keys of an earlier validator. A service that restarts while Logto is down
+    /// can then accept tokens. The keys keep their age, and the first request starts a refresh.
     ///
-    /// An issuer whose key set is missing from the snapshot, or has no usable key there, fetches its
-    /// keys as usual. See [`KeySnapshot`] for how to store it.
+    /// If the snapshot contains no key set or no usable key of an issuer, the validator fetches the
+    /// keys of that issuer as usual. [`KeySnapshot`] explains how to store a snapshot.
     pub fn initial_keys(mut self, snapshot: KeySnapshot) -> Self {
         self.initial_keys = Some(snapshot);
         self
     }
 
-    /// Refuses the tokens that these rules revoke, if one of their issuers issued them.
+    /// Refuses the tokens that a rule of this set revokes. The set applies only to tokens of the
+    /// issuers for which the set was created.
     ///
-    /// For several tenants, add one set for each. Derived validators have the same sets.
+    /// If the validator trusts several tenants, add one set for each tenant. Derived validators
+    /// have the same sets.
     #[cfg(feature = "revocation")]
     #[cfg_attr(docsrs, doc(cfg(feature = "revocation")))]
     pub fn revocations(mut self, revocations: &crate::revocation::Revocations) -> Self {
@@ -196,9 +201,9 @@ impl ValidatorBuilder {
 
     /// Sets how many validated tokens are cached: 10,000 by default. 0 disables the cache.
     ///
-    /// The signature of a cached token is not checked again. A token of the usual size takes about
-    /// 700 bytes. A larger one counts as several tokens. Every hit checks `exp`, and that the key
-    /// is still in the issuer's key set.
+    /// The signature of a cached token is not checked again. Every cache hit checks `exp`, and that
+    /// the key is still in the issuer's key set. A token of the usual size takes about 700 bytes. A
+    /// larger token counts as several tokens.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
         self.shares = false;
@@ -206,12 +211,12 @@ impl ValidatorBuilder {
     }
 
     /// Sets how many requests may wait for a signature check during a flood of forged tokens:
-    /// 16,384 by default, at least 1. A waiting request takes about 3 KB. Requests beyond that get
-    /// 503.
+    /// 16,384 by default, from 1 to 1,000,000. A waiting request takes about 3 KB of memory.
+    /// Requests beyond the limit get 503.
     ///
-    /// If tokens with bad signatures take too much time, signatures are checked in a queue, on a
-    /// quarter of the cores. Cached tokens never wait. Subjects that had a valid token here before
-    /// come first, unless 20 bad signatures in their name arrived within a minute.
+    /// If tokens with bad signatures take too much time, all signature checks wait in a queue, and
+    /// run on a quarter of the cores. Cached tokens never wait. Subjects whose tokens were valid
+    /// before come first, unless 20 bad signatures in the subject's name arrived within a minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
         self.shares = false;
@@ -219,15 +224,16 @@ impl ValidatorBuilder {
     }
 
     /// Sets how long a request may wait for a signature check during a flood of forged tokens: 5 s
-    /// by default, from 100 ms to 60 s. After that it gets 503.
+    /// by default, from 100 ms to 60 s. After that time, the request gets 503.
     pub const fn max_queue_time(mut self, duration: Duration) -> Self {
         self.queue.max_time = duration;
         self.shares = false;
         self
     }
 
-    /// Sets the builder of the HTTP client that fetches keys, for a proxy, a private CA or a user
-    /// agent. The crate calls the function once per issuer, at the first fetch.
+    /// Sets a function that returns the builder of the HTTP client for fetching keys. Use it to set
+    /// a proxy, a private CA or a user agent. The crate calls the function once per issuer, at the
+    /// first fetch.
     ///
     /// The crate overrides the builder's settings for redirects, timeout, compression and
     /// connection pooling. It does not use a proxy for a loopback address.
@@ -240,17 +246,18 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets the source of time. The default is the clocks of the operating system.
+    /// Sets the source of time. The default reads the clocks of the operating system.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self.shares = false;
         self
     }
 
-    /// Validates the settings and builds the validator. It sends no request and starts no task.
+    /// Validates the settings and builds the validator. This method sends no request and starts no
+    /// task.
     ///
     /// # Errors
-    /// If a setting is invalid. The error names it.
+    /// If a setting is invalid. The error names the setting.
     pub fn build(self) -> Result<Validator, ConfigError> {
         self.check()?;
         let issuers = self.issuers.iter().map(|trusted| self.entry(trusted).map(Arc::new));
@@ -289,8 +296,8 @@ impl ValidatorBuilder {
         self.origin.as_ref().filter(|_| self.shares)
     }
 
-    /// Returns what guards must name, because scopes and organizations belong to one issuer and one
-    /// API.
+    /// Returns whether guards must name the issuer and the audience. If there are several, guards
+    /// must name them, because a scope or an organization belongs to one issuer and one API.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

@@ -1,4 +1,4 @@
-//! The claims of a token: parses the payload once, and validates it in one pure function.
+//! Parses the payload of a token once, and validates the claims in one pure function.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The unverified claims that are validated or kept.
+/// The unverified claims of a payload that the validator checks or keeps for handlers.
 #[derive(Debug, Default)]
 pub(crate) struct Payload<'a> {
     issuer: Option<Cow<'a, str>>,
@@ -33,7 +33,8 @@ pub(crate) struct Payload<'a> {
     not_before: Option<f64>,
     expires_at: Option<f64>,
     has_cnf: bool,
-    /// The name of the claim that is being parsed. The error contains it if the type is wrong.
+    /// The name of the claim that is being parsed. If the claim has the wrong type, the error
+    /// contains this name.
     current_claim: Option<&'static str>,
 }
 
@@ -53,7 +54,7 @@ impl<'a> Payload<'a> {
         self.issuer.as_deref().ok_or(InvalidToken::MissingClaim("iss"))
     }
 
-    /// The unverified audiences. The list is empty if the claim is missing.
+    /// Returns the unverified audiences. The iterator is empty if the claim is missing.
     pub(crate) fn audiences(&self) -> impl Iterator<Item = &str> {
         self.audiences.iter().flat_map(OneOrMany::iter)
     }
@@ -70,7 +71,7 @@ impl<'a> Payload<'a> {
         self.subject.is_some() && self.subject == self.client_id
     }
 
-    /// Returns the Logto permission model of the token, and its organization.
+    /// Returns the Logto permission model of the token, and the token's organization.
     pub(crate) fn kind(
         &self,
         rules: &ClaimRules,
@@ -84,13 +85,12 @@ impl<'a> Payload<'a> {
         subject.ok_or(InvalidToken::MissingClaim("sub"))
     }
 
-    /// Refuses a token that is bound to a key (RFC 7800 §3.1).
+    /// Refuses a token that is bound to a key of its holder (RFC 7800 §3.1).
     pub(crate) const fn check_bearer(&self) -> Result<(), InvalidToken> {
         if self.has_cnf { Err(InvalidToken::SenderConstrained) } else { Ok(()) }
     }
 
-    /// Returns `exp` and `nbf`. A fraction of a second is cut off `exp`, and counts in full for
-    /// `nbf`.
+    /// Returns `exp`, rounded down to whole seconds, and `nbf`, rounded up to whole seconds.
     pub(crate) fn lifetime(&self, tolerance: Duration) -> Result<Lifetime, InvalidToken> {
         let exp = self.expires_at.ok_or(InvalidToken::MissingClaim("exp"))?;
         Ok(Lifetime {
@@ -100,7 +100,7 @@ impl<'a> Payload<'a> {
         })
     }
 
-    /// Returns `iat`, without a fraction of a second.
+    /// Returns `iat`, rounded down to whole seconds.
     pub(crate) fn issued_at(&self) -> Result<Option<u64>, InvalidToken> {
         self.issued_at.map(|at| numeric_date(at.floor(), "iat")).transpose()
     }
@@ -171,7 +171,8 @@ pub(crate) struct ValidatedClaims<'a> {
     lifetime: Lifetime,
 }
 
-/// Validates the claims of a token of this issuer (RFC 9068 §4): audience, subject and lifetime.
+/// Validates the claims of a token against the rules of its issuer (RFC 9068 §4): audience, subject
+/// and lifetime.
 pub(crate) fn validate<'a>(
     payload: &'a Payload<'a>,
     rules: &ClaimRules,
@@ -197,8 +198,8 @@ pub(crate) fn validate<'a>(
     })
 }
 
-/// Returns the Logto permission model that `aud` and `organization_id` stand for, and the
-/// organization.
+/// Returns the token's Logto permission model and organization, which follow from `aud` and
+/// `organization_id`.
 fn permission_model<'a>(
     audiences: &'a OneOrMany<'a>,
     claim: Option<&'a str>,
@@ -209,8 +210,9 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // A second audience with `urn:logto:` is an organization, or the reserved resource that
-        // gives every application all organization scopes.
+        // The token is refused if another audience starts with `urn:logto:`, because that audience
+        // is an organization, or the reserved resource that gives every application all
+        // organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
@@ -237,7 +239,7 @@ fn permission_model<'a>(
     }
 }
 
-/// Returns the organization in the `aud` of an organization permission token.
+/// Returns the organization id in the `aud` of an organization permission token.
 fn organization_of_audience(audience: &str) -> Option<&str> {
     audience.strip_prefix(ORGANIZATION_AUDIENCE).filter(|id| !id.is_empty())
 }
@@ -260,7 +262,7 @@ impl ValidatedClaims<'_> {
         self.subject
     }
 
-    /// Copies the payload, and finds the span of each claim in it.
+    /// Copies the payload, and finds the span of each claim in the copy.
     pub(crate) fn to_token_claims(&self, json: &str) -> TokenClaims {
         let mut spans = SpanFinder { json, unescaped: String::new() };
         let issuer = spans.find(self.issuer);
@@ -290,8 +292,8 @@ impl ValidatedClaims<'_> {
     }
 }
 
-/// Finds the spans of texts that were borrowed from the JSON. Appends the other texts, which had
-/// escapes.
+/// Finds the span of each claim. A claim without escapes was borrowed from the JSON, so its span is
+/// in the JSON. The text of a claim with escapes is appended to the JSON.
 struct SpanFinder<'a> {
     json: &'a str,
     unescaped: String,

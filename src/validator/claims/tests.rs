@@ -1,4 +1,4 @@
-//! Tables and property tests of claims.
+//! Table-driven tests and property tests of the validation of claims.
 
 use proptest::prelude::*;
 
@@ -28,8 +28,8 @@ fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToke
     Ok(claims.to_token_claims(json))
 }
 
-/// Returns the token that a handler would receive. Its key, from RFC 7515 appendix A.3, did not
-/// sign it.
+/// Returns the token that a handler would receive. The key that is stored in the token is a
+/// placeholder from RFC 7515, appendix A.3. The token was not signed with that key.
 fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",
@@ -39,7 +39,7 @@ fn token(claims: TokenClaims) -> AccessToken {
     let keys = KeySet::from_json(jwks.as_bytes(), &[Algorithm::ES256]).unwrap();
     let key = Arc::clone(keys.select(None, Algorithm::ES256).unwrap().unwrap());
     let (challenge, keys) = (Arc::default(), Arc::new(KeyStore::Static(keys)));
-    let revocable = IssuerRevocations::default().revocable(&claims, Duration::ZERO);
+    let revocable = IssuerRevocations::default().revocable(&claims);
     AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable })
 }
 
@@ -102,7 +102,7 @@ fn claims_are_validated_as_rfc_9068_section_4_requires() {
 }
 
 #[test]
-fn exp_and_nbf_have_a_tolerance_and_fractions_shorten_the_lifetime() {
+fn exp_and_nbf_have_a_tolerance_and_rounding_shortens_the_lifetime() {
     for (claim, value, good) in [
         ("exp", "1000000", true),
         ("exp", "999971", true),

@@ -1,4 +1,4 @@
-//! The checks of [`Validator::explain`], in the order of the validator and with its rules.
+//! The checks of [`Validator::explain`]. Their order and their rules are those of the validator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
 };
 
 impl Validator {
-    /// Explains every check of a token, also those after the first failure.
+    /// Explains every check of a token, including the checks after the first failure.
     ///
-    /// If the token needs keys that must be fetched first, this waits for them as
-    /// [`validate`](Self::validate) does. The token is not cached. Checks of a route are added by
-    /// [`require_scopes`](Explanation::require_scopes) and
+    /// If keys must be fetched first, this method waits for the keys as
+    /// [`validate`](Self::validate) does. The token is not cached. To add the checks of a route,
+    /// use [`require_scopes`](Explanation::require_scopes) and
     /// [`require_organization`](Explanation::require_organization).
     ///
     /// # Cancel safety
@@ -117,8 +117,8 @@ impl Report {
         parsed.map_err(|reason| self.fail("payload", "malformed", "a JSON object", reason)).ok()
     }
 
-    /// The issuer that the token names. If it names none of them, the only trusted one, so that the
-    /// other checks can be made.
+    /// Returns the trusted issuer in the token's `iss`. If `iss` is not a trusted issuer and the
+    /// validator trusts only one issuer, returns that issuer, so the other checks can be made.
     fn issuer<'a>(
         &mut self,
         validator: &'a Validator,
@@ -198,8 +198,9 @@ impl Report {
         self.issued_at(payload, now.as_secs());
     }
 
-    /// The validator requires nothing of `iat` but its type. A value in the future shows that the
-    /// clocks differ.
+    /// Adds the check of `iat`. The validator checks only the type of `iat`. If the value is in the
+    /// future, the check passes with advice, because the clocks of this machine and of Logto
+    /// differ.
     fn issued_at(&mut self, payload: &Payload<'_>, now: u64) {
         match payload.issued_at() {
             Err(reason) => self.fail("iat", "not a date", "a date", reason),
@@ -263,7 +264,8 @@ impl Report {
         }
     }
 
-    /// Asks the rules of the issuer, if the validator has some and the claims are valid.
+    /// Adds the check of the issuer's revocation rules, if the validator has such rules. Skips the
+    /// check if the claims are not valid.
     fn revocation(
         &mut self,
         payload: &Payload<'_>,
@@ -277,7 +279,7 @@ impl Report {
         let Ok(claims) = claims::validate(payload, &issuer.rules, now) else {
             return self.skip("revocation", "valid claims");
         };
-        match issuer.revocations.revocable(&claims.to_token_claims(json), now).check() {
+        match issuer.revocations.revocable(&claims.to_token_claims(json)).check() {
             Ok(()) => self.pass("revocation", none(), "no rule"),
             Err(AuthErrorKind::InvalidToken(reason)) => {
                 self.fail("revocation", "a rule", "no rule", reason);

@@ -1,4 +1,4 @@
-//! Explains which checks a token passes and fails: for logs, tests and support.
+//! Explains which checks a token passes and fails. Use the explanation for logs, tests and support.
 
 mod checks;
 
@@ -11,11 +11,12 @@ use crate::{
     scope::{ScopeSet, TokenKind},
 };
 
-/// What [`Validator::explain`](crate::Validator::explain) found out about a token.
+/// The result of [`Validator::explain`](crate::Validator::explain): the verdict about a token, and
+/// the outcome of each check.
 ///
-/// [`Display`](fmt::Display) writes the verdict and one line per check. With serde, it serializes to
-/// the same content. Both contain claims of the token, but neither the token nor its signature. Text
-/// from the token is escaped and cut. Do not send an explanation to a caller.
+/// [`Display`](fmt::Display) writes the verdict and one line per check. The output of serde has the
+/// same content. Both outputs contain claims of the token, but neither the token nor its signature.
+/// Text from the token is escaped and cut. Do not send an explanation to a caller.
 ///
 /// ```
 /// # async fn example() -> Result<(), tower_logto::error::ConfigError> {
@@ -34,7 +35,7 @@ use crate::{
 pub struct Explanation {
     verdict: Verdict,
     checks: Vec<Check>,
-    /// `None` if the payload cannot be read.
+    /// The facts that the checks of a route need. `None` if the payload cannot be read.
     #[serde(skip)]
     facts: Option<Facts>,
 }
@@ -77,16 +78,17 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Check {
-    /// A stable name: a claim or a member of the header, or `format`, `size`, `payload`, `key`,
-    /// `signature`, `kind`.
+    /// A stable name. It is the name of a claim or of a header member, or one of `format`, `size`,
+    /// `header`, `payload`, `key`, `signature`, `revocation`, `organization` and `kind`.
     pub name: &'static str,
     /// The outcome.
     pub outcome: Outcome,
     /// The value in the token, escaped and cut.
     pub found: String,
-    /// What the settings require. Empty if there is no requirement.
+    /// The value that the settings require. Empty if the settings require nothing.
     pub expected: String,
-    /// What is wrong and how to fix it. `None` if there is nothing to do.
+    /// The problem and how to fix it, or the reason why the check was not made. `None` if there is
+    /// nothing to do.
     pub advice: Option<String>,
 }
 
@@ -105,13 +107,13 @@ pub enum Outcome {
     Passed,
     /// The token does not fulfil the requirement.
     Failed,
-    /// The check needs something that an earlier check did not find.
+    /// The check was not made, because something that it needs is missing, for example the payload.
     Skipped,
-    /// The check needs keys that are unavailable.
+    /// The check could not be made, because the issuer's keys are unavailable.
     Unknown,
 }
 
-/// What the checks of a route need.
+/// The facts about a token that the checks of a route need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Facts {
     kind: Option<TokenKind>,
@@ -122,7 +124,8 @@ struct Facts {
 }
 
 impl Explanation {
-    /// Returns whether the validator accepts the token, and whether the checks of the route pass.
+    /// Returns the verdict: whether the validator accepts the token and all checks of the route
+    /// pass.
     pub const fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -147,7 +150,7 @@ impl Explanation {
                 "the token is for another organization: ask Logto for a token with the \
                  organization_id of the request"
             }
-            None => "the token names no organization: ask Logto for a token with organization_id",
+            None => "the token is for no organization: ask Logto for a token with organization_id",
         };
         let found = facts.organization.as_deref().map_or_else(none, quoted);
         self.with(Check::failed("organization", found, expected, advice.into()))
@@ -206,8 +209,9 @@ impl Explanation {
 }
 
 impl Facts {
-    /// A failed check if the token belongs to an organization that no check has named: the scopes of
-    /// an organization count only on routes that check it.
+    /// Returns a failed check if the token belongs to an organization and no earlier check requires
+    /// that organization. The scopes of an organization count only on routes that check the
+    /// organization.
     fn kind_of_route(&self) -> Option<Check> {
         let kind = self.kind.filter(|kind| *kind != TokenKind::Global)?;
         let advice = "the scopes of an organization count only on routes that check the \
@@ -236,12 +240,13 @@ impl Check {
     }
 
     fn skipped(name: &'static str, needs: &str) -> Self {
-        let advice = Some(format!("not checked: it needs {needs}"));
+        let advice = Some(format!("not checked, because this check needs {needs}"));
         Self { outcome: Outcome::Skipped, advice, ..Self::passed(name, "", "") }
     }
 }
 
-/// The verdict, one line per check, and a line of advice below each check that has some.
+/// Writes the verdict, one line per check, and a line with the advice below each check that has
+/// advice.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.verdict)?;
@@ -277,7 +282,7 @@ impl fmt::Display for Verdict {
 }
 
 impl Outcome {
-    /// Returns the word of the outcome in the text: `ok`, `FAILED`, `skipped` or `unknown`.
+    /// Returns the word for the outcome in the text output: `ok`, `FAILED`, `skipped` or `unknown`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Passed => "ok",

@@ -1,4 +1,4 @@
-//! What the validator asks: whether a token is revoked.
+//! Checks for the validator whether a token is revoked.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,26 +12,28 @@ use crate::{
     validator::token_claims::TokenClaims,
 };
 
-/// The sets of rules of a validator.
+/// The sets of revocation rules that a validator applies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RevocationSets(Vec<Revocations>);
 
-/// The set of rules for the tokens of one issuer, if there is one.
+/// The set of revocation rules for the tokens of one issuer. `None` if the issuer has no set.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IssuerRevocations(Option<Revocations>);
 
-/// What a token is compared with the rules by. It is kept with the token.
+/// The data of a token that revocation rules are matched against, stored with the token. `None` if
+/// no rules apply to the issuer of the token.
 #[derive(Debug)]
 pub(crate) struct Revocable(Option<Box<RevocableToken>>);
 
 #[derive(Debug)]
 struct RevocableToken {
     revocations: Revocations,
-    /// The generation of the rules that accepted the token last.
+    /// The generation of the rules at the time when the token was last accepted.
     accepted_by: AtomicU64,
     hashes: TokenHashes,
-    /// From `iat` to `exp`, or from the validation if there is no `iat`.
-    life: Duration,
+    /// The time from `iat` to `exp`. `None` if there is no `iat`, which RFC 9068 §2.2 requires:
+    /// the token could be older than any cut-off, also than those that were dropped.
+    life: Option<Duration>,
 }
 
 impl RevocationSets {
@@ -39,24 +41,27 @@ impl RevocationSets {
         self.0.push(revocations.clone());
     }
 
-    /// The set for the tokens of an issuer.
+    /// Returns the set for the tokens of an issuer.
     pub(crate) fn of(&self, issuer: &Issuer) -> IssuerRevocations {
         let mut sets = self.0.iter();
         IssuerRevocations(sets.find(|set| set.issuers().contains(issuer)).cloned())
     }
 
-    /// Refuses a set that would never apply, and two sets for one issuer.
+    /// Refuses a set that applies to no trusted issuer, and two sets for the same issuer.
     pub(crate) fn check(&self, trusted: &[&Issuer]) -> Result<(), ConfigError> {
         for set in &self.0 {
             if !trusted.iter().any(|issuer| set.issuers().contains(issuer)) {
                 let names: Vec<_> = set.issuers().iter().map(Issuer::as_str).collect();
-                let advice = format!("no trusted issuer is one of {}", names.join(", "));
+                let advice = format!(
+                    "the rules are for {}, but the validator trusts none of these issuers",
+                    names.join(", ")
+                );
                 return Err(ConfigError::new("revocations", advice));
             }
         }
         for issuer in trusted {
             if self.0.iter().filter(|set| set.issuers().contains(issuer)).count() > 1 {
-                let advice = "two sets of revocations name this issuer: use one set per tenant";
+                let advice = "two sets of revocations are for this issuer: use one set per tenant";
                 return Err(ConfigError::new("revocations", advice).of_issuer(issuer.as_str()));
             }
         }
@@ -74,15 +79,16 @@ impl IssuerRevocations {
         self.0.as_ref().is_some_and(Revocations::are_loading)
     }
 
-    /// Waits for the first rules, for up to 1 s.
+    /// Waits until the first rules are loaded, for up to 1 s.
     pub(crate) async fn loaded(&self) {
         if let Some(revocations) = self.0.as_ref().filter(|set| set.are_loading()) {
             revocations.loaded().await;
         }
     }
 
-    /// Hashes the values of a token that rules may name.
-    pub(crate) fn revocable(&self, claims: &TokenClaims, now: Duration) -> Revocable {
+    /// Hashes the claims of a token that a rule can refer to. If the token is a user's token, also
+    /// records the subject.
+    pub(crate) fn revocable(&self, claims: &TokenClaims) -> Revocable {
         Revocable(self.0.as_ref().map(|revocations| {
             let hasher = revocations.hasher();
             let subject = claims.get(claims.subject);
@@ -91,7 +97,6 @@ impl IssuerRevocations {
                 revocations.record_subject(subject);
             }
             let expires_at = Duration::from_secs(claims.lifetime.expires_at);
-            let issued_at = claims.issued_at.map_or(now, Duration::from_secs);
             Box::new(RevocableToken {
                 revocations: revocations.clone(),
                 accepted_by: AtomicU64::new(NEVER),
@@ -103,19 +108,20 @@ impl IssuerRevocations {
                     token_id: claims.jwt_id.map(|span| hasher.token_id(claims.get(span))),
                     issued_at: claims.issued_at.unwrap_or(0),
                 },
-                life: expires_at.saturating_sub(issued_at),
+                life: claims.issued_at.map(|at| expires_at.saturating_sub(Duration::from_secs(at))),
             })
         }))
     }
 }
 
 impl Revocable {
-    /// Refuses the token if a rule does. The rules are looked up only if they changed.
+    /// Refuses the token if a rule revokes it. Looks up the rules only if they changed since the
+    /// token was last accepted.
     pub(crate) fn check(&self) -> Result<(), AuthErrorKind> {
         self.0.as_ref().map_or(Ok(()), |token| token.check())
     }
 
-    /// The size on the heap in bytes.
+    /// Returns the size on the heap in bytes.
     pub(crate) fn heap_size(&self) -> usize {
         self.0.as_ref().map_or(0, |_| size_of::<RevocableToken>())
     }
@@ -131,8 +137,9 @@ impl RevocableToken {
             return Err(AuthErrorKind::RevocationsUnavailable);
         }
         let longest = self.revocations.longest_token_life();
-        if self.life > longest {
-            return Err(InvalidToken::TooLongLife { life: self.life, longest }.into());
+        let life = self.life.ok_or(InvalidToken::MissingClaim("iat"))?;
+        if life > longest {
+            return Err(InvalidToken::TooLongLife { life, longest }.into());
         }
         if self.revocations.revoke(&self.hashes) {
             return Err(InvalidToken::Revoked.into());
@@ -142,5 +149,5 @@ impl RevocableToken {
     }
 }
 
-/// No set of rules has this generation.
+/// The initial value of `accepted_by`. No set of rules has this generation.
 const NEVER: u64 = u64::MAX;

@@ -1,7 +1,5 @@
 //! Without the feature `revocation`, no token is revoked.
 
-use std::time::Duration;
-
 use crate::{
     error::{AuthErrorKind, ConfigError},
     issuer::Issuer,
@@ -39,7 +37,7 @@ impl IssuerRevocations {
 
     pub(crate) async fn loaded(self) {}
 
-    pub(crate) const fn revocable(self, _: &TokenClaims, _: Duration) -> Revocable {
+    pub(crate) const fn revocable(self, _: &TokenClaims) -> Revocable {
         Revocable
     }
 }

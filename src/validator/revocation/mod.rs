@@ -1,4 +1,4 @@
-//! Asks whether a token is revoked. Without the feature `revocation`, no token is.
+//! Checks whether a token is revoked. Without the feature `revocation`, no token is revoked.
 
 #[cfg(feature = "revocation")]
 mod checked;

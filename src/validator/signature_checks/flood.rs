@@ -1,15 +1,16 @@
-//! Decides when failed signature checks are a flood.
+//! Detects floods: times in which failed signature checks take too much time.
 
 use std::time::Duration;
 
 /// Measures the time that signature checks take, in windows of one second.
 ///
-/// The share of the time counts, and not the number of failures. Otherwise a few hundred forged
-/// tokens per second would move all checks of a busy service to the queue.
+/// A flood starts if failed checks take more than `FAILED_TIME` in a window, and more than a
+/// quarter of the time of all checks. The number of failures does not matter. Otherwise a few
+/// hundred forged tokens per second would move all checks of a busy service to the queue.
 #[derive(Debug, Default)]
 pub(super) struct FloodDetector {
     window: Window,
-    /// The time of the monotonic clock at which the flood ends, unless more checks fail.
+    /// The time of the monotonic clock at which the current flood ends, unless more checks fail.
     ends_at: Option<Duration>,
     during_flood: Counts,
 }
@@ -29,17 +30,17 @@ pub(super) struct Counts {
     pub(super) failed: u64,
 }
 
-/// A change of the state, to be logged.
+/// The start or the end of a flood, which is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FloodChange {
-    /// With the counts of the last second.
+    /// A flood started. Contains the counts of the last second.
     Started(Counts),
-    /// With the counts of the whole flood.
+    /// A flood ended. Contains the counts of the whole flood.
     Ended(Counts),
 }
 
 impl FloodDetector {
-    /// Records a check that took this time and has just ended.
+    /// Records a check that has just ended. `took` is the time that the check took.
     pub(super) fn record(
         &mut self,
         now: Duration,
@@ -65,13 +66,13 @@ impl FloodDetector {
         Some(FloodChange::Started(self.window.counts))
     }
 
-    /// Ends a flood whose time is over.
+    /// Ends the current flood if its end time has passed.
     pub(super) fn end(&mut self, now: Duration) -> Option<FloodChange> {
         self.ends_at.take_if(|ends_at| now >= *ends_at)?;
         Some(FloodChange::Ended(self.during_flood))
     }
 
-    /// The end of the current flood by the monotonic clock.
+    /// Returns the time of the monotonic clock at which the current flood ends.
     pub(super) const fn ends_at(&self) -> Option<Duration> {
         self.ends_at
     }
@@ -99,7 +100,8 @@ impl Counts {
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// The time of failed checks in a window that a service does not notice: 2 % of one core.
+/// The time that failed checks may take in a window before they are a flood. It is 2 % of one core,
+/// which a service does not notice.
 const FAILED_TIME: Duration = Duration::from_millis(20);
 const LASTS: Duration = Duration::from_secs(10);
 
@@ -109,8 +111,8 @@ mod tests {
 
     const CHECK: Duration = Duration::from_micros(200);
 
-    /// Records one check per `interval`, of which every `one_in`th fails. Returns the time at which
-    /// a flood started.
+    /// Records one check per `interval`. Every `one_in`th check fails. Returns the time at which a
+    /// flood started.
     fn flood_of(checks: u32, interval: Duration, one_in: u32) -> Option<Duration> {
         let mut flood = FloodDetector::default();
         (0..checks).find_map(|number| {
@@ -122,15 +124,15 @@ mod tests {
     #[test]
     fn flood_starts_after_20_ms_of_failed_checks_in_a_second() {
         let at = |interval_us| flood_of(100_000, Duration::from_micros(interval_us), 1);
-        // The 101st check exceeds 20 ms.
+        // A check takes 200 µs, so 101 failed checks take more than 20 ms.
         assert_eq!(at(200), Some(Duration::from_millis(20)));
         assert_eq!(at(9_000), Some(Duration::from_millis(900)));
-        // 83 failed checks per second take 17 ms.
+        // One check per 12 ms is 83 failed checks per second, which take 17 ms.
         assert_eq!(at(12_000), None);
     }
 
     #[test]
-    fn failed_checks_below_a_quarter_of_the_time_are_no_flood() {
+    fn failed_checks_that_take_less_than_a_quarter_of_the_time_are_no_flood() {
         let interval = Duration::from_micros(250);
         assert_eq!(flood_of(100_000, interval, 5), None);
         assert!(flood_of(100_000, interval, 3).is_some());

@@ -30,18 +30,18 @@ use crate::{
     },
 };
 
-/// Checks the signatures of one validator, and of those that are derived from it.
+/// Checks signatures for one validator, and for the validators that are derived from it.
 ///
-/// While few checks fail, each runs on the thread of its request. If failed checks take too much
-/// time, all checks move to threads of this crate, so that forged tokens do not delay the requests
-/// whose tokens are cached. The requests then wait in a queue without blocking a thread.
+/// While few checks fail, each check runs on the thread of its request. If failed checks take too
+/// much time, all checks move to threads of this crate. The requests then wait in a queue without
+/// blocking a thread. Forged tokens therefore do not delay requests whose tokens are cached.
 #[derive(Clone)]
 pub(crate) struct SignatureChecks(Arc<Shared>);
 
 struct Shared {
     clock: Arc<dyn Clock>,
     seed: RandomState,
-    /// The end of the current flood in milliseconds of the monotonic clock; 0 without a flood.
+    /// The end of the current flood in milliseconds of the monotonic clock. 0 if there is no flood.
     flood_ends_at_ms: AtomicU64,
     history: Mutex<History>,
     workers: Mutex<Workers>,
@@ -60,10 +60,10 @@ struct Workers {
     max_threads: usize,
 }
 
-/// A signature and the bytes that it was made over.
+/// A signature, and the message that was signed.
 #[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
-    /// Header and payload as they were received.
+    /// The header, the dot and the payload, exactly as received.
     pub(crate) message: &'a [u8],
     pub(crate) signature: &'a [u8],
     pub(crate) subject: SubjectHash,
@@ -72,7 +72,7 @@ pub(crate) struct Signed<'a> {
 /// A token whose signature check must wait.
 pub(crate) struct SignedToken {
     pub(crate) token: Box<str>,
-    /// The length of header and payload.
+    /// The length of the signed message: the header, the dot and the payload.
     pub(crate) message_length: usize,
     pub(crate) signature: Vec<u8>,
     pub(crate) subject: SubjectHash,
@@ -96,7 +96,7 @@ impl SignedToken {
 
 impl SignatureChecks {
     pub(crate) fn new(limits: QueueLimits, clock: Arc<dyn Clock>) -> Self {
-        // A quarter of the cores: the requests of good tokens need the others.
+        // Only a quarter of the cores, because requests with valid tokens need the other cores.
         let max_threads = thread::available_parallelism().map_or(1, |cores| cores.get() / 4).max(1);
         let workers = Workers { queue: CheckQueue::new(limits), threads: 0, max_threads };
         Self(Arc::new(Shared {
@@ -113,7 +113,7 @@ impl SignatureChecks {
         SubjectHash::new(&self.0.seed, issuer, subject)
     }
 
-    /// Returns whether checks wait in the queue now.
+    /// Returns whether a check must currently wait in the queue.
     pub(crate) fn are_queued(&self, now: Moment) -> bool {
         now.monotonic < Duration::from_millis(self.0.flood_ends_at_ms.load(Ordering::Relaxed))
     }
@@ -132,7 +132,8 @@ impl SignatureChecks {
         self.0.check(signed, key)
     }
 
-    /// Checks a signature in the queue during a flood, and on the calling thread otherwise.
+    /// Checks a signature. During a flood, the check waits in the queue. Otherwise the check runs
+    /// on the calling thread.
     ///
     /// # Cancel safety
     /// If the future is dropped, the check is skipped.
@@ -176,7 +177,8 @@ impl Shared {
         outcome
     }
 
-    /// Makes the detector's state visible to requests, and logs a change.
+    /// Makes the state of the flood detector visible to requests. Logs the start or the end of a
+    /// flood.
     fn publish(&self, flood: &FloodDetector, change: Option<FloodChange>) {
         let ends_at = flood.ends_at().unwrap_or_default();
         let ends_at = u64::try_from(ends_at.as_millis()).unwrap_or(u64::MAX);
@@ -199,7 +201,8 @@ impl Shared {
         }
     }
 
-    /// Starts the threads, unless they run. Returns false if none can be started.
+    /// Starts the threads that do not run yet. Returns `false` if no thread runs and none can be
+    /// started.
     fn ensure_threads(self: &Arc<Self>) -> bool {
         let mut workers = lock(&self.workers);
         while workers.threads < workers.max_threads {
@@ -213,7 +216,8 @@ impl Shared {
         workers.threads > 0
     }
 
-    /// Waits for the next check. `None`: there was none for some time, and the thread must end.
+    /// Waits for the next check. Returns `None` if no check arrived for some time. The calling
+    /// thread must then end.
     fn next(&self) -> Option<Waiting<QueuedCheck>> {
         let mut workers = lock(&self.workers);
         loop {
@@ -234,14 +238,14 @@ impl Shared {
     }
 }
 
-/// A thread that checks signatures during a flood, and ends some time after it.
+/// A thread that checks signatures during a flood. The thread ends some time after the flood.
 struct Worker(Arc<Shared>);
 
 impl Worker {
     fn run(self) {
         while let Some(Waiting { check, outcome, .. }) = self.0.next() {
             if !outcome.is_closed() {
-                // The request may be cancelled in the meantime.
+                // Sending fails if the request is cancelled in the meantime.
                 let checked = self.0.check(check.token.signed(), &check.key);
                 let _ = outcome.send(checked.map_err(Into::into));
             }
@@ -252,7 +256,7 @@ impl Worker {
     }
 }
 
-/// If a check panics, the waiting requests are refused instead of waiting for a lost thread.
+/// If a check panics, refuses the waiting requests. They would otherwise wait for a lost thread.
 impl Drop for Worker {
     fn drop(&mut self) {
         if thread::panicking() {

@@ -6,15 +6,16 @@ use tokio::sync::oneshot;
 
 use crate::error::AuthErrorKind;
 
-/// The waiting checks: first those of known subjects, then the others, each in order of arrival.
+/// The waiting checks. The checks of known subjects come before all other checks. Within these two
+/// groups, the order is the order of arrival.
 ///
-/// In order of arrival alone, good tokens would wait as long as forged ones.
+/// If the order of arrival alone decided, valid tokens would wait as long as forged tokens.
 #[derive(Debug)]
 pub(super) struct CheckQueue<T> {
     known: VecDeque<Waiting<T>>,
     others: VecDeque<Waiting<T>>,
     limits: QueueLimits,
-    /// Refused checks since the abandoned ones were last removed.
+    /// The number of checks that arrived at a full queue since abandoned checks were last removed.
     refused: usize,
 }
 
@@ -31,14 +32,14 @@ impl Default for QueueLimits {
     }
 }
 
-/// What a request waits for.
+/// The outcome of a check, which a request waits for.
 pub(super) type Outcome = Result<(), AuthErrorKind>;
 
 /// A waiting check, and the request that receives its outcome.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) check: T,
-    /// By the monotonic clock.
+    /// The time of the monotonic clock from which the check is refused.
     pub(super) deadline: Duration,
     pub(super) outcome: oneshot::Sender<Outcome>,
 }
@@ -48,7 +49,8 @@ impl<T> CheckQueue<T> {
         Self { known: VecDeque::new(), others: VecDeque::new(), limits, refused: 0 }
     }
 
-    /// Adds a check. If the queue is full, one of a known subject replaces the newest other one.
+    /// Adds a check. If the queue is full, a check of a known subject replaces the newest check of
+    /// an unknown subject. In all other cases, a full queue refuses the new check.
     pub(super) fn push(
         &mut self,
         check: T,
@@ -71,7 +73,7 @@ impl<T> CheckQueue<T> {
         Ok(receiver)
     }
 
-    /// Takes the next check, and refuses those that waited too long.
+    /// Refuses the checks that waited too long, and takes the next check.
     pub(super) fn pop(&mut self, now: Duration) -> Option<Waiting<T>> {
         self.refuse_late(now);
         self.known.pop_front().or_else(|| self.others.pop_front())
@@ -81,7 +83,7 @@ impl<T> CheckQueue<T> {
         self.known.len() + self.others.len()
     }
 
-    /// Drops all checks: their requests are refused.
+    /// Drops all checks. The requests that wait for the checks are then refused.
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.others.clear();
@@ -102,12 +104,12 @@ impl<T> CheckQueue<T> {
     }
 
     fn refuse(&self, waiting: Waiting<T>) {
-        // The request may be gone.
+        // Sending fails if the request was cancelled.
         let _ = waiting.outcome.send(Err(self.too_many()));
     }
 
-    /// Removes the checks whose requests were cancelled. A full queue is not searched for each
-    /// refusal, because that would cost more than the refusal.
+    /// Called when a check arrives at a full queue. Once per `max_queued / 8` calls, removes the
+    /// checks whose requests were cancelled. A search on every call would cost more than a refusal.
     fn remove_abandoned(&mut self) {
         self.refused += 1;
         if self.refused * 8 >= self.limits.max_queued {
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn known_subjects_come_first_and_each_kind_in_order_of_arrival() {
+    fn known_subjects_come_first_and_each_group_is_in_order_of_arrival() {
         let mut queue = CheckQueue::new(LIMITS);
         let _receivers = [(1, false), (2, true), (3, false), (4, true)]
             .map(|(check, is_known)| push(&mut queue, check, is_known));
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn full_queue_refuses_others_and_replaces_the_newest_of_them_by_a_known_subject() {
+    fn full_queue_refuses_unknown_subjects_and_drops_their_newest_check_for_a_known_subject() {
         let mut queue = CheckQueue::new(LIMITS);
         let mut receivers = [1, 2, 3, 4].map(|check| push(&mut queue, check, false));
         let refused = queue.push(5, false, NOW).unwrap_err();
@@ -159,7 +161,7 @@ mod tests {
         assert_eq!(receivers.each_mut().map(is_refused), [false, false, false, true]);
         assert_eq!(order(&mut queue, NOW), [6, 1, 2, 3]);
         let _known = [7, 8, 9, 10].map(|check| push(&mut queue, check, true));
-        assert!(queue.push(11, true, NOW).is_err(), "there is nothing to replace");
+        assert!(queue.push(11, true, NOW).is_err(), "no unknown subject is in the queue");
     }
 
     #[test]
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn cancelled_requests_give_their_room_to_others() {
+    fn checks_of_cancelled_requests_make_room_for_new_checks() {
         let mut queue = CheckQueue::new(LIMITS);
         let kept = push(&mut queue, 1, false);
         drop([2, 3, 4].map(|check| push(&mut queue, check, false)));

@@ -1,4 +1,4 @@
-//! The subjects whose tokens were validated before: they come first in the queue.
+//! The subjects whose tokens were validated before. Their checks come first in the queue.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -7,17 +7,19 @@ use std::{
     time::Duration,
 };
 
-/// A bounded set of subjects, with the number of bad signatures in the name of each.
+/// A bounded set of subjects, with the number of bad signatures that arrived in the name of each
+/// subject.
 ///
-/// When one generation is full, it replaces the older one. A subject is therefore forgotten after
-/// one to two generations of other subjects.
+/// When the current generation is full, it replaces the older generation. A subject is therefore
+/// forgotten after one to two generations of other subjects.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     current: HashMap<SubjectHash, BadSignatures>,
     older: HashMap<SubjectHash, BadSignatures>,
 }
 
-/// A seeded hash of an issuer and a subject. A caller cannot find two subjects of the same hash.
+/// A seeded hash of an issuer and a subject. A caller does not know the seed, and therefore cannot
+/// find two subjects with the same hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SubjectHash(u64);
 
@@ -27,11 +29,11 @@ impl SubjectHash {
     }
 }
 
-/// The bad signatures in the name of one subject.
+/// The bad signatures that arrived in the name of one subject.
 #[derive(Debug, Default, Clone, Copy)]
 struct BadSignatures {
     count: u32,
-    /// The second of the monotonic clock in which the first of them was counted.
+    /// The second of the monotonic clock in which the first of these signatures was counted.
     since: u32,
 }
 
@@ -59,8 +61,8 @@ impl Subjects {
         bad.count = bad.count.saturating_add(1);
     }
 
-    /// Returns whether the checks of this subject come first. If bad signatures are sent in its
-    /// name, they do not.
+    /// Returns whether the checks of this subject come first. The result is `false` for an unknown
+    /// subject, and for a subject in whose name too many bad signatures arrived.
     pub(super) fn come_first(&self, subject: SubjectHash, now: Duration) -> bool {
         let bad = self.current.get(&subject).or_else(|| self.older.get(&subject));
         bad.is_some_and(|bad| bad.count < MAX_BAD_SIGNATURES || bad.is_over(now))
@@ -73,12 +75,12 @@ impl BadSignatures {
     }
 }
 
-/// Saturates after 136 years.
+/// Returns the whole seconds of a time. The result saturates after 136 years.
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Two generations take at most about 5 MB.
+/// The maximum number of subjects in a generation. Two generations take at most about 5 MB.
 const GENERATION: usize = 65_536;
 const MAX_BAD_SIGNATURES: u32 = 20;
 const MINUTE: u64 = 60;

@@ -12,12 +12,12 @@ use crate::support::{
     RawServer, SECOND, SHOPPING_API, base64url, jwks_response,
 };
 
-/// Two fetches are allowed besides the first one.
+/// The limit of JWKS requests: the first fetch, and two more fetches for unknown key ids.
 const MOST_JWKS_REQUESTS: u64 = 1 + 2;
 
 #[tokio::test]
 async fn malicious_kid_is_only_compared() {
-    // Large enough for the long key ids.
+    // With this size limit, tokens with the long key ids are not refused as oversized.
     let target = Target::with(|builder| builder.max_token_size(300 * 1024)).await;
     let other = RawServer::start();
     let kid = target.key().kid().to_owned();
@@ -59,7 +59,8 @@ async fn malicious_kid_is_only_compared() {
     }
     let count = attacks.len() as u64;
     for attack in attacks {
-        // A refresh is permitted for each key id. Otherwise the requests would wait in real time.
+        // After 5 s, the rate limit permits a refresh for the next key id. Otherwise the request
+        // would wait in real time.
         target.harness.clock.advance(5 * SECOND);
         target.assert_outcomes([attack]).await;
     }
@@ -112,7 +113,7 @@ async fn key_in_or_linked_from_the_token_is_ignored() {
         header.as_object_mut().unwrap().remove("kid");
         let token = signed(&attacker, header.to_string(), target.payload());
         attacks.push((format!("{name} and no kid"), token, BadSignature));
-        // In a token that the issuer signed, it is ignored.
+        // In a token that the issuer signed, the header parameter has no effect.
         let mut header = target.header();
         header[name] = value;
         let token = signed(&target.key(), header.to_string(), target.payload());
@@ -147,7 +148,7 @@ async fn critical_extension_is_refused() {
         let token = target.token().header("crit", value.clone()).header("b64", false).build();
         attacks.push((format!("crit {value} and b64"), token, CriticalHeader));
     }
-    // RFC 7797: an unencoded payload, with a signature over the unencoded bytes.
+    // RFC 7797 defines unencoded payloads. Their signature covers the unencoded bytes.
     let key = target.key();
     let with = |members: Value| {
         let mut header = target.header();
@@ -159,7 +160,7 @@ async fn critical_extension_is_refused() {
             "b64 false, crit, an unencoded payload",
             json!({ "b64": false, "crit": ["b64"] }),
             target.payload(),
-            // The dots in the issuer URL make more than three segments.
+            // Credentials must not contain the characters of unencoded JSON (RFC 6750 §2.1).
             MalformedCredentials,
         ),
         (

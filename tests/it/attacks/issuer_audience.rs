@@ -88,7 +88,8 @@ async fn audience_reserved_by_logto_determines_the_token_kind() {
     let organization = "urn:logto:organization:acme";
     let mut attacks = Vec::new();
     for (aud, organization_id, expected) in [
-        // Any machine-to-machine app may request this one, and gets every organization scope.
+        // Any machine-to-machine application may request a token for this audience. Such a token
+        // contains every organization scope.
         (json!("urn:logto:resource:organizations"), None, WrongAudience),
         (json!(["urn:logto:resource:organizations"]), Some("acme"), WrongAudience),
         (json!(["urn:logto:resource:organizations", SHOPPING_API]), None, AmbiguousAudience),
@@ -105,7 +106,7 @@ async fn audience_reserved_by_logto_determines_the_token_kind() {
         (json!([SHOPPING_API, organization]), Some("acme"), AmbiguousAudience),
         (json!(organization), Some("evil"), AmbiguousAudience),
         (json!("https://default.logto.app/api"), None, WrongAudience),
-        // Valid, but of a kind that the guarded routes refuse.
+        // These tokens are valid, but the guarded routes refuse tokens of their kind.
         (json!(organization), None, Accepted),
         (json!(organization), Some("acme"), Accepted),
     ] {
@@ -204,7 +205,7 @@ async fn issuer_must_match_exactly() {
 #[tokio::test]
 async fn key_of_another_issuer_is_refused_despite_the_same_kid() {
     let (target, other) = (Target::start().await, Harness::start().await);
-    // Two tenants, two keys, one key id.
+    // The two tenants publish different keys with the same key id.
     let publish = |harness: &Harness, key: &SigningKey| {
         let mut jwk = key.jwk();
         jwk["kid"] = "shared".into();

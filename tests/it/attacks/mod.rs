@@ -1,4 +1,4 @@
-//! Attacks by name, over real HTTP: each must get its status, for its reason.
+//! Named attacks over real HTTP. Each attack must get the expected status, for the expected reason.
 
 mod claims;
 mod headers;
@@ -21,10 +21,10 @@ use tower_logto::{
 
 use crate::support::{Harness, Outcome, Server, base64url, base64url_decode, header};
 
-/// The name of an attack, its token, and the outcome that it must have.
+/// The name of an attack, its token, and the expected outcome.
 type Attack<N> = (N, String, Outcome);
 
-/// A protected service with its issuer, whose keys it has fetched.
+/// A protected service, which has already fetched the keys of its issuer.
 struct Target {
     harness: Harness,
     validator: Validator,
@@ -51,7 +51,7 @@ impl Target {
         Self { harness, validator, server, refusals }
     }
 
-    /// A token that every route accepts, to be changed by an attack.
+    /// Returns the builder of a token that every route accepts. An attack changes this token.
     fn token(&self) -> TokenBuilder {
         self.harness.token().scopes(["read:products", "write:products"])
     }
@@ -60,18 +60,18 @@ impl Target {
         self.harness.logto.signing_key()
     }
 
-    /// The header of a valid token.
+    /// Returns the header of a valid token.
     fn header(&self) -> Value {
         header_of(&self.key())
     }
 
-    /// The payload of a valid token, as text.
+    /// Returns the payload of a valid token as text.
     fn payload(&self) -> String {
         let token = self.token().build();
         String::from_utf8(base64url_decode(token.split('.').nth(1).unwrap())).unwrap()
     }
 
-    /// The payload of a valid token with one claim replaced by this text.
+    /// Returns the payload of a valid token, with this JSON text as the value of one claim.
     fn payload_with(&self, claim: &str, value: impl Display) -> String {
         let mut payload: serde_json::Map<_, _> = serde_json::from_str(&self.payload()).unwrap();
         payload.remove(claim);
@@ -79,12 +79,13 @@ impl Target {
         format!("{{\"{claim}\":{value},{}", &rest[1..])
     }
 
-    /// A token with this payload and a valid signature.
+    /// Returns a token with this payload and a valid signature.
     fn sign(&self, payload: impl AsRef<[u8]>) -> String {
         signed(&self.key(), self.header().to_string(), payload)
     }
 
-    /// Each attack has its outcome at this route, twice. A valid token is accepted afterwards.
+    /// Asserts that each attack has the expected outcome at this route, also when it is repeated.
+    /// Afterwards, the route must accept a valid token.
     async fn assert_outcomes_at<N: Display>(
         &self,
         path: &str,
@@ -98,7 +99,7 @@ impl Target {
                 self.assert_outcome(request, &token, expected, &name).await;
             }
             if path == "/" {
-                // The same outcome without HTTP.
+                // Without HTTP, the outcome must be the same.
                 let outcome = self.validator.validate(&token).await;
                 assert_eq!(Outcome::of(&outcome), expected, "{name}");
             }
@@ -111,8 +112,8 @@ impl Target {
         self.assert_outcomes_at("/", attacks).await;
     }
 
-    /// The response to a request has the status, the challenge and the body of its outcome, and no
-    /// part of the secret.
+    /// Asserts that the status, the challenge and the body of the response belong to the expected
+    /// outcome. The response must contain no part of the secret.
     async fn assert_outcome(
         &self,
         request: RequestBuilder,
@@ -133,14 +134,16 @@ impl Target {
             assert_eq!(body, "", "{name}");
             assert!(challenge.starts_with("Bearer realm=\"shop\""), "{name}");
         }
-        // The challenge names the scopes of the route, which may also be in the token.
+        // The challenge lists the scopes that the route requires. The same scopes may be in the
+        // token, so they are removed before the response is searched for parts of the token.
         let headers = headers.replace("read:products write:products", "");
         assert_no_part_of(secret, &headers);
         assert_no_part_of(secret, &body);
     }
 }
 
-/// Neither 16 bytes of the token nor 16 bytes of a decoded segment are in the text.
+/// Asserts that the text contains neither a part of the token nor a part of a decoded segment. A
+/// part is 16 bytes long.
 fn assert_no_part_of(secret: &str, text: &str) {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -154,7 +157,7 @@ fn assert_no_part_of(secret: &str, text: &str) {
     assert_eq!(leak, None, "a part of the token is in the response: {text}");
 }
 
-/// Records why the last request was refused, which the response does not tell.
+/// Records the reason why the last request was refused. The response does not contain this reason.
 #[derive(Clone, Default)]
 struct Refusals(Arc<Mutex<Option<Outcome>>>);
 
@@ -195,7 +198,7 @@ fn header_of(key: &SigningKey) -> Value {
     json!({ "alg": key.algorithm().name(), "typ": "at+jwt", "kid": key.kid() })
 }
 
-/// The header and the payload of a token: the bytes to be signed.
+/// Encodes the header and the payload of a token. The result is the text that the issuer signs.
 fn unsigned(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     format!("{}.{}", base64url(header), base64url(payload))
 }
@@ -204,7 +207,7 @@ fn with_signature(unsigned: &str, signature: impl AsRef<[u8]>) -> String {
     format!("{unsigned}.{}", base64url(signature))
 }
 
-/// A token of any bytes with a valid signature.
+/// Builds a token with any header and payload, and with a valid signature.
 fn signed(key: &SigningKey, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     let unsigned = unsigned(header, payload);
     with_signature(&unsigned, key.sign(unsigned.as_bytes()))

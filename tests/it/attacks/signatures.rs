@@ -14,7 +14,8 @@ use crate::support::{
     base64url, base64url_decode,
 };
 
-/// The orders of P-256, P-384 and P-521, and the length of half a signature.
+/// Each ECDSA algorithm with the order of its curve in hexadecimal digits, and the length of half
+/// a signature in bytes.
 const ORDERS: [(Algorithm, &str, usize); 3] = [
     (Algorithm::ES256, "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 32),
     (
@@ -37,7 +38,8 @@ fn order(algorithm: Algorithm) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digit).collect()
 }
 
-/// `a - b` or `a + b` of big-endian numbers of the same length, and whether it overflows.
+/// Calculates `a - b` or `a + b` for two big-endian numbers of the same length. Returns the result,
+/// and whether the calculation overflowed.
 fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, bool) {
     let mut carry = 0;
     let mut digits: Vec<_> = a
@@ -54,7 +56,8 @@ fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, b
     (digits, carry != 0)
 }
 
-/// An ECDSA signature in DER (RFC 3279 §2.2.3), as in TLS and X.509, but not in JOSE.
+/// Encodes an ECDSA signature in DER (RFC 3279 §2.2.3). TLS and X.509 use this encoding, but JOSE
+/// does not.
 fn der(signature: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
@@ -72,7 +75,7 @@ fn der(signature: &[u8]) -> Vec<u8> {
     [&[0x30], long, &[length], &body].concat()
 }
 
-/// One key of each type that Logto supports, all published.
+/// A target whose issuer has published one key of each type that Logto supports.
 struct TargetWithAllKeys {
     target: Target,
     ec: Vec<SigningKey>,
@@ -87,7 +90,7 @@ impl TargetWithAllKeys {
         let own = target.key();
         let keys = ec.iter().chain([&rsa, &own]).map(SigningKey::jwk).collect::<Vec<_>>();
         target.harness.logto.publish(json!({ "keys": keys }).to_string());
-        // An unknown key id fetches the keys again.
+        // The key id of this token is unknown, so the validator fetches the keys again.
         target.validator.validate(&target.token().signed_by(&rsa).build()).await.unwrap();
         Self { target, ec, rsa }
     }
@@ -148,7 +151,7 @@ async fn hmac_with_the_public_key_is_refused() {
     let jwk = target.key().jwk();
     let coordinate = |name: &str| base64url_decode(jwk[name].as_str().unwrap());
     let point = [vec![4], coordinate("x"), coordinate("y")].concat();
-    // SubjectPublicKeyInfo of P-384 (RFC 5480 §2).
+    // The first bytes of a SubjectPublicKeyInfo for P-384 (RFC 5480 §2).
     let spki = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
     let spki = [spki, &point[..]].concat();
     let base64 = STANDARD.encode(&spki);
@@ -188,7 +191,8 @@ async fn hmac_with_the_public_key_is_refused() {
                 with_signature(&unsigned, tag),
                 AlgorithmNotAllowed,
             ));
-            // With the algorithm of the key, padded to the length of a signature.
+            // The header has the algorithm of the key. The MAC is padded to the length of a
+            // signature.
             let (unsigned, mut tag) = mac(&target.header());
             tag.resize(96, 0);
             let name = format!("{alg} with {name} as ES384");
@@ -227,18 +231,20 @@ async fn algorithm_that_does_not_match_the_key_is_refused() {
             header["alg"] = alg.into();
             let expected = match alg {
                 alg if alg == own => Accepted,
-                // An RSA key without `alg` allows both, but the signature uses RS256.
+                // An RSA key without `alg` allows RS256 and PS256, but the signature uses RS256.
                 "PS256" if own == "RS256" => BadSignature,
                 alg if names.contains(&alg) => KeyAlgorithmMismatch,
                 _ => AlgorithmNotAllowed,
             };
             let token = signed(key, header.to_string(), target.payload());
             attacks.push((format!("{alg} in the header, a key for {own}"), token, expected));
-            // Without a kid, the algorithm selects another key, which did not sign.
+            // Without a `kid`, the validator selects a key by the algorithm in the header. This may
+            // be a key that did not sign the token.
             header.as_object_mut().unwrap().remove("kid");
             let token = signed(key, header.to_string(), target.payload());
             let expected = match (alg, expected) {
-                // Two keys fit: the added one and the first one.
+                // Two keys have this algorithm: the key that the test added, and the first key of
+                // the issuer.
                 ("ES384", _) => AmbiguousKey,
                 (_, KeyAlgorithmMismatch) => BadSignature,
                 (_, expected) => expected,
@@ -297,7 +303,8 @@ async fn invalid_ecdsa_signature_is_refused() {
         }
         for (name, part, number) in [("r + n", 0, r), ("s + n", 1, s)] {
             let (sum, overflows) = arithmetic(number, &n, |a, b| a + b);
-            // The same number modulo n, if it fits, which is always so for P-521.
+            // The sum equals the original number modulo n. For P-521, the sum always fits into half
+            // a signature.
             if !overflows {
                 let mut halves = [r, s];
                 halves[part] = &sum;
@@ -330,7 +337,7 @@ async fn invalid_rsa_signature_is_refused() {
     let n = base64url_decode(jwk["n"].as_str().unwrap());
     let small = |number| [vec![0; 255], vec![number]].concat();
     let (negated, _) = arithmetic(&n, &valid, |a, b| a - b);
-    // Bleichenbacher's forgery of 2006: correct first bytes, followed by garbage.
+    // As in Bleichenbacher's forgery of 2006, arbitrary bytes follow the correct first bytes.
     let forged_padding =
         [&[0, 1, 0xff, 0xff, 0][..], &[0x30, 0x31, 0x30, 0x0d], &[0; 247]].concat();
     let attacks = [
@@ -359,9 +366,9 @@ async fn invalid_rsa_signature_is_refused() {
     target.assert_outcomes(attacks.map(attack)).await;
 }
 
-/// The holder of a valid token can always compute its twin, `(r, n - s)`: a valid signature of the
-/// same claims, which gives no further access. The cache must not return the result of one token
-/// for the other.
+/// From an ECDSA signature `(r, s)`, anyone can compute a second valid signature of the same
+/// claims: `(r, n - s)`. The token with the second signature, the twin, gives no additional access.
+/// The cache must not return the result of one of these tokens for the other token.
 #[tokio::test]
 async fn second_ecdsa_signature_has_its_own_cache_entry() {
     let TargetWithAllKeys { target, ec, .. } = TargetWithAllKeys::start().await;
@@ -384,7 +391,7 @@ async fn second_ecdsa_signature_has_its_own_cache_entry() {
         }
     }
     target.assert_outcomes(attacks).await;
-    // When the key is removed, the twin is refused too.
+    // After the key was removed, the twin is refused too.
     let (key, (algorithm, _, half)) = (&ec[0], ORDERS[0]);
     let unsigned = unsigned(header_of(key).to_string(), target.payload());
     let valid = key.sign(unsigned.as_bytes());

@@ -1,4 +1,4 @@
-//! Attacks with the HTTP request, and on the response (RFC 6750 §2 and §5).
+//! Attacks with the HTTP request, and attacks on the HTTP response (RFC 6750 §2 and §5).
 
 use axum::{Router, extract::Request, routing::any};
 use reqwest::RequestBuilder;
@@ -18,13 +18,13 @@ use crate::support::{
     Server, header, new_runtime,
 };
 
-/// Sends these bytes, and returns the status and the whole response.
+/// Sends this text to the server, and returns the status and the whole response.
 async fn send_raw(server: &Server, request: &str) -> (u16, String) {
     let address = server.url().strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
-    // A reset may follow the response.
+    // Errors are ignored, because the server may reset the connection after its response.
     let _ = stream.read_to_end(&mut response).await;
     let response = String::from_utf8_lossy(&response).into_owned();
     let status = response.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -133,7 +133,7 @@ async fn credentials_must_be_in_one_authorization_header() {
         assert_eq!(status, expected.status(), "{name}: {response}");
         assert!(!response.contains(&valid[..half]), "{name}");
     }
-    // The HTTP server refuses malformed requests before the layer.
+    // The HTTP server refuses malformed requests before they reach the layer.
     for (name, headers) in [
         ("a folded header", format!("Authorization: Bearer\r\n {valid}")),
         ("a space before the colon", format!("Authorization : Bearer {valid}")),
@@ -144,7 +144,7 @@ async fn credentials_must_be_in_one_authorization_header() {
             format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\nConnection: close\r\n\r\n");
         assert_eq!(send_raw(&target.server, &request).await.0, 400, "{name}");
     }
-    // A trailer is not a header.
+    // A token in a trailer is ignored, because a trailer is not a header.
     let request = format!(
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\
          Connection: close\r\n\r\n0\r\nAuthorization: Bearer {valid}\r\n\r\n"
@@ -173,7 +173,7 @@ async fn token_in_query_or_body_is_ignored() {
         println!("attack: {name}");
         target.assert_outcome(request, &valid, MissingToken, name).await;
     }
-    // Next to valid credentials it has no effect.
+    // If the request has valid credentials, a token in the query has no effect.
     let both = get(format!("/?access_token={valid}")).bearer_auth(&valid);
     target.assert_outcome(both, &valid, Accepted, "a token in the query and a valid one").await;
 }
@@ -189,13 +189,13 @@ async fn oversized_token_is_refused() {
         println!("attack: a megabyte of {name}");
         let refusal = target.validator.try_validate(token).unwrap().unwrap_err();
         assert_eq!(Outcome::of_error(&refusal), Oversized);
-        // hyper has its own limit, which applies before that of the layer.
+        // hyper has its own size limit, which applies before the limit of the layer.
         let sent = target.server.request("GET", "/").bearer_auth(token).send().await;
         assert!(sent.is_err() || sent.is_ok_and(|response| response.status() == 431), "{name}");
     }
     let size = |limit: usize| {
         let token = target.token().claim("x", "").build();
-        // Base64 needs four characters for three bytes.
+        // Base64url needs four characters for three bytes.
         let more = (limit - token.len()) / 4 * 3;
         target.token().claim("x", "x".repeat(more)).build()
     };
@@ -236,7 +236,7 @@ async fn token_text_is_not_injected_into_the_response() {
         let scope = challenge.matches("scope=").count();
         assert!(scope <= 1 && !challenge.contains("admin"), "{challenge}");
     }
-    // Settings are checked too.
+    // Settings that appear in the challenge are checked when the validator or the guard is built.
     for realm in ["shop\r\nSet-Cookie: a=b", "shop\", error=\"none", "sh\\op", "sh\u{f6}p", ""] {
         let error = target.harness.builder().realm(realm).build().unwrap_err();
         assert_eq!(error.setting(), "realm", "{realm:?}");
@@ -308,7 +308,7 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
             Router::new()
                 .route("/optional", issuer)
                 .route_layer(AuthLayer::new(inner.validator()).optional())
-                // Removes the credentials between the two layers.
+                // This middleware removes the credentials between the two layers.
                 .layer(axum::middleware::map_request(async |mut request: Request| {
                     request.headers_mut().remove("authorization");
                     request
@@ -325,8 +325,9 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
     assert_eq!(response.text().await.unwrap(), "anonymous");
 }
 
-/// Proxies, caches and rate limits read the status of a refusal, so the caller must not choose it:
-/// a forward-auth proxy accepts a request that gets a 200.
+/// Proxies, caches and rate limiters act on the status of a refusal, so the caller must not be able
+/// to choose this status. For example, a forward-authentication proxy accepts every request that
+/// gets a 200.
 #[tokio::test]
 async fn content_type_alone_does_not_turn_a_refusal_into_200() {
     let target = Target::start().await;
@@ -365,7 +366,7 @@ async fn authorization_header_is_marked_sensitive_for_inner_services() {
 }
 
 #[test]
-fn debug_and_display_of_a_refusal_do_not_contain_the_token() {
+fn debug_and_display_output_of_a_refusal_do_not_contain_the_token() {
     let target = new_runtime().block_on(Target::start());
     let token = target.token().kid("k".repeat(2000)).typ("t".repeat(2000)).build();
     let refusal: AuthError = target.validator.try_validate(&token).unwrap().unwrap_err();

@@ -1,4 +1,4 @@
-//! Every constructor with every condition and every kind of token.
+//! Tests every constructor of `Require` with every condition and every kind of token.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ scopes! {
     AForPermissions = "a" for OrganizationPermissions;
 }
 
-/// One letter for each refusal. With letters, a row of the table fits a line.
+/// Returns one letter for each kind of refusal. With letters, a row of the table fits into a line.
 fn letter(refusal: Option<&AuthErrorKind>) -> char {
     match refusal {
         None => '.',
@@ -36,7 +36,7 @@ fn letter(refusal: Option<&AuthErrorKind>) -> char {
     }
 }
 
-/// The columns of the table.
+/// The names of the tokens, which are the columns of the table.
 const TOKENS: [&str; 8] = [
     "global",
     "machine",
@@ -49,7 +49,7 @@ const TOKENS: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn a_guard_accepts_exactly_the_tokens_of_its_row() {
+async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
     let tokens = Tokens::issue().await;
     let global = Require::global;
     let of_token = Require::organization_of_token;
@@ -97,7 +97,8 @@ async fn a_guard_accepts_exactly_the_tokens_of_its_row() {
         (any().machine(), "m.mmmmmm"),
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
-        // An alternative passes, or the first that accepts the kind gives the refusal.
+        // If no alternative accepts a token, the refusal comes from the first alternative that
+        // accepts tokens of its kind.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),
@@ -113,7 +114,7 @@ async fn a_guard_accepts_exactly_the_tokens_of_its_row() {
 }
 
 #[tokio::test]
-async fn the_log_message_names_the_condition_and_both_values() {
+async fn error_contains_the_condition_the_found_value_and_the_expected_value() {
     let tokens = Tokens::issue().await;
     let any = Require::any_kind;
     for (guard, parts) in [
@@ -153,7 +154,7 @@ async fn the_log_message_names_the_condition_and_both_values() {
 }
 
 #[tokio::test]
-async fn a_check_sees_the_token_with_the_organization_checked() {
+async fn a_custom_check_gets_the_token_after_the_organization_check() {
     let tokens = Tokens::issue().await;
     let guard = Require::organization_of_token().check(|token| {
         token.require_scopes(["c"])?;
@@ -169,7 +170,7 @@ async fn a_check_sees_the_token_with_the_organization_checked() {
 
 type Condition = fn(Require) -> Require;
 
-/// Conditions of different sorts, each of which some token fails.
+/// Conditions of different kinds. Each condition refuses at least one of the tokens.
 const CONDITIONS: [Condition; 8] = [
     |guard| guard.scopes(["a", "b"]),
     |guard| guard.machine(),
@@ -188,7 +189,7 @@ static TOKENS_OF_ALL_KINDS: LazyLock<Tokens> = LazyLock::new(|| {
 
 proptest! {
     #[test]
-    fn the_order_of_conditions_changes_no_outcome(
+    fn the_order_of_conditions_does_not_change_the_outcome(
         (chosen, shuffled) in proptest::sample::subsequence((0..CONDITIONS.len()).collect::<Vec<_>>(), 0..=6)
             .prop_flat_map(|chosen| (Just(chosen.clone()), Just(chosen).prop_shuffle())),
         model in 0..3_usize,
@@ -197,7 +198,8 @@ proptest! {
             let model = [by_header, Require::organization_of_token, Require::any_kind][model]();
             order.iter().fold(model, |guard, condition| CONDITIONS[*condition](guard))
         };
-        // The two conditions on scopes may come in either order among themselves.
+        // Only the letters of the refusals are compared. If a token fails two conditions on scopes,
+        // the order of the conditions decides which scopes the refusal contains.
         let outcome = |guard: &Require, name| {
             letter(refusal(guard, TOKENS_OF_ALL_KINDS.get(name)).as_ref())
         };

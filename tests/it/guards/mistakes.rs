@@ -1,4 +1,5 @@
-//! A guard that no token can pass panics when it is built, at the line that completes it.
+//! Tests of guards that no token can pass. Such a guard panics when it is built, and the panic
+//! message contains the file and the line that caused the panic.
 
 use std::{
     cell::RefCell,
@@ -18,11 +19,12 @@ scopes! {
 }
 
 thread_local! {
-    /// The message and the place of the last panic of this thread, while it is recorded.
+    /// The message and the location of the last panic of this thread. `None` while panics are not
+    /// recorded.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The message of the panic and the file it points at.
+/// Runs a function that must panic. Returns the message of the panic with its location.
 fn panic_of<T>(build: impl FnOnce() -> T) -> String {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -88,7 +90,7 @@ fn a_guard_that_no_token_can_pass_panics_at_the_line_of_the_user() {
 }
 
 #[tokio::test]
-async fn invalid_scope_in_a_handler_is_500_with_its_line_unless_it_may_come_from_the_caller() {
+async fn invalid_scope_in_a_handler_gets_500_for_a_literal_and_403_for_an_owned_string() {
     let harness = Harness::start().await;
     let text = harness.token().scopes(["read:products"]).build();
     let token = harness.validator().validate(&text).await.unwrap();

@@ -1,4 +1,5 @@
-//! The guard of a route: which tokens pass, which refusal the others get, and what a guard leaves.
+//! Tests of `Require`, the guard of a route: the tokens that pass, the refusals of other tokens,
+//! and the token that the guard passes to the handler.
 
 mod conditions;
 mod mistakes;
@@ -24,7 +25,7 @@ use crate::support::{Harness, SHOPPING_API};
 
 const REPORTS: &str = "https://reports.api";
 
-/// Validated tokens of every kind, by name, and the second issuer that the validator trusts.
+/// Named and validated tokens of every kind, and the second issuer that the validator trusts.
 struct Tokens {
     partner: TestIssuer,
     by_name: BTreeMap<&'static str, AccessToken>,
@@ -68,7 +69,8 @@ async fn validate(validator: &Validator, token: &str) -> AccessToken {
     validator.validate(token).await.unwrap()
 }
 
-/// A request for organization acme, with this token as an outer `AuthLayer` leaves it.
+/// Returns a request for the organization `acme`. The token is an extension of the request, as
+/// after an outer `AuthLayer`.
 fn request(token: &AccessToken) -> Request<()> {
     let mut request = Request::builder()
         .uri("https://acme.shop.example/")
@@ -83,7 +85,7 @@ fn by_header() -> Require {
     Require::organization_in_header(http::HeaderName::from_static("x-organization"))
 }
 
-/// Sends a request through the guard, and returns the token that the guard leaves for the handler.
+/// Sends a request through the guard, and returns the token that the guard passes to the handler.
 fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError> {
     let handler = service_fn(async |request: Request<()>| {
         let token = request.extensions().get::<AccessToken>().cloned();
@@ -101,7 +103,7 @@ fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError>
     }
 }
 
-/// Why the guard refuses the token; `None` if the token passes.
+/// Returns the reason why the guard refuses the token, or `None` if the token passes.
 fn refusal(guard: &Require, token: &AccessToken) -> Option<AuthErrorKind> {
     pass(guard, request(token)).err().map(|error| error.kind().clone())
 }

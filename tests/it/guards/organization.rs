@@ -1,4 +1,4 @@
-//! Where the organization of a request comes from: path, header, a function, the token.
+//! Tests of the sources of a request's organization: the path, a header, a function, and the token.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ fn open() -> axum::routing::MethodRouter {
 }
 
 #[tokio::test]
-async fn the_path_parameter_is_decoded_nested_and_repeated() {
+async fn organization_in_the_path_may_be_percent_encoded_nested_or_repeated() {
     let harness = Harness::start().await;
     let guard = || Require::organization_in_path("org");
     let layered = Router::new().route("/a/{org}", open()).route_layer(guard());
@@ -59,7 +59,7 @@ async fn the_path_parameter_is_decoded_nested_and_repeated() {
 }
 
 #[tokio::test]
-async fn the_header_must_have_exactly_one_value() {
+async fn the_organization_header_must_have_exactly_one_value() {
     let harness = Harness::start().await;
     let router = Router::new()
         .route("/", open())
@@ -96,7 +96,7 @@ fn subdomain(parts: &Parts) -> Option<Cow<'_, str>> {
 }
 
 #[tokio::test]
-async fn a_function_finds_the_organization_in_the_request() {
+async fn a_function_can_return_the_organization_of_a_request() {
     let tokens = Tokens::issue().await;
     let guard = Require::organization_by(subdomain).scopes(["a"]);
     let wrong = |found: Option<&str>, requested: Option<&str>| {
@@ -120,7 +120,7 @@ async fn a_function_finds_the_organization_in_the_request() {
 }
 
 #[tokio::test]
-async fn the_function_gets_all_parts_and_the_handler_gets_the_whole_request() {
+async fn the_organization_function_gets_all_parts_and_the_handler_gets_the_whole_request() {
     #[derive(Clone)]
     struct Tenant(&'static str);
 
@@ -150,7 +150,7 @@ async fn the_function_gets_all_parts_and_the_handler_gets_the_whole_request() {
 }
 
 #[tokio::test]
-async fn the_handler_gets_the_token_with_the_organization_checked() {
+async fn the_handler_gets_a_token_whose_organization_was_checked() {
     let tokens = Tokens::issue().await;
     let unchecked = tokens.get("resource");
     unchecked.require_scope::<A>().unwrap_err();
@@ -170,7 +170,7 @@ async fn the_handler_gets_the_token_with_the_organization_checked() {
 }
 
 #[tokio::test]
-async fn a_missing_header_refuses_only_tokens_that_need_it() {
+async fn a_missing_organization_header_refuses_only_tokens_that_need_it() {
     let tokens = Tokens::issue().await;
     let guard = Require::global().or(by_header());
     for (token, refusal) in [

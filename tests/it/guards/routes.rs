@@ -1,4 +1,5 @@
-//! Guards on the routes of a server: kinds, nesting, extractors inside, and the responses.
+//! Tests of guards on the routes of a server: kinds of tokens, nested guards, extractors inside a
+//! guard, and the responses.
 
 use axum::{Router, routing::get};
 use http::StatusCode;
@@ -24,7 +25,7 @@ fn guarded(path: &str, guard: Require) -> Router {
 }
 
 #[tokio::test]
-async fn a_token_opens_only_routes_for_its_kind() {
+async fn a_token_is_accepted_only_on_routes_for_its_kind() {
     let harness = Harness::start().await;
     let by_path = || Require::organization_in_path("org").scopes(["a"]);
     let scoped = get(async |_: Scoped<A>| "welcome");
@@ -90,7 +91,7 @@ async fn a_token_opens_only_routes_for_its_kind() {
 }
 
 #[tokio::test]
-async fn a_handler_checks_organization_and_scopes_in_its_body() {
+async fn a_handler_can_check_the_organization_and_the_scopes_itself() {
     async fn invite(token: AccessToken) -> Result<StatusCode, AuthError> {
         let checked = token.require_organization("acme")?;
         checked.require_any_scope(["b", "a"])?;
@@ -111,9 +112,9 @@ async fn a_handler_checks_organization_and_scopes_in_its_body() {
     }
 }
 
-/// The same list that makes `Require::scopes` panic.
+/// With an empty list, `Require::scopes` panics, but the methods of `AccessToken` return an error.
 #[tokio::test]
-async fn an_empty_list_of_scopes_is_refused() {
+async fn an_empty_list_of_required_scopes_is_refused() {
     let harness = Harness::start().await;
     let token = harness.validator().validate(&harness.logto.token().build()).await.unwrap();
     token.require_scopes([""; 0]).unwrap_err();
@@ -133,7 +134,7 @@ fn paid(token: &AccessToken) -> Result<(), AuthError> {
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_check_gets_the_challenge_of_the_validator() {
+async fn a_refusal_by_a_custom_check_has_the_challenge_of_the_validator() {
     let harness = Harness::start().await;
     let metadata = "https://shop.example/.well-known/oauth-protected-resource";
     let validator = harness.builder().realm("shop").resource_metadata(metadata).build().unwrap();
@@ -158,7 +159,8 @@ async fn a_refusal_of_a_check_gets_the_challenge_of_the_validator() {
         ("/exports", Some(token(false)), 403, challenge(&format!("{forbidden}, "))),
         ("/exports", None, 401, challenge("")),
         ("/login", Some(token(true)), 401, challenge("")),
-        // A handler knows no validator: the challenge has neither realm nor metadata URL.
+        // A handler has no access to the validator. The challenge of its error therefore has
+        // neither a realm nor a metadata URL.
         ("/closed", None, 403, format!("Bearer {forbidden}")),
         ("/any", None, 401, challenge("")),
         ("/organization", None, 401, challenge("")),
@@ -176,6 +178,6 @@ async fn a_refusal_of_a_check_gets_the_challenge_of_the_validator() {
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .bearer_auth(token(false));
-    // axum answers 405 for the method only after the guard.
+    // The route has no handler for POST, but axum responds with 405 only after the guard.
     assert_eq!(header(grpc.send().await.unwrap().headers(), "grpc-status"), "7");
 }

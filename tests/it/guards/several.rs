@@ -1,4 +1,5 @@
-//! Validators with several issuers or audiences, and validators that are derived from another one.
+//! Tests of guards for validators with several issuers or audiences, and tests of validators that
+//! are derived from another validator.
 
 use std::{
     convert::Infallible,
@@ -29,7 +30,7 @@ scopes! {
     AForPermissions = "a" for OrganizationPermissions;
 }
 
-/// Two tenants with an organization of the same id.
+/// Two tenants, each with an organization that has the id `acme`.
 struct TwoTenants {
     ours: Harness,
     theirs: Harness,
@@ -44,7 +45,8 @@ impl TwoTenants {
         self.ours.builder().trust(self.theirs.logto.trusted(SHOPPING_API))
     }
 
-    /// The tokens of organization acme, and of the other tenant's organization acme.
+    /// Returns a token of the organization `acme` in our tenant, and a token of the organization
+    /// `acme` in the other tenant.
     async fn tokens(&self, validator: &Validator) -> [AccessToken; 2] {
         let token =
             |harness: &Harness| harness.token().organization_resource("acme").scopes(["a"]).build();
@@ -120,7 +122,8 @@ async fn a_guard_without_an_audience_answers_500_if_the_validator_has_several() 
     assert!(matches!(refused, Some(AuthErrorKind::FailedCondition(_))), "{refused:?}");
     shop.require_audience(SHOPPING_API).unwrap().require_scopes(["a"]).unwrap();
     assert_eq!(shop.require_audience(REPORTS).unwrap_err().status(), 403);
-    // The audience of an organization permission token is its organization.
+    // The audience of an organization permission token is its organization, so the guard does not
+    // have to name an audience.
     let guard = by_header().organization_permissions().scopes(["a"]);
     assert_eq!(refusal(&guard, &permissions), None);
     let refused = refusal(&guard, &shop);
@@ -133,7 +136,7 @@ async fn a_guard_without_an_audience_answers_500_if_the_validator_has_several() 
 }
 
 #[tokio::test]
-async fn extractors_accept_the_token_inside_a_guard_that_names_issuer_and_audience() {
+async fn extractors_accept_tokens_inside_a_guard_that_names_the_issuer() {
     let tenants = TwoTenants::start().await;
     let log = LogCapture::start();
     let validator = tenants.builder().build().unwrap();
@@ -179,16 +182,17 @@ async fn a_derived_validator_shares_keys_and_verified_tokens() {
         .realm("wider")
         .build()
         .unwrap();
-    // Neither a fetch nor a signature check: the key set is there, and the token is in the cache.
+    // The derived validator shares the key set and the cache. It therefore accepts this token
+    // without a fetch and without a signature check.
     wider.try_validate(&token).unwrap().unwrap();
     wider.try_validate(&ours.token().subject("bob").build()).unwrap().unwrap();
     wider.validate(&theirs.token().build()).await.unwrap();
     assert_eq!((ours.logto.jwks_requests(), theirs.logto.jwks_requests()), (1, 1));
-    // One issuer less.
+    // This derived validator trusts only one of the two issuers.
     let narrower = wider.derive().trust(theirs.logto.trusted(SHOPPING_API)).build().unwrap();
     narrower.try_validate(&theirs.token().build()).unwrap().unwrap();
     assert_eq!(theirs.logto.jwks_requests(), 1);
-    // Its settings are its own.
+    // The derived validator uses its own realm.
     let refused = wider.try_validate("opaque").unwrap().unwrap_err();
     assert!(refused.challenge().unwrap().to_str().unwrap().contains("realm=\"wider\""));
 }
@@ -217,7 +221,7 @@ async fn a_cached_token_is_refused_by_a_derived_validator_that_does_not_trust_it
         ] {
             assert_eq!(status(&validator.try_validate(token).unwrap()), 401);
         }
-        // A refusal does not remove the token from the cache of the others.
+        // A refusal by a derived validator does not remove the token from the shared cache.
         for token in tokens.iter().chain([&permissions]) {
             assert_eq!(status(&base.try_validate(token).unwrap()), 200);
         }
@@ -225,7 +229,7 @@ async fn a_cached_token_is_refused_by_a_derived_validator_that_does_not_trust_it
 }
 
 #[tokio::test]
-async fn another_clock_or_key_setting_ends_the_sharing() {
+async fn derived_validator_with_another_clock_or_key_setting_shares_nothing() {
     let ours = Harness::start().await;
     let base = ours.validator();
     let token = ours.token().build();
@@ -253,8 +257,8 @@ async fn a_global_token_is_refused_if_only_organization_tokens_are_accepted() {
     assert!(error.to_string().contains("`organization_id`"), "{error}");
 }
 
-/// The recipe for `ArcSwap` in the docs of `Validator::derive`, with a lock of the standard
-/// library.
+/// The middleware from the docs of `Validator::derive`, with a lock of the standard library instead
+/// of an `ArcSwap`.
 async fn authenticate(
     State(current): State<Arc<RwLock<Validator>>>,
     request: Request,

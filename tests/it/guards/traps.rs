@@ -1,5 +1,6 @@
-//! Ways of building a router that leave a route outside its guard. The docs of `Require` warn of
-//! them. A test fails if axum closes one. Its warning can then be removed.
+//! Tests of routers that accidentally leave a route without its guard. The docs of `Require` warn
+//! of these traps. If a new version of axum removes a trap, the test of the trap fails, and the
+//! warning in the docs can be removed.
 
 use std::collections::HashMap;
 
@@ -34,7 +35,7 @@ async fn a_method_added_after_route_layer_has_no_guard() {
 }
 
 #[tokio::test]
-async fn a_guard_outside_nest_service_does_not_see_a_repeated_parameter() {
+async fn a_guard_outside_nest_service_does_not_check_a_repeated_path_parameter() {
     let harness = Harness::start().await;
     let guard = || Require::organization_in_path("org");
     // The handler gets the parameter of the inner path.

@@ -1,4 +1,4 @@
-//! A validator without keys: the first requests wait for the first fetch.
+//! Tests of a validator without keys, whose first requests wait for the first fetch.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn hundred_first_requests_share_one_fetch() {
+async fn the_first_hundred_requests_share_one_fetch() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     harness.logto.hang();
@@ -43,7 +43,7 @@ async fn fetch_continues_when_its_caller_disconnects() {
 }
 
 #[tokio::test]
-async fn recovery_after_a_failed_start_takes_one_second() {
+async fn recovery_after_failed_first_fetches_takes_one_second() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let token = harness.token().build();
@@ -113,7 +113,7 @@ async fn unexpected_304_is_not_reported_as_a_redirect() {
     let harness = Harness::start().await;
     harness.logto.fault_jwks(Fault::Status(304, String::new()));
     let error = harness.validator().warm_up().await.unwrap_err().to_string();
-    assert!(error.contains("304") && error.contains("cache"), "{error}");
+    assert!(error.contains("304") && error.contains("caching"), "{error}");
     assert!(!error.contains("redirect"), "{error}");
 }
 
@@ -129,7 +129,7 @@ async fn request_beyond_the_waiter_limit_gets_503_without_waiting() {
     });
     harness.logto.jwks_requested(1).await;
     let mut refused = None;
-    // Pending until all 1,024 tasks wait.
+    // This call waits too, until all 1,024 other calls wait. After that, it is refused immediately.
     eventually(|| {
         refused = poll_once(validator.validate(&token));
         refused.is_some()
@@ -149,7 +149,7 @@ async fn waiter_gets_503_after_five_seconds() {
     let validator = harness.validator();
     harness.logto.hang();
     let token = harness.token().build();
-    // When every task waits, paused time advances to the next timer.
+    // While tokio's clock is paused and every task waits, the clock jumps to the next timer.
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     let refusal = validator.validate(&token).await.unwrap_err();
@@ -158,7 +158,7 @@ async fn waiter_gets_503_after_five_seconds() {
 }
 
 #[test]
-fn validation_without_a_runtime_is_503_without_a_panic() {
+fn validation_outside_a_tokio_runtime_gets_503_and_does_not_panic() {
     let clock = ManualClock::default();
     let issuer = Issuer::new("http://127.0.0.1:9/oidc").unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(SHOPPING_API);

@@ -1,4 +1,4 @@
-//! Malicious JWKS content, in a well-formed response.
+//! Tests with malicious JWKS content in well-formed HTTP responses.
 
 use std::slice;
 
@@ -115,7 +115,7 @@ async fn jwks_without_a_usable_key_is_harmless() {
         .await;
 }
 
-/// An unusable entry does not disable the usable key next to it, and cannot replace it.
+/// An unusable entry in a JWKS neither disables nor replaces the usable key in the same JWKS.
 #[tokio::test]
 async fn unusable_entry_does_not_affect_a_usable_key() {
     let endpoint = MaliciousEndpoint::start().await;

@@ -1,5 +1,6 @@
-//! The harness for a malicious JWKS endpoint: keys that are already known survive any response, a
-//! cold start gets 503, and both recover.
+//! The harness for tests with a malicious JWKS endpoint. Whatever the endpoint sends, a validator
+//! with keys keeps its keys, and a validator without keys responds with 503. Both validators
+//! recover when the endpoint sends the real keys.
 
 use axum::{Router, routing::get};
 use serde_json::{Value, json};
@@ -12,14 +13,14 @@ use crate::support::{
     HOUR, MINUTE, RawServer, SECOND, SHOPPING_API, Server, base64url, header, jwks_response, status,
 };
 
-/// Returns whether the fetch of a malicious response ends before its timeout.
+/// Whether the fetch of a malicious response ends before its timeout or at its timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
     BeforeTimeout,
     AtTimeout,
 }
 
-/// An issuer that signs tokens, and another server that publishes its JWKS.
+/// An issuer that signs tokens, and a second server, which is the JWKS endpoint of this issuer.
 pub(super) struct MaliciousEndpoint {
     pub(super) logto: TestIssuer,
     pub(super) server: RawServer,
@@ -39,7 +40,8 @@ impl MaliciousEndpoint {
 
     fn builder_for(&self, server: &RawServer) -> ValidatorBuilder {
         let trusted = self.logto.trusted(SHOPPING_API).jwks_uri(server.jwks_uri());
-        // Each of some 400 clients would read the certificates of the system.
+        // Without this setting, each of about 400 HTTP clients would read the root certificates of
+        // the system.
         let client = || reqwest::Client::builder().tls_certs_only([]);
         Validator::builder().trust(trusted).clock(self.clock.clone()).http_client_builder(client)
     }
@@ -48,7 +50,7 @@ impl MaliciousEndpoint {
         self.logto.token().lifetime(24 * HOUR)
     }
 
-    /// Serves the keys of the issuer, as Logto does.
+    /// Makes the JWKS endpoint send the real keys of the issuer.
     pub(super) fn serve_real_keys(&self) {
         self.server.respond(jwks_response(self.logto.jwks()));
     }
@@ -57,7 +59,8 @@ impl MaliciousEndpoint {
         status(&validator.validate(token).await)
     }
 
-    /// A validator with keys keeps them and recovers.
+    /// Asserts that a validator with keys keeps its keys during the attack, and recovers
+    /// afterwards.
     async fn assert_known_keys_survive(&self, name: &str, ends: Ends, attack: impl Fn(&RawServer)) {
         self.serve_real_keys();
         let validator = self.builder().build().unwrap();
@@ -68,7 +71,8 @@ impl MaliciousEndpoint {
         let accepts = |token: &str| validator.try_validate(token).is_some_and(|v| v.is_ok());
         let stalls = (ends == Ends::AtTimeout).then(|| self.server.stalls());
         assert!(accepts(&known), "{name}: while the refresh starts");
-        // This request waits for the refresh, and then for another fetch.
+        // A request with an unknown key waits for the refresh in flight, and then for one more
+        // fetch.
         let unknown = self.token().kid("unknown").build();
         let unknown = self.status(&validator, &unknown);
         let (unknown, ()) = tokio::join!(unknown, skip_time_when_stalled(&self.server, stalls));
@@ -89,8 +93,9 @@ impl MaliciousEndpoint {
         assert!(accepts(&known), "{name}: after the rotation");
     }
 
-    /// A validator without keys responds with 503 and recovers. Its JWKS endpoint is a new server,
-    /// so that a late request of an earlier validator is not counted.
+    /// Asserts that a validator without keys responds with 503 during the attack, and recovers
+    /// afterwards. The JWKS endpoint is a new server, because a late request of an earlier
+    /// validator must not be counted.
     async fn assert_cold_start_recovers(
         &self,
         name: &str,
@@ -114,8 +119,8 @@ impl MaliciousEndpoint {
         assert_eq!(response.text().await.unwrap(), "", "{name}");
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
-        // The waiter may reach its timeout before the fetch does. The failure counts from the
-        // fetch.
+        // The request may reach its timeout before the fetch does. The delay before the next fetch
+        // starts when the fetch fails, so the first attempt may get 503 again.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);
@@ -139,7 +144,7 @@ impl MaliciousEndpoint {
         self.assert_cold_start_recovers(name, ends, &attack).await;
     }
 
-    /// None of these responses changes the keys.
+    /// Asserts that none of these responses changes the keys.
     pub(super) async fn assert_responses_harmless<N: AsRef<str>>(
         &self,
         responses: impl IntoIterator<Item = (N, Vec<u8>)>,
@@ -151,7 +156,8 @@ impl MaliciousEndpoint {
     }
 }
 
-/// Pauses time once the server has stalled again. Paused time advances to the next timer.
+/// Waits until the server has stalled once more, and then pauses tokio's clock. A paused clock
+/// jumps to the next timer, so the fetch reaches its timeout immediately.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
     if let Some(before) = stalls {
         server.stalled(before + 1).await;
@@ -163,14 +169,14 @@ pub(super) fn jwks_of(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// The key with one member replaced.
+/// Returns the key with this value for one of its members.
 pub(super) fn with(key: &Value, name: &str, value: impl Into<Value>) -> Value {
     let mut key = key.clone();
     key[name] = value.into();
     key
 }
 
-/// An RSA key of this size, without a private key.
+/// Returns a public RSA key of this size, for which no private key exists.
 pub(super) fn rsa(bits: usize, exponent: &str) -> Value {
     let mut n = vec![0xa5; bits / 8];
     n[0] = 0xff;

@@ -1,5 +1,5 @@
-//! The JWKS over HTTP: when it is fetched, what happens to requests meanwhile, and what a
-//! malicious JWKS endpoint can do.
+//! Tests of JWKS fetches over HTTP: the times of the fetches, requests during a fetch, and
+//! malicious JWKS endpoints.
 
 mod cold_start;
 mod content;

@@ -1,4 +1,4 @@
-//! The JWKS endpoint fails or hangs while the validator has keys.
+//! Tests with a JWKS endpoint that fails or hangs while the validator has keys.
 
 use tower_logto::testing::Fault;
 
@@ -14,14 +14,14 @@ async fn known_key_never_waits_for_a_hanging_endpoint() {
     harness.clock.advance(11 * MINUTE);
     validate_now(&validator, &token).unwrap();
     harness.logto.jwks_requested(2).await;
-    // While the refresh hangs: a cached token, and a new one.
+    // While the refresh hangs, neither a cached token nor a new token waits.
     validate_now(&validator, &token).unwrap();
     validate_now(&validator, &harness.token().build()).unwrap();
     assert_eq!(harness.logto.jwks_requests(), 2);
 }
 
 #[tokio::test]
-async fn failing_refresh_is_503_for_unknown_keys_and_unnoticed_for_known_ones() {
+async fn failing_refresh_gives_503_for_unknown_keys_and_does_not_affect_known_keys() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let known = harness.token().build();
@@ -41,7 +41,8 @@ async fn failing_refresh_is_503_for_unknown_keys_and_unnoticed_for_known_ones() 
     assert_eq!(status(&validator.validate(&unknown).await), 200);
 }
 
-/// With stale keys, a failure delays the next fetch up to a minute. With expired keys it must not.
+/// While the keys are stale, a failed fetch delays the next fetch by up to a minute. After the keys
+/// have expired, this delay is at most a second.
 #[tokio::test]
 async fn recovery_after_the_keys_expired_takes_one_second() {
     let harness = Harness::start().await;
@@ -54,7 +55,7 @@ async fn recovery_after_the_keys_expired_takes_one_second() {
         harness.clock.advance(3 * HOUR - SECOND);
         let _ = validator.validate(&unknown).await;
     }
-    // 24 h less 8 s have passed, and the last fetch has just failed.
+    // 24 h minus 8 s have passed since the keys were fetched, and the last fetch has just failed.
     harness.clock.advance(8 * SECOND);
     assert_eq!(validator.validate(&token).await.unwrap_err().status(), 503);
     harness.logto.recover();
@@ -62,8 +63,8 @@ async fn recovery_after_the_keys_expired_takes_one_second() {
     validator.validate(&token).await.unwrap();
 }
 
-/// The keys may be used only as long as they are fresh: regardless of the jitter, the refresh starts
-/// before they expire.
+/// With these settings, keys expire at the end of the time for which they are fresh. Whatever the
+/// jitter is, the refresh must start before the keys expire.
 #[tokio::test]
 async fn refresh_starts_before_the_keys_expire() {
     for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! Key rotation: valid tokens stay valid, tokens of removed keys are refused.
+//! Tests of key rotation. Valid tokens stay valid, and tokens of removed keys are refused.
 
 use tower_logto::{
     Algorithm, Issuer, TrustedIssuer, Validator,
@@ -10,7 +10,8 @@ use crate::support::{
     offline::CAPTURED_ISSUER, status, validate_now,
 };
 
-/// The captured rotations, 6 and 7 seconds apart. A test issuer serves what Logto served.
+/// A replay of two captured key rotations. The first rotation comes after 6 s, and the second
+/// rotation 7 s later. A test issuer serves the captured key sets.
 struct CapturedRotations {
     logto: TestIssuer,
     clock: ManualClock,
@@ -55,12 +56,13 @@ async fn valid_token_is_accepted_during_captured_rotations() {
     assert_eq!(captured.status("rotation-2-ec").await, 200, "within the cooldown of the first");
     assert_eq!(captured.status("rotation-1-rsa").await, 200);
     assert_eq!(captured.logto.jwks_requests(), 3);
-    // The second rotation removed the oldest key, although its token has not expired.
+    // The second rotation removed the oldest key, although a token that is signed with this key has
+    // not expired.
     assert_eq!(captured.status("rotation-0-ec").await, 401);
 }
 
 #[tokio::test]
-async fn staged_key_is_known_before_it_signs() {
+async fn staged_key_is_known_before_it_signs_tokens() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     harness.logto.stage(Algorithm::RS256);
@@ -96,7 +98,7 @@ async fn token_of_a_removed_key_is_refused_whether_cached_or_not() {
         harness.logto.rotate();
         harness.logto.delete_previous();
         harness.clock.advance(11 * MINUTE);
-        // This request starts a refresh and does not wait for it.
+        // This call starts a refresh without waiting for the result.
         validate_now(&validator, &token).unwrap();
         eventually(|| !matches!(validator.try_validate(&token), Some(Ok(_)))).await;
         let outcome = Outcome::of(&validator.validate(&token).await);
@@ -104,8 +106,8 @@ async fn token_of_a_removed_key_is_refused_whether_cached_or_not() {
     }
 }
 
-/// Threads validate tokens while the key of the tokens is removed. After the refresh, every token
-/// is refused.
+/// Several threads validate tokens while the key that signed the tokens is removed. After the
+/// refresh, every token is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn token_of_a_removed_key_is_refused_under_load() {
     let harness = Harness::start().await;
@@ -123,7 +125,8 @@ async fn token_of_a_removed_key_is_refused_under_load() {
             let mut refused = 0;
             while refused < 100 {
                 for token in &old {
-                    // After the first refusal, all are refused: the key does not come back.
+                    // After the first refusal, every token must be refused, because the removed key
+                    // must not return.
                     match validator.validate(token).await {
                         Ok(_) => assert_eq!(refused, 0),
                         Err(_) => refused += 1,
@@ -134,7 +137,7 @@ async fn token_of_a_removed_key_is_refused_under_load() {
         })
     });
     let load: Vec<_> = load.collect();
-    // An unknown key id fetches the new JWKS.
+    // The key id of this token is unknown, so the validator fetches the new JWKS.
     validator.validate(&new).await.unwrap();
     for task in load {
         tokio::time::timeout(TIMEOUT, task).await.unwrap().unwrap();
@@ -155,7 +158,8 @@ async fn keys_of_two_issuers_are_kept_apart() {
     assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 401, "audience");
     let theirs = theirs.audience("https://other.api");
     assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 200);
-    // Signed with the key of the other issuer, and then also with a key id of the first.
+    // A token of the first issuer is signed with the key of the other issuer. The second forged
+    // token also has the key id of the first issuer.
     let forged = one.token().signed_by(&other.logto.signing_key());
     assert_eq!(status(&validator.validate(&forged.clone().build()).await), 401);
     let forged = forged.kid(one.logto.current_kid());
@@ -172,7 +176,8 @@ async fn two_rotations_within_the_cooldown_delay_no_token() {
         harness.clock.advance(2 * SECOND);
         assert_eq!(status(&validator.validate(&harness.token().build()).await), 200);
     }
-    // A third one uses up the rate limit. Its tokens wait, or here get 429 because none may wait.
+    // For a third rotation, the rate limit permits no fetch yet. Its tokens would normally wait for
+    // the next permit. Here they get 429, because the waiter limit is 0.
     harness.logto.rotate();
     let third = harness.token().build();
     let refused = validator.validate(&third).await.unwrap_err();
@@ -181,9 +186,9 @@ async fn two_rotations_within_the_cooldown_delay_no_token() {
     assert_eq!(status(&validator.validate(&third).await), 200);
 }
 
-/// A cache in front of the JWKS endpoint serves the key set of 60 s ago.
+/// A cache in front of the JWKS endpoint serves the old key set for 60 s after the rotation.
 #[tokio::test]
-async fn key_set_that_a_cdn_serves_late_delays_new_keys_by_that_time() {
+async fn stale_key_set_from_a_cdn_delays_new_keys_until_the_cdn_updates_it() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let old = harness.token().build();
@@ -192,7 +197,8 @@ async fn key_set_that_a_cdn_serves_late_delays_new_keys_by_that_time() {
     harness.logto.rotate();
     harness.logto.fault_jwks(Fault::Status(200, stale));
     let new = harness.token().build();
-    // The published key set does not have the key: to the validator, the key id is made up.
+    // The key set that the cache serves lacks the new key. The validator therefore treats the key
+    // id like a made-up one.
     for _ in 0..12 {
         assert_eq!(status(&validator.validate(&new).await), 401);
         assert_eq!(status(&validate_now(&validator, &old)), 200);

@@ -1,5 +1,5 @@
-//! A fetch runs on the runtime of the request that started it: that runtime may be blocked or shut
-//! down.
+//! Tests with runtimes that are blocked or shut down. A fetch runs on the runtime of the request
+//! that started the fetch.
 
 use std::sync::{Mutex, mpsc};
 
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[test]
-fn runtime_that_shuts_down_during_a_fetch_does_not_block_the_next_one() {
+fn runtime_that_shuts_down_during_a_fetch_does_not_block_the_next_fetch() {
     let first = new_runtime();
     let harness = first.block_on(Harness::start());
     let validator = harness.validator();
@@ -28,10 +28,10 @@ fn runtime_that_shuts_down_during_a_fetch_does_not_block_the_next_one() {
     new_runtime().block_on(validator.validate(&token)).unwrap();
 }
 
-/// A worker that is stuck in a handler, or a runtime that runs only now and then: its tasks neither
-/// end nor are they dropped.
+/// A runtime is blocked if its worker is stuck in a handler, or if the program runs it only from
+/// time to time. The tasks of a blocked runtime neither complete nor are they dropped.
 #[test]
-fn blocked_runtime_delays_no_other_and_brings_no_removed_key_back() {
+fn blocked_runtime_delays_no_other_runtime_and_restores_no_removed_key() {
     let (blocked, other) = (new_runtime(), new_runtime());
     let harness = other.block_on(Harness::start());
     let endpoint = RawServer::start();
@@ -74,8 +74,8 @@ fn blocked_runtime_delays_no_other_and_brings_no_removed_key_back() {
     assert_eq!(Outcome::of(&outcome), Outcome::UnknownKey);
 }
 
-/// A runtime that shuts down drops a spawned task inside `spawn`. The `Drop` guard of the task then
-/// takes a lock, which the caller of `spawn` must not hold.
+/// On a runtime that shuts down, `spawn` drops the new task immediately. The `Drop` guard of the
+/// task then takes a lock, so the caller of `spawn` must not hold this lock.
 #[test]
 fn refresh_on_a_shut_down_runtime_does_not_deadlock() {
     let outer = tokio::runtime::Runtime::new().unwrap();

@@ -1,5 +1,5 @@
-//! Malicious responses of the JWKS endpoint: statuses, redirects, framing, compression, sizes, and
-//! silence.
+//! Tests with malicious responses of the JWKS endpoint: statuses, redirects, framing, compression,
+//! sizes, and stalled responses.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -206,7 +206,7 @@ async fn http_client_that_failed_to_build_is_built_again() {
     endpoint.serve_real_keys();
     let broken = AtomicBool::new(true);
     let build = move || {
-        // A line feed is not a valid header value, so the first build fails.
+        // A header value must not contain a line feed, so the first build fails.
         let agent = if broken.swap(false, Ordering::Relaxed) { "\n" } else { "agent" };
         reqwest::Client::builder().user_agent(agent)
     };

@@ -1,4 +1,5 @@
-//! Tokens with unknown key ids: they fetch the JWKS only as often as the rate limit allows.
+//! Tests of tokens with unknown key ids. Such tokens cause only as many JWKS fetches as the rate
+//! limit allows.
 
 use tower_logto::testing::Fault;
 
@@ -7,7 +8,8 @@ use crate::support::{Harness, SECOND, spawn_validate, status, validate_all, vali
 #[tokio::test]
 async fn thousand_random_key_ids_fetch_twice() {
     let harness = Harness::start().await;
-    // Waiting is in real time, and the clock is a manual one.
+    // With a limit of 0, no request waits for the next permitted fetch. The rate limit uses the
+    // manual clock, so a request that waits would wait for the full 5 s in real time.
     let validator = harness.builder().max_waiting_unknown(0).build().unwrap();
     let known = harness.token().build();
     validator.validate(&known).await.unwrap();
@@ -19,7 +21,8 @@ async fn thousand_random_key_ids_fetch_twice() {
     }
     assert_eq!(harness.logto.jwks_requests(), 1 + 2);
 
-    // A key that is added during the flood works after one cooldown.
+    // A key that is published during the flood is accepted when the rate limit permits the next
+    // fetch, after 5 s.
     harness.logto.rotate();
     let rotated = harness.token().build();
     assert_eq!(status(&validator.validate(&rotated).await), 429, "the rate limit is used up");
@@ -30,7 +33,7 @@ async fn thousand_random_key_ids_fetch_twice() {
 }
 
 #[tokio::test]
-async fn malformed_token_fetches_no_keys() {
+async fn malformed_token_causes_no_jwks_fetch() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     for has_keys in [false, true] {
@@ -43,10 +46,10 @@ async fn malformed_token_fetches_no_keys() {
     }
 }
 
-/// The request in flight may have read the JWKS before the rotation, so its result does not settle
-/// whether the key exists.
+/// The fetch in flight may have read the JWKS before the rotation. If its result lacks the key, the
+/// key may exist nevertheless.
 #[tokio::test]
-async fn waiter_that_joined_an_older_fetch_fetches_once_more() {
+async fn waiter_that_joined_an_older_fetch_may_start_one_more_fetch() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     validator.warm_up().await.unwrap();

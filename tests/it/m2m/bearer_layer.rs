@@ -1,4 +1,4 @@
-//! `BearerLayer` with the clients of hyper-util and tonic.
+//! Tests of `BearerLayer` around the clients of hyper-util and tonic.
 
 use std::{
     sync::{
@@ -30,7 +30,8 @@ use tower_logto::{
 use super::support::{client_of, logto, read};
 use crate::support::{SHOPPING_API, Server};
 
-/// A service that refuses the first tokens it sees, even if they are repeated, and echoes the body.
+/// Returns a service that echoes the body of each request. It responds with 401 to the first
+/// `how_many` different tokens, however often they are sent.
 fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {
     let seen = std::sync::Mutex::new(Vec::<HeaderValue>::new());
     let (seen, requests) = (Arc::new(seen), Arc::clone(requests));
@@ -99,7 +100,7 @@ async fn whole_request_is_retried_once_with_a_new_token_after_a_401() {
 }
 
 #[tokio::test]
-async fn repeated_401_responses_cost_two_tokens() {
+async fn repeated_401_responses_cause_only_two_token_requests() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let requests = Arc::new(AtomicUsize::new(0));
@@ -116,7 +117,7 @@ async fn repeated_401_responses_cost_two_tokens() {
 }
 
 #[tokio::test]
-async fn body_that_cannot_be_copied_is_not_retried_and_starts_the_request_for_a_new_token() {
+async fn request_whose_body_cannot_be_cloned_is_not_retried_but_a_new_token_is_requested() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -130,7 +131,7 @@ async fn body_that_cannot_be_copied_is_not_retried_and_starts_the_request_for_a_
     for status in [401, 200] {
         let request = request(&uri).map(Body::new);
         assert_eq!(client.clone().oneshot(request).await.unwrap().status(), status);
-        // The layer has started the request for the successor, and does not wait for it.
+        // The layer requests the successor of the token, but does not wait for the response.
         issuer.token_requested(2).await;
         while status == 401 && tokens.token(&read()).await.unwrap().authorization() == first {
             tokio::task::yield_now().await;
@@ -149,7 +150,7 @@ async fn body_that_cannot_be_copied_is_not_retried_and_starts_the_request_for_a_
 }
 
 #[tokio::test]
-async fn request_without_a_token_is_not_sent() {
+async fn request_is_not_sent_if_no_token_can_be_obtained() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     issuer.go_down();
@@ -164,8 +165,9 @@ async fn request_without_a_token_is_not_sent() {
 }
 
 #[tokio::test]
-async fn service_is_called_only_when_ready() {
-    /// Panics if it is called before it was polled ready. A clone is not ready.
+async fn inner_service_is_called_only_when_ready() {
+    /// A service that panics if it is called before it was polled ready. Each clone must be polled
+    /// ready again.
     struct Strict {
         ready: bool,
         calls: Arc<AtomicUsize>,
@@ -307,7 +309,7 @@ async fn tonic_client_is_accepted_by_auth_layer() {
 }
 
 #[tokio::test]
-async fn grpc_unauthenticated_invalidates_the_token() {
+async fn grpc_status_unauthenticated_invalidates_the_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);

@@ -1,4 +1,5 @@
-//! One token request for many callers, refresh before expiry, backoff, invalidation.
+//! Tests of the token cache of the client: token requests that many callers share, refreshes before
+//! the expiry, backoff, and invalidation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,7 +13,7 @@ use super::support::{client_at, client_of, granted, json, logto, read, response,
 use crate::support::{SHOPPING_API, background_tasks_done, poll_once};
 
 #[tokio::test]
-async fn concurrent_callers_share_one_request_per_kind() {
+async fn concurrent_callers_of_equal_token_requests_share_one_http_request() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -34,7 +35,7 @@ async fn concurrent_callers_share_one_request_per_kind() {
 }
 
 #[tokio::test]
-async fn order_of_scopes_does_not_matter() {
+async fn token_requests_with_reordered_scopes_share_a_cached_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -69,7 +70,7 @@ async fn cancelled_caller_does_not_cancel_the_request_of_others() {
 }
 
 #[tokio::test]
-async fn one_hour_tokens_take_about_25_requests_in_a_simulated_day() {
+async fn tokens_of_one_hour_need_about_25_requests_in_a_simulated_day() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -155,7 +156,7 @@ async fn token_expires_if_either_clock_passes_its_expiry() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let first = tokens.token(&read()).await.unwrap();
-    // A laptop slept for two hours, and its monotonic clock stopped.
+    // Simulates a laptop that slept for two hours. Its monotonic clock stopped during this time.
     clock.set_unix_time(clock.unix_time() + Duration::from_secs(7_200));
     let second = tokens.token(&read()).await.unwrap();
     assert_ne!(first.secret(), second.secret());
@@ -233,10 +234,10 @@ async fn only_the_given_token_is_invalidated() {
     let first = tokens.token(&read()).await.unwrap();
     let second = tokens.successor(&first).await.unwrap();
     assert_ne!(first.secret(), second.secret());
-    // Late callers still invalidate the first one.
+    // Late callers invalidate the first token again. This does not affect the second token.
     (0..1_000).for_each(|_| tokens.invalidate(&first));
     assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
-    // Another client does not know this token.
+    // Another client does not know the second token, so its call has no effect either.
     let other = client_of(&issuer, &clock);
     other.invalidate(&second);
     assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
@@ -244,7 +245,7 @@ async fn only_the_given_token_is_invalidated() {
 }
 
 #[tokio::test]
-async fn service_that_refuses_every_token_costs_few_tokens() {
+async fn service_that_refuses_every_token_causes_few_token_requests() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -253,7 +254,7 @@ async fn service_that_refuses_every_token_costs_few_tokens() {
         tokens.successor(&token).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
-    // Immediately, then after 10, 20, 40 … s, and finally every 10 min.
+    // A successor is requested immediately, then after 10, 20, 40 … s, and finally every 10 min.
     let requests = issuer.token_requests();
     assert!((8..=12).contains(&requests), "{requests}");
 }
@@ -275,7 +276,7 @@ async fn full_cache_removes_the_least_recently_used_token() {
 }
 
 #[test]
-fn token_outside_a_runtime_is_an_error() {
+fn token_request_outside_a_tokio_runtime_is_an_error() {
     let issuer = tower_logto::Issuer::logto("https://tenant.logto.app").unwrap();
     let tokens = TokenClient::new(&issuer, "app", secret()).unwrap();
     let error = poll_once(tokens.token(&read())).unwrap().unwrap_err();
@@ -283,7 +284,7 @@ fn token_outside_a_runtime_is_an_error() {
 }
 
 #[test]
-fn blocked_runtime_does_not_block_others() {
+fn blocked_runtime_does_not_block_callers_on_other_runtimes() {
     let clock = ManualClock::default();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (blocked, other) = (runtime(), runtime());
@@ -297,7 +298,8 @@ fn blocked_runtime_does_not_block_others() {
     });
     clock.advance(Duration::from_secs(11));
     let second = other.block_on(tokens.token(&read())).unwrap();
-    // The late result of the first request does not replace the token of the second one.
+    // The late response of the blocked runtime does not replace the token that the other runtime
+    // requested.
     blocked.block_on(background_tasks_done());
     let cached = other.block_on(tokens.token(&read())).unwrap();
     assert_eq!(cached.secret(), second.secret());
@@ -322,7 +324,7 @@ fn token_request_is_retried_after_its_runtime_is_dropped() {
 }
 
 #[tokio::test]
-async fn lifetime_below_one_second_costs_no_request_per_call() {
+async fn token_lifetime_below_one_second_does_not_cause_a_request_per_call() {
     let clock = ManualClock::default();
     let server = serve(|n, _| {
         let members = "\"expires_in\":0.2,\"token_type\":\"Bearer\",\"scope\":\"read:products\"";
@@ -337,7 +339,8 @@ async fn lifetime_below_one_second_costs_no_request_per_call() {
     assert!(server.requests().len() <= 2, "{}", server.requests().len());
 }
 
-/// A route may take the organization from its path, which the caller chooses.
+/// A service may take the organization for a token request from the path of an incoming request.
+/// Its callers can therefore choose any organization.
 #[tokio::test]
 async fn organizations_that_do_not_exist_evict_no_token_and_cost_few_requests() {
     let clock = ManualClock::default();

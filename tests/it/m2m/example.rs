@@ -1,4 +1,5 @@
-//! `examples/m2m_client.rs` with its built-in test issuer and with a tenant from the environment.
+//! Runs `examples/m2m_client.rs` with its built-in test issuer, and with a tenant that environment
+//! variables configure.
 
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use super::support::{SECRET, logto};
 use crate::example::api;
 use crate::support::{SHOPPING_API, Server};
 
-/// Returns whether the example succeeded, and what it printed.
+/// Runs the example. Returns whether it succeeded, and its output.
 async fn run(variables: &[(&str, &str)]) -> (bool, String) {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
@@ -25,7 +26,7 @@ async fn run(variables: &[(&str, &str)]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn example_without_environment_starts_a_test_issuer() {
+async fn example_without_environment_variables_starts_a_test_issuer() {
     let (success, text) = run(&[]).await;
     assert!(success, "{text}");
     for line in [
@@ -40,7 +41,7 @@ async fn example_without_environment_starts_a_test_issuer() {
 }
 
 #[tokio::test]
-async fn example_with_environment_uses_that_tenant() {
+async fn example_uses_the_tenant_from_environment_variables() {
     let logto = logto(&ManualClock::default()).await;
     let service = Server::start(api::router(logto.validator(SHOPPING_API).unwrap())).await;
     let api = service.url().to_owned();

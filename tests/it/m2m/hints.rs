@@ -1,4 +1,5 @@
-//! What the operator reads: each sentence once, real addresses, and what to do.
+//! Tests of the error messages for the operator. A message contains each cause once, the address of
+//! the server in use, and a hint that says what to change.
 
 use serde_json::Value;
 use tower_logto::{
@@ -11,12 +12,13 @@ use tower_logto::{
 use super::support::{client_at, json, logto, read, response, secret, serve};
 use crate::support::{RawServer, SHOPPING_API};
 
-/// The messages of an error and its sources.
+/// Returns the messages of an error and of its sources.
 fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
 
-/// A server that issues tokens, and responds to calls of the Management API with these bytes.
+/// Starts a server that issues tokens, and that answers calls of the Management API with these
+/// bytes.
 fn management_server(bytes: Vec<u8>) -> RawServer {
     serve(move |_, received| match received.head.starts_with("POST /oidc/token") {
         true => super::support::granted("token"),
@@ -33,7 +35,7 @@ async fn management_error(bytes: Vec<u8>) -> ManagementError {
 }
 
 #[tokio::test]
-async fn chain_of_messages_contains_each_sentence_once() {
+async fn error_source_chain_contains_each_cause_once() {
     let closed = RawServer::responding_with(|_| Vec::new());
     let url = closed.url();
     drop(closed);
@@ -64,17 +66,17 @@ async fn chain_of_messages_contains_each_sentence_once() {
 }
 
 #[tokio::test]
-async fn wrong_path_of_the_token_endpoint_names_the_right_address() {
+async fn hint_for_a_wrong_token_endpoint_path_contains_the_right_address() {
     let server = serve(|_, _| response("404 Not Found", "content-type: text/html\r\n", "<html>"));
     let url = server.url();
     let wrong = client_at(&server).token_endpoint(format!("{url}/token")).build().unwrap();
     let error = wrong.token(&read()).await.unwrap_err();
-    let expected = format!("the token endpoint of a Logto is {url}/oidc/token");
+    let expected = format!("Logto's token endpoint is {url}/oidc/token");
     assert_eq!(error.hint(), Some(&*expected));
 }
 
 #[tokio::test]
-async fn cloud_resource_at_a_self_hosted_logto_names_the_other_constructor() {
+async fn hint_for_a_cloud_resource_at_a_self_hosted_logto_names_the_right_constructor() {
     let refused = "{\"error\":\"invalid_target\",\"error_description\":\"unknown resource\"}";
     let server = serve(move |_, _| json("400 Bad Request", refused));
     let tokens = client_at(&server).build().unwrap();
@@ -85,7 +87,7 @@ async fn cloud_resource_at_a_self_hosted_logto_names_the_other_constructor() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_management_api_say_what_to_change() {
+async fn error_of_a_refused_management_api_call_says_what_to_change() {
     let zod = r#"{"code":"guard.invalid_input","message":"Invalid.","data":{"name":"ZodError","issues":[
         {"code":"invalid_type","path":["customData","a\r\nb"],"message":"Required"},
         {"code":"too_small","path":["tags",0],"message":"Too short"}]}}"#;

@@ -59,7 +59,7 @@ async fn failures_leak_no_secret() {
         response("200 OK", "content-type: text/html\r\n", &format!("<html>{SECRET}{TOKEN}")),
         format!("HTTP/1.1 200 OK\r\n{jsons}content-length: 9999\r\n\r\n{token}").into_bytes(),
         response("307 x", &format!("location: http://127.0.0.1:1/{SECRET}\r\n"), ""),
-        // A token without the required scope.
+        // A valid response whose token lacks the required scope.
         json("200 OK", &token),
     ];
     for entry in std::fs::read_dir("tests/fixtures/logto-captures/token-endpoint").unwrap() {
@@ -98,7 +98,7 @@ async fn successes_leak_no_secret() {
         if received.head.starts_with("POST /oidc/token") {
             return granted(TOKEN);
         }
-        // A Management API that quotes the token.
+        // The Management API of this server quotes the token in its error.
         let quoted =
             format!("{{\"code\":\"auth.unauthorized\",\"data\":{{\"token\":\"{TOKEN}\"}}}}");
         json("401 Unauthorized", &quoted)
@@ -120,7 +120,8 @@ async fn successes_leak_no_secret() {
     assert_no_leak(&log.text());
 }
 
-/// The Management API keeps its connections open, so the test waits for the last response only.
+/// Waits until the log contains the last token response. The test cannot wait until all background
+/// tasks are done, because the connections to the Management API stay open.
 async fn token_issued(log: &LogCapture) {
     while !log.text().contains("access token issued") {
         tokio::task::yield_now().await;

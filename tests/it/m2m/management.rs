@@ -1,4 +1,4 @@
-//! The Management API: errors, paging, one retry, and the pause after a `429`.
+//! Tests of `ManagementApi`: errors, paging, the retry after a `401`, and the pause after a `429`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -20,7 +20,8 @@ struct Item {
     id: u64,
 }
 
-/// A Logto whose Management API responds to its n-th request (from 0) with the bytes of `api`.
+/// Starts a server with a token endpoint and a Management API. The Management API responds with the
+/// bytes that `api` returns. `api` gets the number of the call, starting at 0.
 async fn start(
     api: impl Fn(usize, &ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
 ) -> (RawServer, ManagementApi, ManualClock) {
@@ -34,7 +35,8 @@ async fn start(
     });
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
-    // Without the scope `all`, because the response above grants another one.
+    // The request does not require the scope `all`, because the token response above grants another
+    // scope.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)
@@ -72,7 +74,7 @@ async fn captured_errors_have_a_code_and_a_hint() {
 }
 
 #[tokio::test]
-async fn captured_page_is_read() {
+async fn captured_pages_are_read_until_the_total_is_reached() {
     let bytes = captured_response("management-api/get-applications.http");
     let (server, api, _) = start(move |_, _| bytes.clone()).await;
     let mut pages = api.pages::<Value>("/api/applications").page_size(2);
@@ -80,7 +82,7 @@ async fn captured_page_is_read() {
     while let Some(application) = pages.next().await {
         names.push(application.unwrap()["name"].as_str().unwrap().to_owned());
     }
-    // There is one captured page, and the server sends it twice.
+    // The server sends the same captured page in response to both calls.
     assert_eq!(names, ["m2m-none", "m2m-mgmt", "m2m-none", "m2m-mgmt"]);
     assert_eq!(pages.total(), Some(4));
     let calls = api_calls(&server);
@@ -112,7 +114,7 @@ fn page_of(received: &ReceivedRequest, total: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn paging_counts_items_and_follows_no_link() {
+async fn paging_ends_at_the_total_count_and_follows_no_link() {
     for (total, calls) in [(0, 1), (1, 1), (100, 1), (101, 2), (250, 3)] {
         let (server, api, _) = start(move |_, received| page_of(received, total)).await;
         let mut pages = api.pages::<Item>("/api/users?search=%25a%25");
@@ -128,7 +130,7 @@ async fn paging_counts_items_and_follows_no_link() {
 }
 
 #[tokio::test]
-async fn pages_shorter_than_requested_lose_no_item() {
+async fn list_with_pages_shorter_than_requested_is_complete() {
     let (server, api, _) = start(|_, received| {
         let mut received = received.clone();
         received.head = received.head.replace("page_size=100", "page_size=20");
@@ -171,7 +173,7 @@ async fn list_without_a_total_is_one_page() {
 }
 
 #[tokio::test]
-async fn pages_are_a_stream() {
+async fn pages_implement_stream() {
     use std::pin::pin;
     let (_server, api, _) = start(|_, received| page_of(received, 150)).await;
     let mut stream = pin!(api.pages::<Item>("/api/users"));
@@ -205,7 +207,7 @@ async fn list_can_be_resumed_after_an_error() {
 }
 
 #[tokio::test]
-async fn calls_fail_until_the_retry_after_of_a_429() {
+async fn calls_fail_immediately_until_the_retry_after_of_a_429_has_passed() {
     let (server, api, clock) = start(|n, _| match n {
         0 => {
             let body = "{\"code\":\"request.rate_limited\",\"message\":\"Slow down.\"}";
@@ -256,14 +258,14 @@ async fn call_is_retried_once_with_a_new_token_after_a_401() {
     let created: Item = api.post("/api/items", &json!({ "id": 7 })).await.unwrap();
     assert_eq!(created.id, 7);
     assert_eq!(api_calls(&server).len(), 2);
-    // The next call uses the new token from the start.
+    // The next call uses the new token in its first attempt.
     let patched: Item = api.patch("/api/items/7", &json!({ "id": 8 })).await.unwrap();
     assert_eq!(patched.id, 8);
     assert_eq!(api_calls(&server).len(), 3);
 }
 
 #[tokio::test]
-async fn responses_without_json_are_null_or_an_error() {
+async fn response_without_json_is_read_as_null_or_is_an_error() {
     let (server, api, _) = start(|_, received| match received.head.split(' ').next() {
         Some("DELETE") => response("204 No Content", "", ""),
         Some("PUT") => {
@@ -284,7 +286,7 @@ async fn responses_without_json_are_null_or_an_error() {
 }
 
 #[tokio::test]
-async fn response_that_does_not_come_from_logto_is_described() {
+async fn error_describes_a_response_that_does_not_come_from_logto() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n["
         .to_vec();
     let huge = "x".repeat(17 * 1024 * 1024);
@@ -326,7 +328,7 @@ async fn response_that_does_not_come_from_logto_is_described() {
 }
 
 #[tokio::test]
-async fn broken_connection_repeats_only_idempotent_calls() {
+async fn only_idempotent_calls_are_retried_after_a_broken_connection() {
     let (server, api, _) = start(|n, _| match n {
         0 => Vec::new(),
         _ => support::json("200 OK", "1"),
@@ -362,7 +364,7 @@ async fn connection_is_reused_for_the_next_page() {
 }
 
 #[tokio::test]
-async fn call_without_a_token_is_not_sent() {
+async fn management_api_call_is_not_sent_if_no_token_can_be_obtained() {
     let server = serve(|_, _| captured_response("token-endpoint/wrong-secret-basic.http"));
     let tokens = client_at(&server).build().unwrap();
     let request = TokenRequest::self_hosted_management_api();
@@ -399,7 +401,7 @@ async fn management_api_of_the_test_kit_checks_tokens() {
     let error = api.get::<Value>("/api/applications?page=0").await.unwrap_err();
     assert_eq!(error.code(), Some("guard.invalid_pagination"));
 
-    // An app without the role: Logto still issues a token, without the scope.
+    // If an application lacks the role, Logto still issues a token, but without the scope.
     let request = TokenRequest::resource(TestIssuer::MANAGEMENT_API).optional_scopes(["all"]);
     let api = ManagementApi::new(&issuer.endpoint(), client("app0"), request).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();

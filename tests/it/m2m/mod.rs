@@ -1,4 +1,5 @@
-//! Machine-to-machine tokens, the layer for HTTP clients, and the Management API.
+//! Tests of machine-to-machine tokens, of the layer for HTTP clients, and of the client for the
+//! Management API.
 
 mod bearer_layer;
 mod cache;

@@ -1,4 +1,5 @@
-//! The token endpoint is unavailable, slow, or breaks its connections.
+//! Tests of the token client while the token endpoint is unavailable or slow, or closes its
+//! connections without a response.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::support::{background_tasks_done, finishes, poll_once, shut_down_runti
 use super::support::{client_at, client_of, granted, logto, read, response, secret, serve};
 
 #[tokio::test]
-async fn outage_goes_unnoticed_until_the_token_expires() {
+async fn outage_does_not_affect_callers_until_the_token_expires() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -28,7 +29,8 @@ async fn outage_goes_unnoticed_until_the_token_expires() {
     assert_eq!(error.status().unwrap(), 500);
     assert!(error.is_retryable());
     assert!(error.to_string().contains("responded with 500 Internal Server Error (text/plain)"));
-    // Requests only in the last minute and a half: after 250 ms, doubling to 30 s.
+    // Refreshes start only in the last 90 s of the token's lifetime. They are retried after 250 ms,
+    // doubling up to 30 s.
     let requests = issuer.token_requests() - 1;
     assert!((5..=12).contains(&requests), "{requests}");
 
@@ -119,7 +121,8 @@ async fn no_idle_connection_to_the_token_endpoint_is_kept() {
     assert_eq!(connections, [0, 1, 2]);
 }
 
-/// A program may enter its runtime only now and then, or be frozen. Then nothing drives the task.
+/// A program may use its runtime only from time to time, or may be suspended. Meanwhile, nothing
+/// polls the background task of the token request.
 #[test]
 fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -137,7 +140,7 @@ fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), "t1");
 }
 
-/// A runtime that is shutting down drops a spawned task poll_once.
+/// A runtime that is shutting down drops every new task immediately.
 #[test]
 fn token_request_in_a_runtime_that_shuts_down_does_not_deadlock() {
     let issuer = tower_logto::Issuer::new("http://127.0.0.1:9/oidc").unwrap();
@@ -151,7 +154,7 @@ fn token_request_in_a_runtime_that_shuts_down_does_not_deadlock() {
 }
 
 #[tokio::test]
-async fn retry_after_does_not_outlive_the_cached_token() {
+async fn retry_after_of_a_failed_refresh_ends_when_the_cached_token_expires() {
     let clock = ManualClock::default();
     let server = serve(|n, _| match n {
         1 => response("503 Service Unavailable", "retry-after: 3600\r\n", ""),
@@ -159,7 +162,8 @@ async fn retry_after_does_not_outlive_the_cached_token() {
     });
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     tokens.token(&read()).await.unwrap();
-    // The refresh is due and gets the 503. The token is valid for 5 s more.
+    // The refresh is due, and the server answers it with the 503. The cached token is valid for
+    // another 5 s.
     clock.advance(Duration::from_secs(3_595));
     tokens.token(&read()).await.unwrap();
     background_tasks_done().await;

@@ -1,4 +1,5 @@
-//! The content of token requests, authentication, settings, and what is never sent.
+//! Tests of the content of token requests, of client authentication, of the settings, and of
+//! invalid requests, which are never sent.
 
 use tower_logto::{
     Issuer,
@@ -10,7 +11,7 @@ use super::support::{SECRET, client_at, client_of, granted, logto, read, respons
 use crate::support::{SHOPPING_API, poll_once};
 
 #[tokio::test]
-async fn each_kind_of_request_yields_its_kind_of_token() {
+async fn each_kind_of_token_request_yields_the_matching_kind_of_token() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -68,7 +69,7 @@ async fn rfc_6749_section_2_3_1_any_ascii_secret_works_with_both_methods() {
 }
 
 #[tokio::test]
-async fn secret_is_sent_with_one_method_only() {
+async fn secret_is_sent_with_one_authentication_method_only() {
     let server = serve(|_, _| granted("a"));
     for authentication in [ClientAuthentication::Basic, ClientAuthentication::Post] {
         let tokens = client_at(&server).authentication(authentication).build().unwrap();
@@ -107,7 +108,7 @@ async fn redirect_is_not_followed() {
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: {}/oidc/token\r\n", elsewhere.url());
         let server = serve(move |_, _| response(status, &location, ""));
-        // Not even if the client is configured to follow them.
+        // Redirects are not followed even if this HTTP client is configured to follow them.
         let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
         let tokens = client_at(&server).http_client_builder(follow).build().unwrap();
         let error = tokens.token(&read()).await.unwrap_err();
@@ -118,7 +119,7 @@ async fn redirect_is_not_followed() {
 }
 
 #[test]
-fn invalid_setting_is_named() {
+fn error_contains_the_name_of_the_invalid_setting() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let good = || TokenClient::builder(&issuer, "app", secret());
     good().build().unwrap();
@@ -138,12 +139,12 @@ fn invalid_setting_is_named() {
 }
 
 #[tokio::test]
-async fn authorize_sets_exactly_one_header() {
+async fn authorize_leaves_exactly_one_authorization_header() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let get = reqwest::Client::builder().build().unwrap().get("http://127.0.0.1/");
-    // Even if the request already has another credential, or the token of a first attempt.
+    // The request already has another credential, which may be the token of a first attempt.
     let get = get.bearer_auth("another");
     let request = tokens.authorize(get, &read()).await.unwrap().build().unwrap();
     assert_eq!(request.headers().get_all("authorization").iter().count(), 1);

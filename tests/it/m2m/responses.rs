@@ -1,4 +1,5 @@
-//! Captured responses of a real Logto, and responses that do not come from Logto.
+//! Tests of the token client with captured responses of a real Logto, and with responses that do
+//! not come from Logto.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -79,7 +80,7 @@ async fn captured_response_without_a_required_scope_is_an_error() {
 }
 
 #[tokio::test]
-async fn captured_outage_is_retryable() {
+async fn error_of_a_captured_outage_is_retryable() {
     let bytes = captured_response("token-endpoint/db-down-1.http");
     let server = serve(move |_, _| bytes.clone());
     let error = client_at(&server).build().unwrap().token(&read()).await.unwrap_err();
@@ -94,7 +95,7 @@ async fn captured_outage_is_retryable() {
 }
 
 #[tokio::test]
-async fn response_that_is_no_token_response_is_described() {
+async fn error_describes_a_response_that_is_not_a_token_response() {
     let html = "content-type: text/html\r\n";
     let jsons = "content-type: application/json\r\n";
     let mut huge = String::from("{\"access_token\":\"");

@@ -1,11 +1,13 @@
-//! `TokenClient::send`: a token on each request, and one repetition after a 401.
+//! Tests of `TokenClient::send`, which adds a token to a request, and repeats the request once
+//! after a 401.
 
 use tower_logto::m2m::SendError;
 
 use super::support::{client_at, granted, json, read, response, serve};
 use crate::support::{RawServer, eventually, poll_once};
 
-/// Tokens `t0`, `t1` and so on. The service refuses those that are listed.
+/// Starts a server that issues the tokens `t0`, `t1` and so on. On all other paths, the server
+/// responds with 401 to the tokens in `refused`.
 fn server_that_refuses(refused: &'static [&str], challenge: &'static str) -> RawServer {
     let issued = std::sync::atomic::AtomicUsize::new(0);
     serve(move |_, received| {
@@ -52,7 +54,7 @@ async fn streamed_body_is_not_repeated() {
     let url = format!("{}/orders", server.url());
     let response = tokens.send(http.post(&url).body(stream()), &read()).await.unwrap();
     assert_eq!(response.status(), 401);
-    // The next request has the new token.
+    // Waits until the client has the new token, which the next request then uses.
     eventually(|| {
         let token = poll_once(tokens.token(&read())).expect("no call waits").unwrap();
         token.secret() == "t1"
@@ -63,7 +65,7 @@ async fn streamed_body_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn errors_say_whether_the_token_or_the_request_failed() {
+async fn error_says_whether_the_token_request_or_the_request_itself_failed() {
     let server = server_that_refuses(&[], "Bearer");
     let tokens = client_at(&server).build().unwrap();
     let http = reqwest::Client::builder().build().unwrap();

@@ -1,4 +1,5 @@
-//! What keeps callers going: fallback tokens, permits, several runtimes.
+//! Tests that other calls continue while the successor of a refused token is requested, while a
+//! call waits for a token, and while a runtime is idle.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ async fn refused_token_stays_usable_until_its_successor_arrives() {
 }
 
 #[tokio::test]
-async fn refused_token_outlasts_an_outage_of_logto() {
+async fn refused_token_is_still_returned_during_an_outage_of_logto() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -51,7 +52,7 @@ async fn refused_token_outlasts_an_outage_of_logto() {
 }
 
 #[tokio::test]
-async fn permanent_refusal_ends_the_fallback() {
+async fn permanent_error_ends_the_use_of_the_refused_token() {
     for error in ["invalid_client", "access_denied"] {
         let body = format!("{{\"error\":\"{error}\"}}");
         let server = serve(move |n, _| match n {
@@ -66,7 +67,7 @@ async fn permanent_refusal_ends_the_fallback() {
 }
 
 #[tokio::test]
-async fn only_a_refusal_of_the_token_invalidates_it() {
+async fn only_a_response_that_refuses_the_token_invalidates_it() {
     for (status, name, value, requests) in [
         (401, "www-authenticate", "Basic realm=\"proxy\"", 1),
         (401, "www-authenticate", "Basic realm=\"proxy\", bearer", 2),
@@ -86,7 +87,7 @@ async fn only_a_refusal_of_the_token_invalidates_it() {
 }
 
 #[tokio::test]
-async fn call_that_waits_for_a_token_holds_no_permit() {
+async fn call_that_waits_for_a_token_holds_no_concurrency_permit() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);

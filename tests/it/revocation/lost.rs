@@ -1,4 +1,4 @@
-//! Webhooks that Logto could not deliver, or lost.
+//! Tests how the crate learns of changes whose webhooks Logto could not deliver or has lost.
 
 use tower_logto::{
     m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest},
@@ -20,11 +20,12 @@ impl Setup {
     async fn start() -> Self {
         let app = TestApp::new("recovery", "secret").grant(TestIssuer::MANAGEMENT_API, ["all"]);
         let issuer = TestIssuer::builder().app(app).start().await.unwrap();
-        // Nothing listens there, so every delivery fails.
+        // Nothing listens at this address, so every delivery fails.
         let webhooks = issuer.webhooks("http://127.0.0.1:1/logto");
         let revocations = Revocations::new([&issuer.issuer()]).unwrap();
         let secret = ClientSecret::new("secret");
-        // The token client waits after a failure, on this clock.
+        // After a failure, the token client waits before the next request. The client measures this
+        // time with the manual clock.
         let clock = ManualClock::default();
         let tokens = TokenClient::builder(&issuer.issuer(), "recovery", secret);
         let tokens = tokens.clock(clock.clone()).build().unwrap();
@@ -46,7 +47,8 @@ impl Setup {
     }
 }
 
-/// Advances tokio's clock. It runs at its usual speed before and after, because connections need it.
+/// Advances tokio's clock. Before and after the call, the clock runs at its usual speed, because
+/// the connections need it.
 async fn advance(seconds: u32) {
     tokio::time::pause();
     tokio::time::advance(seconds * SECOND).await;
@@ -70,7 +72,7 @@ async fn failed_deliveries_are_read_at_the_start_and_every_30_s() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_management_api_is_logged_and_ends() {
+async fn an_outage_of_the_management_api_is_logged_and_later_webhooks_are_found() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
     setup.webhooks.suspend("alice").fail();
@@ -85,7 +87,7 @@ async fn an_outage_of_the_management_api_is_logged_and_ends() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_no_webhook_does_not_stop_the_others() {
+async fn a_log_entry_that_is_not_a_webhook_does_not_affect_other_entries() {
     let setup = Setup::start().await;
     setup.webhooks.suspend("alice").fail();
     setup.webhooks.webhook("User.Deleted", serde_json::json!({ "createdAt": 5 })).fail();
@@ -107,7 +109,8 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     for user in ["alice", "bob", "carol", "dave"] {
         validator.validate(&token(user)).await.unwrap();
     }
-    // The machine has the id of a deleted user, and must not be taken for the user.
+    // The id of this machine-to-machine application is also the id of a deleted user. The checks
+    // must not block the application.
     let machine = setup.issuer.token().audience(SHOPPING_API).client_id("machine");
     let machine = machine.subject("machine").build();
     validator.validate(&machine).await.unwrap();
@@ -122,7 +125,8 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     assert!(refused("alice") && refused("carol") && !refused("bob") && !refused("dave"));
     assert!(validator.try_validate(&machine).unwrap().is_ok());
 
-    // A lost reactivation, too. Tokens that were issued before stay refused.
+    // The checks also find a reactivation whose webhook was lost. Tokens that were issued before
+    // the reactivation stay refused.
     drop(setup.webhooks.reactivate("alice"));
     advance(601).await;
     eventually(|| setup.blocked() == 1).await;
@@ -130,7 +134,7 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
 }
 
 #[tokio::test]
-async fn a_management_api_of_another_tenant_refuses_nobody() {
+async fn a_management_api_of_another_tenant_blocks_no_user() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
     let validator = tower_logto::Validator::builder()
@@ -145,6 +149,6 @@ async fn a_management_api_of_another_tenant_refuses_nobody() {
         drop(setup.webhooks.delete(user));
     }
     tokio::spawn(checks.run());
-    eventually(|| log.text().contains("knows none of 3 users")).await;
+    eventually(|| log.text().contains("knows none of the 3 users")).await;
     assert_eq!(setup.revocations.rules(), []);
 }

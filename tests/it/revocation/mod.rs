@@ -1,4 +1,4 @@
-//! Rules that refuse tokens before they expire.
+//! Tests of revocation rules, which refuse tokens before the tokens expire.
 
 mod lost;
 #[cfg(feature = "redis")]

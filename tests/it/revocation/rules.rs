@@ -1,4 +1,4 @@
-//! What each rule refuses, on a validator with a cache.
+//! Tests which tokens each revocation rule refuses. The validator has a token cache.
 
 use std::time::{Duration, SystemTime};
 
@@ -87,7 +87,7 @@ async fn a_cut_off_refuses_the_tokens_of_its_target() {
 }
 
 #[tokio::test]
-async fn an_organization_permission_token_belongs_to_the_organization_of_its_audience() {
+async fn organization_permission_token_is_revoked_with_the_organization_in_its_audience() {
     let setup = Setup::start().await;
     let trusted = setup.harness.logto.trusted(SHOPPING_API).organizations();
     let builder = Validator::builder().trust(trusted).clock(setup.harness.clock.clone());
@@ -108,10 +108,15 @@ async fn a_cut_off_has_a_margin_and_the_second_of_the_change_counts() {
     for (iat, expected) in [(NOW - 1, "revoked"), (NOW + 2, "revoked"), (NOW + 3, "accepted")] {
         assert_eq!(setup.outcome(&token(iat)), expected, "iat {iat}");
     }
-    let without = setup.token().without_claim("iat").build();
-    assert_eq!(setup.outcome(&without), "revoked");
-    let other = setup.token().subject("bob").without_claim("iat").build();
-    assert_eq!(setup.outcome(&other), "accepted");
+}
+
+#[tokio::test]
+async fn token_without_iat_is_refused_because_it_could_be_older_than_a_cut_off() {
+    let setup = Setup::start().await;
+    let token = setup.token().without_claim("iat").build();
+    assert_eq!(setup.outcome(&token), "missing_claim");
+    setup.store(Rule::block_subject("bob", at(NOW))).await;
+    assert_eq!(setup.outcome(&token), "missing_claim");
 }
 
 #[tokio::test]
@@ -131,7 +136,7 @@ async fn a_block_refuses_new_tokens_until_a_later_reactivation() {
         assert_eq!(setup.outcome(&later.clone().build()), expected, "{rule:?}");
         assert_eq!(setup.outcome(&setup.token().build()), "revoked", "issued before, {rule:?}");
     }
-    // Blocks do not expire.
+    // Unlike a cut-off, a block does not expire.
     setup.store(Rule::block_subject("bob", at(NOW))).await;
     setup.harness.clock.advance(400 * 24 * HOUR);
     setup.store(Rule::revoke_subject("carol", at(NOW + 400 * 86_400))).await;
@@ -141,7 +146,7 @@ async fn a_block_refuses_new_tokens_until_a_later_reactivation() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_for_good() {
+async fn a_deleted_subject_stays_refused_after_a_reactivation() {
     let setup = Setup::start().await;
     setup.store(Rule::delete_subject("alice", at(NOW))).await;
     setup.store(Rule::reactivate_subject("alice", at(NOW + 60))).await;
@@ -178,16 +183,27 @@ async fn order_and_repetition_of_rules_make_no_difference() {
 }
 
 #[tokio::test]
-async fn a_token_that_outlives_the_rules_is_refused() {
+async fn a_token_with_a_longer_lifetime_than_the_cut_offs_is_refused() {
     let setup = Setup::start().await;
     for (life, expected) in [(24 * HOUR, "accepted"), (24 * HOUR + SECOND, "too_long_life")] {
-        let token = setup.token().lifetime(life);
-        assert_eq!(setup.outcome(&token.clone().build()), expected);
-        assert_eq!(setup.outcome(&token.without_claim("iat").build()), expected);
+        assert_eq!(setup.outcome(&setup.token().lifetime(life).build()), expected);
     }
     let error = setup.validator.try_validate(&setup.token().lifetime(25 * HOUR).build());
     let error = error.unwrap().unwrap_err().to_string();
     assert!(error.contains("90000 s") && error.contains("longest_token_life"), "{error}");
+}
+
+#[tokio::test]
+async fn cut_off_is_kept_until_every_token_that_it_refuses_has_expired() {
+    let setup = Setup::start().await;
+    setup.store(Rule::revoke_client("shop", at(NOW))).await;
+    // This is the last token that the cut-off refuses. The token was issued at the end of the
+    // margin, and it has the longest lifetime.
+    let token = setup.token().claim("iat", NOW + 2).claim("exp", NOW + 2 + 86_400).build();
+    // The token is accepted until the clock tolerance of 30 s after its `exp` has passed.
+    setup.harness.clock.advance(24 * HOUR + 31 * SECOND);
+    setup.store(Rule::revoke_client("other", at(NOW + 86_431))).await;
+    assert_eq!(outcome(&setup.validator.validate(&token).await), "revoked");
 }
 
 #[tokio::test]
@@ -197,9 +213,10 @@ async fn times_in_the_far_future_and_past_are_limited() {
     let token = |iat: u64| setup.token().claim("iat", iat).build();
     assert_eq!(setup.outcome(&token(NOW + 302)), "revoked", "5 min and the margin");
     assert_eq!(setup.outcome(&token(NOW + 303)), "accepted");
-    setup.store(Rule::revoke_client("shop", at(NOW - 86_401))).await;
+    // A cut-off is kept for 24 h, plus the margin of 2 s, plus the largest clock tolerance, 5 min.
+    setup.store(Rule::revoke_client("shop", at(NOW - 86_703))).await;
     assert_eq!(setup.revocations.status().rules, 1);
-    setup.store(Rule::revoke_client("shop", at(NOW - 86_399))).await;
+    setup.store(Rule::revoke_client("shop", at(NOW - 86_701))).await;
     assert_eq!(setup.revocations.status().rules, 2);
 }
 
@@ -208,14 +225,14 @@ async fn old_cut_offs_are_dropped_and_blocks_are_not() {
     let setup = Setup::start().await;
     setup.store(Rule::revoke_client("shop", at(NOW))).await;
     setup.store(Rule::block_subject("alice", at(NOW))).await;
-    setup.harness.clock.advance(24 * HOUR + MINUTE);
-    setup.store(Rule::revoke_client("other", at(NOW + 86_460))).await;
+    setup.harness.clock.advance(24 * HOUR + 6 * MINUTE);
+    setup.store(Rule::revoke_client("other", at(NOW + 86_760))).await;
     let status = setup.revocations.status();
     assert_eq!((status.rules, status.blocked_subjects, status.dropped_rules), (2, 1, 0));
 }
 
 #[tokio::test]
-async fn beyond_the_limit_the_oldest_cut_offs_go_with_an_error() {
+async fn beyond_max_rules_the_oldest_cut_offs_are_dropped_and_an_error_is_logged() {
     let log = LogCapture::start();
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let clock = ManualClock::at(NOW);
@@ -235,7 +252,7 @@ async fn beyond_the_limit_the_oldest_cut_offs_go_with_an_error() {
 }
 
 #[tokio::test]
-async fn rules_apply_to_the_issuers_of_their_set() {
+async fn rules_apply_only_to_the_issuers_of_their_set() {
     let setup = Setup::start().await;
     let other = TestIssuer::builder().clock(setup.harness.clock.clone()).start().await.unwrap();
     let builder = Validator::builder()
@@ -252,7 +269,7 @@ async fn rules_apply_to_the_issuers_of_their_set() {
 }
 
 #[tokio::test]
-async fn a_set_that_would_never_apply_and_two_sets_for_an_issuer_are_mistakes() {
+async fn a_set_without_a_trusted_issuer_and_two_sets_for_one_issuer_are_config_errors() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let other = Issuer::logto("https://other.logto.app").unwrap();
     let build = |sets: &[&Revocations]| {
@@ -264,7 +281,7 @@ async fn a_set_that_would_never_apply_and_two_sets_for_an_issuer_are_mistakes() 
     let (set, both, never) = (set.unwrap(), both.unwrap(), Revocations::new([&other]).unwrap());
     assert!(build(&[&set]).is_ok() && build(&[&both]).is_ok());
     for (sets, advice) in [
-        (&[&never][..], "no trusted issuer is one of https://other.logto.app/oidc"),
+        (&[&never][..], "the rules are for https://other.logto.app/oidc, but the validator"),
         (&[&set, &both][..], "use one set per tenant"),
     ] {
         let error = build(sets).unwrap_err();
@@ -281,9 +298,11 @@ async fn a_set_that_would_never_apply_and_two_sets_for_an_issuer_are_mistakes() 
     }
 }
 
-/// A revoked token must not cost more than an accepted one, and the caller learns only the code.
+/// The response to a revoked token contains only the code and a fixed description. The signature is
+/// checked before the rules, so a caller with a forged token cannot learn whether a user is
+/// blocked.
 #[tokio::test]
-async fn a_refusal_is_invalid_token_and_a_forged_token_learns_nothing() {
+async fn a_revoked_token_gets_invalid_token_and_a_forged_token_does_not_reveal_rules() {
     let setup = Setup::start().await;
     let token = setup.token().build();
     setup.revocations.block_subject("alice").await.unwrap();
@@ -298,7 +317,7 @@ async fn a_refusal_is_invalid_token_and_a_forged_token_learns_nothing() {
 }
 
 #[tokio::test]
-async fn long_connections_ask_again_and_are_woken_by_changes() {
+async fn recheck_refuses_a_token_after_a_rule_change_or_its_expiry() {
     let setup = Setup::start().await;
     let token = setup.validator.validate(&setup.token().build()).await.unwrap();
     let mut changes = setup.revocations.changes();
@@ -317,7 +336,7 @@ async fn long_connections_ask_again_and_are_woken_by_changes() {
 }
 
 #[tokio::test]
-async fn a_removed_key_ends_a_long_connection() {
+async fn recheck_refuses_a_token_whose_key_was_removed() {
     let setup = Setup::start().await;
     let token = setup.validator.validate(&setup.token().build()).await.unwrap();
     setup.harness.logto.rotate();
@@ -342,7 +361,7 @@ async fn derived_validators_have_the_same_rules_and_share_the_cache() {
 }
 
 #[tokio::test]
-async fn rules_survive_a_restart_as_json() {
+async fn rules_can_be_saved_as_json_and_restored_after_a_restart() {
     let setup = Setup::start().await;
     setup.store(Rule::block_subject("alice", at(NOW))).await;
     setup.store(Rule::revoke_everyone(at(NOW - 60))).await;

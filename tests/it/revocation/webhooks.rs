@@ -1,4 +1,5 @@
-//! The webhook receiver over a real socket, with webhooks that a real Logto sent.
+//! Tests of the webhook receiver over a real socket. Some of their webhooks were captured from a
+//! real Logto.
 
 use std::{
     future::pending,
@@ -20,7 +21,8 @@ use tower_logto::{
 
 use crate::support::{LogCapture, SECOND, Server, TIMEOUT, fixtures};
 
-/// Twenty minutes after the webhooks were captured.
+/// The time of the receiver's clock, in Unix seconds. It is about twenty minutes after the last
+/// webhook was captured.
 const CAPTURED: u64 = 1_795_528_800;
 
 #[derive(Deserialize)]
@@ -67,7 +69,8 @@ fn ms(unix_millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(unix_millis)
 }
 
-/// The rules of each captured webhook. All others make none.
+/// Returns the rules that the captured webhook of this file must create. Webhooks that are not
+/// listed here must create no rule.
 fn expected(file: &str) -> Vec<Rule> {
     const USER: &str = "byblsf4aguws";
     const OTHER: &str = "5cueh2zz2vxa";
@@ -100,7 +103,7 @@ fn sorted(mut rules: Vec<Rule>) -> Vec<Rule> {
 }
 
 #[tokio::test]
-async fn every_captured_webhook_makes_its_rules() {
+async fn every_captured_webhook_creates_the_expected_rules() {
     let Captured { signing_key, webhooks } = captured();
     assert_eq!(webhooks.len(), 65);
     for CapturedWebhook { file, signature, body } in webhooks {
@@ -112,7 +115,7 @@ async fn every_captured_webhook_makes_its_rules() {
 }
 
 #[tokio::test]
-async fn settings_of_the_mapping_change_the_rules() {
+async fn settings_of_the_event_mapping_change_the_rules() {
     let Captured { signing_key, webhooks } = captured();
     let of = |prefix: &str| webhooks.iter().find(|one| one.file.starts_with(prefix)).unwrap();
     let everyone = |at| vec![Rule::revoke_everyone(ms(at))];
@@ -139,14 +142,15 @@ async fn settings_of_the_mapping_change_the_rules() {
 
 async fn with_kit() -> (Receiver, TestWebhooks) {
     let issuer = TestIssuer::builder().clock(ManualClock::at(CAPTURED)).start().await.unwrap();
-    // The receiver needs the key, and the sender needs the address.
+    // The sender only signs webhooks, and the tests send them with `Receiver::send`. The address of
+    // the sender is therefore never used.
     let sender = issuer.webhooks("http://127.0.0.1:1");
     let receiver = Receiver::start(|builder| builder.signing_key(sender.signing_key())).await;
     (receiver, sender)
 }
 
 #[tokio::test]
-async fn events_without_what_a_rule_needs_make_none() {
+async fn events_without_the_data_for_a_rule_create_no_rule() {
     let (receiver, sender) = with_kit().await;
     let suspended = |params: Value, data: Value| {
         sender.webhook("User.SuspensionStatus.Updated", json!({ "params": params, "data": data }))
@@ -169,10 +173,10 @@ async fn events_without_what_a_rule_needs_make_none() {
     }
 }
 
-/// As in 5 of 10 rounds with a real Logto, where the suspension arrived last although the user was
-/// active.
+/// In 5 of 10 trials with a real Logto, the webhook of the suspension arrived last, although the
+/// user had already been reactivated.
 #[tokio::test]
-async fn webhooks_that_arrive_late_twice_and_out_of_order_end_in_the_state_of_logto() {
+async fn late_duplicate_and_reordered_webhooks_lead_to_the_state_in_logto() {
     let (receiver, sender) = with_kit().await;
     let (suspended, reactivated) = (sender.suspend("alice"), sender.reactivate("alice"));
     for webhook in [&reactivated, &suspended, &reactivated, &suspended, &suspended] {
@@ -188,7 +192,7 @@ async fn webhooks_that_arrive_late_twice_and_out_of_order_end_in_the_state_of_lo
 }
 
 #[tokio::test]
-async fn a_list_that_logto_cut_revokes_the_organization() {
+async fn a_member_list_that_logto_truncated_revokes_the_organization() {
     let (receiver, sender) = with_kit().await;
     let users: Vec<String> = (0..5_000).map(|n| format!("user-{n}")).collect();
     let members = json!({ "organizationId": "acme", "removedUserIds": users });
@@ -235,7 +239,7 @@ async fn wrong_signatures_are_refused_and_store_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_may_change_with_an_overlap() {
+async fn a_receiver_with_two_signing_keys_accepts_a_signature_of_either_key() {
     let (_, sender) = with_kit().await;
     let webhook = sender.suspend("alice");
     let receiver = Receiver::start(|builder| {
@@ -247,7 +251,7 @@ async fn a_key_may_change_with_an_overlap() {
 }
 
 #[tokio::test]
-async fn signed_bodies_that_are_no_webhooks_are_400() {
+async fn signed_bodies_that_are_not_webhooks_get_400() {
     let (receiver, sender) = with_kit().await;
     for body in [
         "",
@@ -274,8 +278,8 @@ async fn large_bodies_are_refused_before_they_are_read() {
     }
 }
 
-/// Bodies that arrive slowly hold all places. The next one is told to come back, and the places are
-/// free again after the time limit.
+/// 16 requests whose bodies never end take all places. The next webhook waits for a place. After
+/// 4 s, the slow requests get 408, and the webhook is accepted.
 #[tokio::test(start_paused = true)]
 async fn at_most_16_bodies_are_read_at_a_time_and_each_for_4_s() {
     let (_, sender) = with_kit().await;
@@ -303,7 +307,7 @@ async fn at_most_16_bodies_are_read_at_a_time_and_each_for_4_s() {
 }
 
 #[test]
-fn missing_and_padded_keys_are_mistakes_and_no_debug_output_shows_a_key() {
+fn missing_and_padded_keys_are_config_errors_and_debug_output_shows_no_key() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let revocations = Revocations::new([&issuer]).unwrap();
     let builder = || WebhookReceiver::builder(&revocations);

@@ -1,5 +1,5 @@
-//! Public test vectors. Most are not access tokens: `KeySet::verify` checks their signatures, and
-//! the validator must refuse all of them without a panic.
+//! Public test vectors. `KeySet::verify` checks their signatures. Most vectors are not access
+//! tokens. The validator must refuse every vector that is a JWS or a JWE, without a panic.
 
 mod oracle;
 mod rfc;
@@ -15,31 +15,36 @@ use tower_logto::{
 
 use crate::support::{Outcome, SHOPPING_API, fixtures};
 
-/// Why a result differs from that of the vector on purpose: this crate validates access tokens and
-/// is not a general JOSE library.
+/// The reason why this crate's result deliberately differs from the result in the vector. This
+/// crate validates access tokens, and is not a general JOSE library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Deviation {
-    /// Refused: a shared secret must not sign access tokens, so this crate has no HMAC.
+    /// Refused. This crate does not implement HMAC, because access tokens must not be signed with a
+    /// shared secret.
     Hmac,
-    /// Refused: Logto never signs with EdDSA.
+    /// Refused. This crate does not implement EdDSA, because Logto never signs with EdDSA.
     EdDsa,
-    /// Refused: an encrypted token (JWE).
+    /// Refused, because the token is encrypted (a JWE).
     Encrypted,
-    /// Refused: a JWT has the compact serialization (RFC 7519 §3), and without a protected header
-    /// there is none.
+    /// Refused, because the vector does not use the compact serialization, which RFC 7519 §3
+    /// requires for a JWT. A JWS without a protected header has no compact serialization.
     JsonSerialization,
-    /// Refused: a payload that is not base64url (`b64: false`) needs a `crit` extension.
+    /// Refused, because the payload is not encoded as base64url (`b64: false`). Such a token needs
+    /// the `crit` header, which this crate refuses.
     UnencodedPayload,
-    /// Refused: the base64url has an invalid character, which the signature covers.
+    /// Refused, because the base64url text contains an invalid character. The signature is valid
+    /// for the text with this character.
     LenientBase64,
-    /// Refused: the JWK is for PS384, but the token uses PS256, or the reverse.
+    /// Refused, because the JWK is for PS384, but the token uses PS256, or the reverse.
     KeyForAnotherAlgorithm,
-    /// Refused: the `alg` of the JWK is `ES521`, which does not exist (P-521 uses ES512).
+    /// Refused, because the `alg` of the JWK is `ES521`. No such algorithm exists, because ES512 is
+    /// the algorithm for P-521.
     UnknownKeyAlgorithm,
-    /// Refused, although the vector allows both: a PKCS #1 encoding without the NULL parameter of
-    /// the hash.
+    /// Refused, because the PKCS #1 encoding lacks the NULL parameter of the hash. The vector
+    /// allows a library to accept or to refuse the signature.
     MissingNull,
-    /// Accepted: a well-formed key from a weak generator (ROCA). The issuer chooses its keys.
+    /// Accepted, although the key comes from a weak generator (ROCA). The key is well-formed, and
+    /// the issuer is responsible for the choice of its keys.
     WeaklyGeneratedKey,
 }
 
@@ -47,9 +52,9 @@ enum Deviation {
 struct Row {
     file: &'static str,
     vectors: usize,
-    /// Valid and accepted.
+    /// The number of valid vectors that are accepted.
     accepted: usize,
-    /// Invalid and refused.
+    /// The number of invalid vectors that are refused.
     refused: usize,
     deviations: &'static [(Deviation, usize)],
 }
@@ -89,25 +94,25 @@ const TABLE: [Row; 14] = [
     row("rfc7520/curve25519", [3, 0, 0], &[(EdDsa, 1), (JsonSerialization, 2)]),
 ];
 
-/// Why a vector is refused.
+/// The reason why a vector is refused.
 #[derive(Debug)]
 enum VectorError {
-    /// A JSON serialization.
+    /// The vector is in a JSON serialization.
     Json,
-    /// Not three segments, or an empty header or signature.
+    /// The number of segments is not three, or the header or the signature is empty.
     Segments(usize),
-    /// `b64: false` in the header.
+    /// The header contains `b64: false`.
     Unencoded,
     /// A segment is not base64url, or the header is not JSON.
     Encoding,
     /// The `alg` of the header is not supported.
     Algorithm(String),
-    /// No usable key.
+    /// The JWKS contains no usable key.
     Keys,
     Token(InvalidToken),
 }
 
-/// Counts results and compares them with the table.
+/// Counts the results of a file or a folder, and compares the counts with the table.
 #[derive(Default)]
 struct Tally {
     accepted: usize,
@@ -149,7 +154,7 @@ impl Tally {
         *self.deviations.entry(deviation).or_default() += 1;
     }
 
-    /// Every vector of the file has the result in the table.
+    /// Asserts that the counts equal those in the table.
     fn assert_matches_table(self, file: &str) {
         let Self { accepted, refused, deviations, wrong } = self;
         println!("{file}: {accepted} accepted, {refused} refused, deviations {deviations:?}");
@@ -185,7 +190,7 @@ fn read(file: &str) -> Value {
     serde_json::from_str(&fixtures::read(&format!("vectors/{file}"))).unwrap()
 }
 
-/// The key or the JWKS of a vector.
+/// Parses the key or the JWKS of a vector.
 fn key_set(key: &Value) -> Result<KeySet, VectorError> {
     let set = if key["keys"].is_array() { key.clone() } else { json!({ "keys": [key] }) };
     KeySet::from_json(set.to_string().as_bytes(), &ALGORITHMS).map_err(|_| VectorError::Keys)
@@ -220,7 +225,8 @@ fn verify_jws(key: &Value, jws: &str) -> Result<(), VectorError> {
         .map_err(VectorError::Token)
 }
 
-/// A validator refuses the text with a reason that fits.
+/// Asserts that a validator refuses the text, and that the reason fits the result of the signature
+/// check.
 fn assert_no_access_token(text: &str, found: &Result<(), VectorError>) {
     use Outcome::{CriticalHeader, Malformed, MalformedCredentials, NotAJwt};
 

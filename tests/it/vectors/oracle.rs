@@ -1,5 +1,5 @@
-//! Valid and invalid signatures: this crate, on aws-lc, and `jsonwebtoken`, on RustCrypto, agree.
-//! The two share no code.
+//! Compares this crate with `jsonwebtoken` for valid and invalid signatures. This crate verifies
+//! with aws-lc, and `jsonwebtoken` verifies with RustCrypto. These two libraries share no code.
 
 use jsonwebtoken::{
     DecodingKey,
@@ -12,7 +12,7 @@ use tower_logto::{
     testing::{KeySet, SigningKey},
 };
 
-/// The same public key in both libraries.
+/// One public key in the types of both libraries.
 struct BothKeys {
     kid: String,
     ours: KeySet,
@@ -35,7 +35,7 @@ impl BothKeys {
         }
     }
 
-    /// Returns whether the signature is valid. Both libraries must agree.
+    /// Returns whether the signature is valid. Panics if the libraries disagree.
     fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         let ours = self.ours.verify(Some(&self.kid), algorithm, message, signature).is_ok();
         let name = algorithm.name().parse::<jsonwebtoken::Algorithm>().unwrap();
@@ -76,7 +76,8 @@ fn assert_agreement(algorithm: Algorithm, another: Algorithm) {
         assert_eq!(keys.verify(algorithm, message, signature), expected, "{message:x?}");
         *(if expected { &mut accepted } else { &mut refused }) += 1;
     };
-    // All signatures except RS256 are random, so each message is signed several times.
+    // Each message is signed several times, because all algorithms except RS256 give a different
+    // signature each time.
     for length in [0, 1, 20, message.len()] {
         for _ in 0..3 {
             let message = &message[..length];
@@ -114,7 +115,7 @@ fn assert_agreement(algorithm: Algorithm, another: Algorithm) {
         [&[0], &signature[..]].concat(),
         [&signature[..], &[0]].concat(),
         [&signature[..], &signature[..]].concat(),
-        // The start of an ASN.1 encoding.
+        // The signature after the first bytes of an ASN.1 encoding.
         [&[0x30, 0x44, 2, 0x20], &signature[..]].concat(),
     ] {
         check(algorithm, message, &malformed, false);

@@ -47,8 +47,8 @@ fn rfc_8037_edwards_curves() {
     check_examples("rfc7520/curve25519");
 }
 
-/// Checks every serialization of every example, all of which are valid. Where the compact one is
-/// missing, it is built from the signatures.
+/// Checks every serialization of every example. All examples are valid. If an example has no
+/// compact serialization, this function builds one from each signature.
 fn check_examples(folder: &str) {
     let mut tally = Tally::default();
     for (file, recipe) in files(folder) {
@@ -74,7 +74,7 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The public part of a key, or a JWKS of several.
+/// Returns the public part of a key. For an array of keys, returns a JWKS with their public parts.
 fn public(key: &Value) -> Value {
     if let Value::Array(keys) = key {
         return json!({ "keys": keys.iter().map(public).collect::<Vec<_>>() });

@@ -1,4 +1,4 @@
-//! Wycheproof: attacks on signatures, keys and their encodings.
+//! The Wycheproof vectors, which are attacks on signatures, keys and their encodings.
 
 use serde_json::{Value, json};
 use tower_logto::Algorithm;
@@ -51,7 +51,7 @@ fn rsa_pss_of_2048_bits() {
     check_signatures("wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::PS256);
 }
 
-/// Checks a file of tokens, each with its key or its JWKS.
+/// Checks a file whose vectors are tokens. Each token has a key or a JWKS.
 fn check_tokens(file: &str) {
     let mut tally = Tally::default();
     for (group, vector) in vectors(&read(file)) {
@@ -71,7 +71,7 @@ fn check_tokens(file: &str) {
     tally.assert_matches_table(file);
 }
 
-/// Checks a file of messages and signatures in hexadecimal digits.
+/// Checks a file whose vectors are messages and signatures in hexadecimal digits.
 fn check_signatures(file: &str, algorithm: Algorithm) {
     let mut tally = Tally::default();
     for (group, vector) in vectors(&read(file)) {
@@ -102,7 +102,7 @@ fn vectors(file: &Value) -> Vec<(&Value, &Value)> {
     vectors
 }
 
-/// The JWK of a group without one, from the uncompressed point.
+/// Builds a JWK from the uncompressed point of a key. Some groups of vectors have no JWK.
 fn ec_jwk(key: &Value) -> Value {
     let point = hex(&key["uncompressed"]);
     let (x, y) = point[1..].split_at(point.len() / 2);

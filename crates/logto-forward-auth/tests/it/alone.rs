@@ -1,4 +1,4 @@
-//! The server without a proxy: decisions, headers, probes, signals.
+//! Tests of the server without a proxy: its decisions, headers, probes and signals.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -15,7 +15,7 @@ use crate::{
     through_proxy::{IDENTITY, REFUSED_TARGETS},
 };
 
-/// Asks about a request, as nginx does.
+/// Asks the server whether a request is permitted, as nginx does.
 async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> Response {
     let mut request = b"GET /auth HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".to_vec();
     request.extend(format!("X-Original-Method: {method}\r\nX-Original-URI: ").bytes());
@@ -24,7 +24,7 @@ async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> R
     exchange(fixture.address, &request).await
 }
 
-/// Waits until the server has the keys, so that the next fetch is that of the test.
+/// Waits until the server has fetched the keys. The next JWKS fetch is then caused by the test.
 async fn keys_fetched(fixture: &Fixture) {
     let response = ask(fixture, "GET", b"/products", &bearer(&fixture.token())).await;
     assert_eq!(response.status, 200);
@@ -35,7 +35,7 @@ fn identity(response: &Response) -> [&str; 4] {
 }
 
 #[tokio::test]
-async fn rules_decide_with_the_scopes_and_the_organization() {
+async fn rules_check_the_scopes_and_the_organization() {
     let fixture = Fixture::start("nginx").await;
     let user = |scopes: &[&str]| bearer(&fixture.user().scopes(scopes.iter().copied()).build());
     let member = |scopes: &[&str]| {
@@ -105,7 +105,7 @@ async fn ambiguous_targets_get_403() {
     let token = bearer(&fixture.token());
     assert_eq!(ask(&fixture, "GET", b"/products/1", &token).await.status, 200);
     for target in REFUSED_TARGETS {
-        // A header value cannot hold these bytes, so hyper answers with 400.
+        // A header value must not contain control characters, so hyper answers with 400.
         let is_control = |byte: &u8| byte.is_ascii_control();
         let expected = if target.iter().any(is_control) { 400 } else { 403 };
         let response = ask(&fixture, "GET", target, &token).await;
@@ -127,7 +127,7 @@ async fn every_200_has_every_identity_header() {
 }
 
 #[tokio::test]
-async fn identity_that_no_header_may_have_gets_403() {
+async fn identity_with_unsafe_characters_gets_403() {
     let fixture = Fixture::start("nginx").await;
     for subject in ["a\r\nX-Auth-Scopes: admin", "a b", "é", "a\tb", "a\u{7f}", "a\0"] {
         let token = fixture.user().subject(subject).scopes(["read:products"]).build();
@@ -153,7 +153,7 @@ async fn the_headers_of_the_proxy_must_occur_exactly_once() {
         // The headers of the other proxy show that `proxy` is wrong.
         (format!("{get}{public}X-Forwarded-Uri: /admin\r\n"), 403),
         (format!("{get}{public}X-Forwarded-Method: GET\r\n"), 403),
-        // Headers with which services replace the method or the path.
+        // Some services replace the method or the path with the values of these headers.
         (format!("{get}{public}X-HTTP-Method-Override: DELETE\r\n"), 403),
         (format!("{get}{public}X_Http_Method_Override: DELETE\r\n"), 403),
         (format!("{get}{public}X-Original-URL: /admin\r\n"), 403),
@@ -184,17 +184,17 @@ async fn grpc_requests_without_a_token_never_get_2xx() {
         let headers = format!("Content-Type: {content_type}\r\n{}", bearer(&fixture.token()));
         assert_eq!(ask(&fixture, "GET", b"/public", &headers).await.status, 200);
     }
-    // The request to the endpoint itself may have the shape, too.
+    // The request to `/auth` itself may also look like a gRPC call.
     let headers = "Content-Type: application/grpc\r\nTE: trailers\r\n";
     assert_eq!(send(fixture.address, "POST", b"/auth", headers).await.status, 405);
 }
 
 #[tokio::test]
-async fn unavailable_keys_get_503_with_retry_after() {
+async fn unavailable_keys_cause_503_with_retry_after() {
     let fixture = Fixture::start("nginx").await;
     keys_fetched(&fixture).await;
     fixture.logto.go_down();
-    // A key that the server has not fetched.
+    // The server has not fetched this key.
     let key = tower_logto::testing::SigningKey::generate(tower_logto::Algorithm::ES384);
     let token = fixture.user().signed_by(&key).build();
     let response = ask(&fixture, "GET", b"/products", &bearer(&token)).await;
@@ -247,7 +247,7 @@ async fn a_reload_keeps_the_old_rules_if_the_file_is_wrong() {
 }
 
 #[tokio::test]
-async fn sigterm_completes_requests_in_flight() {
+async fn requests_in_flight_complete_after_sigterm() {
     let fixture = Fixture::start("nginx").await;
     keys_fetched(&fixture).await;
     fixture.logto.hang();
@@ -281,13 +281,13 @@ async fn connections_beyond_the_limit_wait() {
     for _ in 0..100 {
         probe().await;
     }
-    assert!(!waiting.is_finished(), "the only place is taken");
+    assert!(!waiting.is_finished(), "the only permitted connection is in use");
     drop(held);
     assert_eq!(waiting.await.unwrap(), 200);
 }
 
 #[tokio::test]
-async fn rules_name_the_audience_and_challenges_have_the_parameters() {
+async fn rules_check_the_audience_and_challenges_contain_the_configured_parameters() {
     let rule = |path: &str, audience: &str| {
         format!(
             "[[rule]]\nmethods = [\"GET\"]\npath = \"{path}\"\nscopes = [\"read\"]\n\

@@ -1,4 +1,4 @@
-//! Behind Caddy, with the documented configuration.
+//! Tests of the server behind Caddy, with the documented configuration.
 
 use crate::{
     support::{

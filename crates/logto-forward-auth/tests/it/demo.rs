@@ -1,4 +1,4 @@
-//! `--demo`.
+//! A test of `--demo`.
 
 use std::process::Command;
 

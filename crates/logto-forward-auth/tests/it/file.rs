@@ -1,4 +1,4 @@
-//! The file: `--check`, and errors at the start.
+//! Tests of the configuration file: `--check`, and errors at startup.
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn check_reads_the_file_without_starting() {
+async fn check_reads_the_file_without_starting_the_server() {
     let logto = TestIssuer::start().await.unwrap();
     let file = TemporaryFile::new("toml", &config(&logto, "proxy = \"caddy\"", RULES));
     let output = run(&["--check", "--config", file.path()]);
@@ -30,7 +30,7 @@ fn the_example_of_the_readme_is_valid() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_stops_the_start_and_names_the_line() {
+async fn a_wrong_file_prevents_startup_and_the_error_gives_the_line() {
     let logto = TestIssuer::start().await.unwrap();
     let good = config(&logto, "proxy = \"nginx\"", RULES);
     for (old, new, line, expected) in [

@@ -1,4 +1,4 @@
-//! Behind nginx, with the documented configuration.
+//! Tests of the server behind nginx, with the documented configuration.
 
 use crate::{
     support::{
@@ -11,7 +11,8 @@ use crate::{
 
 const CONFIGURATION: &str = include_str!("../../docs/nginx.conf");
 
-/// Starts nginx with the documented file, in which `proxy_pass` may have a path.
+/// Starts nginx with the documented configuration, in which `proxy_pass` to the service gets this
+/// path.
 async fn setup(path_of_proxy_pass: &str) -> Option<Setup> {
     let program = installed("/usr/sbin/nginx")?;
     let fixture = Fixture::start("nginx").await;
@@ -47,7 +48,7 @@ async fn ambiguous_targets_never_reach_the_service() {
     setup.permitted_targets_arrive_unchanged().await;
 }
 
-/// With a path in `proxy_pass`, nginx sends the normalized path.
+/// If `proxy_pass` has a path, nginx sends the normalized path of the request to the service.
 #[tokio::test]
 async fn ambiguous_targets_never_reach_the_service_if_nginx_normalizes() {
     let Some(setup) = setup("/").await else { return };

@@ -1,4 +1,4 @@
-//! What must hold behind every proxy.
+//! The checks that must succeed behind every proxy.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,9 @@ use crate::support::{
 pub(crate) const IDENTITY: [&str; 4] =
     ["X-Auth-Subject", "X-Auth-Client-Id", "X-Auth-Organization-Id", "X-Auth-Scopes"];
 
-/// The token of the tests may request `/products/…`, but not `/admin`. Some normalization of each
-/// of these targets gives another path, mostly `/admin`.
+/// The targets that the server must refuse. The token of the tests may request `/products/…`, but
+/// not `/admin`. For each target, some way of normalizing paths results in another path, mostly in
+/// `/admin`.
 pub(crate) const REFUSED_TARGETS: &[&[u8]] = &[
     b"/products/../admin",
     b"/products/./../admin",
@@ -90,7 +91,7 @@ pub(crate) const REFUSED_TARGETS: &[&[u8]] = &[
     b"/adm%69n/",
 ];
 
-/// The program, a proxy in front and a service behind.
+/// The program, a proxy that asks it, and the service behind the proxy.
 pub(crate) struct Setup {
     pub(crate) fixture: Fixture,
     pub(crate) upstream: Upstream,
@@ -174,13 +175,14 @@ impl Setup {
             assert_eq!(response.status, 200, "{}", self.proxy.output());
             let head = self.upstream.take_head().unwrap();
             for (name, expected) in IDENTITY.iter().zip(expected) {
-                // Some proxies send an empty header, others none.
+                // If an identity header has no value, some proxies send it empty, and others omit
+                // it.
                 let mut values = all_variants(&head, name);
                 values.retain(|value| !value.is_empty());
                 assert_eq!(values.join("|"), expected, "{name}: {head}");
             }
         }
-        // RFC 9110 §7.6.1: a proxy removes the headers that Connection names.
+        // A proxy removes the headers that `Connection` lists (RFC 9110 §7.6.1).
         let token = bearer(&self.fixture.token());
         for name in ["X-Auth-Subject", "x-auth-subject", "X-AUTH-SUBJECT"] {
             for headers in [
@@ -240,7 +242,8 @@ impl Setup {
     }
 
     async fn unavailable_keys_give_503(&self) {
-        // Now the server has the keys, and the next fetch is that of the unknown key.
+        // After this request, the server has the keys. The next JWKS fetch is caused by the unknown
+        // key.
         let token = bearer(&self.fixture.token());
         assert_eq!(self.send("GET", b"/products/1", &token).await.status, 200);
         self.upstream.take_targets();
@@ -267,7 +270,8 @@ impl Setup {
     }
 }
 
-/// Returns a documented configuration with other addresses. Each must occur.
+/// Replaces addresses in a documented configuration. Panics if the configuration does not contain
+/// one of the addresses.
 pub(crate) fn with_addresses(template: &str, replacements: &[(&str, String)]) -> String {
     replacements.iter().fold(template.to_owned(), |text, (documented, address)| {
         assert!(text.contains(documented), "{documented}");

@@ -1,4 +1,4 @@
-//! Faults of Redis and of the network that are rare, and limits that are reached.
+//! Tests of rare faults of Redis and of the network, and of the limits of the number of rules.
 
 use tower_logto::testing::ManualClock;
 
@@ -8,12 +8,12 @@ use crate::support::HOUR;
 const NEWS: &str = "{test:tenant}:news";
 const BLOCKS: &str = "{test:tenant}:blocks";
 
-/// The text of a block, as Redis stores it.
+/// Returns the JSON text that stands for a block of this user in the sorted set of blocks in Redis.
 fn block(user: &str) -> String {
     format!(r#"{{"change":"block","target":{{"subject":"{user}"}}}}"#)
 }
 
-/// Waits for the warning or the rule that a condition reads.
+/// Waits until the condition is true. If that takes too long, panics with the message `what`.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
@@ -24,7 +24,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_strict_set_accepts_tokens_while_redis_has_no_news() {
+async fn a_strict_set_accepts_tokens_while_redis_sends_no_changes() {
     with_redis(&[], async |issuer, redis| {
         let instance = Instance::start(&issuer, store(&redis.url()).strict(SECOND));
         instance.until("connected", |one| one.source == SourceState::Connected).await;
@@ -39,7 +39,7 @@ async fn a_strict_set_accepts_tokens_while_redis_has_no_news() {
 }
 
 #[tokio::test]
-async fn the_largest_number_of_news_starts_a_reload() {
+async fn a_change_notification_with_the_largest_number_starts_a_reload() {
     with_redis(&[], async |issuer, redis| {
         let instance = Instance::connected(&issuer, &redis.url()).await;
         for _ in 0..2 {
@@ -55,7 +55,7 @@ async fn the_largest_number_of_news_starts_a_reload() {
 }
 
 #[tokio::test]
-async fn a_writer_whose_connection_was_lost_connects_again() {
+async fn a_writer_that_lost_its_connection_connects_again() {
     with_redis(&[], async |issuer, redis| {
         let proxy = CutProxy::start(redis.address()).await;
         let writer = Instance::connected(&issuer, &proxy.url()).await;
@@ -64,7 +64,8 @@ async fn a_writer_whose_connection_was_lost_connects_again() {
         let error = writer.revocations.block_subject("bob").await.unwrap_err().to_string();
         assert!(error.contains("in time"), "{error}");
         writer.revocations.block_subject("carol").await.unwrap();
-        // The rule that was not written returns with the next load.
+        // The writer stores the missing rule in Redis after it has connected again and has loaded
+        // all rules.
         let reader = Instance::connected(&issuer, &redis.url()).await;
         reader.until_rules(3).await;
     })
@@ -72,7 +73,7 @@ async fn a_writer_whose_connection_was_lost_connects_again() {
 }
 
 #[tokio::test]
-async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_back() {
+async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_to_redis_again() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, redis| {
         let clock = ManualClock::at(1_795_342_800);
@@ -83,9 +84,11 @@ async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_back() {
         revocations.block_subject("alice").await.unwrap();
         revocations.revoke_subject("alice").await.unwrap();
         clock.advance(25 * HOUR);
-        // This write makes Redis drop the cut-off.
+        // Each write also removes the expired cut-offs from Redis, so this write removes the
+        // cut-off of alice.
         revocations.block_subject("dave").await.unwrap();
-        // Each gap in the numbers starts a load. The second load shows that the first one ended.
+        // A change notification with an invalid number starts a load of all rules. The result of
+        // the second load shows that the first load has ended.
         for (rules, user) in [(3, "bob"), (4, "carol")] {
             redis.command(&["ZADD", BLOCKS, "1795342800000", &block(user)]).await;
             redis.command(&["XADD", NEWS, "*", "number", "x"]).await;
@@ -125,7 +128,7 @@ async fn a_block_is_written_back_to_a_redis_that_is_full_of_cut_offs() {
 }
 
 #[tokio::test]
-async fn every_block_is_loaded_whatever_the_limit_is() {
+async fn every_block_is_loaded_even_beyond_max_rules() {
     with_redis(&[], async |issuer, redis| {
         let writer = Instance::connected(&issuer, &redis.url()).await;
         let at = now();
@@ -142,7 +145,7 @@ async fn every_block_is_loaded_whatever_the_limit_is() {
 }
 
 #[tokio::test]
-async fn the_eviction_policy_is_read_without_config_and_with_resp3() {
+async fn the_eviction_policy_is_read_without_the_config_command_and_with_resp3() {
     for (name, acl, parameters) in [
         ("no CONFIG", "-config", ""),
         ("RESP3", "+config", "?protocol=resp3"),
@@ -165,7 +168,7 @@ async fn the_eviction_policy_is_read_without_config_and_with_resp3() {
 }
 
 #[tokio::test]
-async fn a_second_run_waits_for_the_end_of_the_first() {
+async fn a_second_call_of_run_waits_until_the_first_call_ends() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, redis| {
         let mut instance = Instance::connected(&issuer, &redis.url()).await;
@@ -182,7 +185,7 @@ async fn a_second_run_waits_for_the_end_of_the_first() {
 }
 
 #[tokio::test]
-async fn tls_with_a_server_that_has_none_is_an_error() {
+async fn tls_to_a_redis_without_tls_is_an_error() {
     with_redis(&[], async |issuer, redis| {
         let url = redis.url().replace("redis://", "rediss://");
         let instance = Instance::start(&issuer, store(&url));
@@ -194,7 +197,7 @@ async fn tls_with_a_server_that_has_none_is_an_error() {
 }
 
 #[test]
-fn no_secret_of_a_url_is_shown() {
+fn errors_and_debug_output_show_no_secret_of_a_redis_url() {
     for url in [
         "redis://user:s3cr3t@host:port",
         "redis://user:s3cr3t@host:6379/database",

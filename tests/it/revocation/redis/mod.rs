@@ -1,4 +1,4 @@
-//! Rules that instances share over a real Redis.
+//! Tests of revocation rules that instances share over a real Redis.
 
 mod faults;
 mod outages;
@@ -22,10 +22,10 @@ use crate::support::{
     status, validate_all,
 };
 
-/// When a test that waits for Redis fails.
+/// The time after which a test stops waiting for Redis and fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An instance of a service.
+/// An instance of a service that shares its rules over Redis.
 struct Instance {
     revocations: Revocations,
     validator: Validator,
@@ -84,7 +84,7 @@ impl Instance {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the sets have the system's clock")]
+#[allow(clippy::disallowed_methods, reason = "the sets use the system's clock")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -93,7 +93,7 @@ fn token(issuer: &TestIssuer, user: &str) -> String {
     issuer.token().audience(SHOPPING_API).subject(user).build()
 }
 
-/// Runs a test with an issuer and a Redis.
+/// Runs a test with a test issuer and a Redis server.
 async fn with_redis<F: Future<Output = ()>>(
     arguments: &[&str],
     test: impl FnOnce(TestIssuer, RedisServer) -> F,

@@ -1,9 +1,10 @@
-//! A Redis that is away, empty, cut off, slow or broken.
+//! Tests with a Redis that is unavailable, disconnected, empty or slow, or that contains broken
+//! data.
 
 use super::*;
 
 #[tokio::test]
-async fn an_instance_without_redis_goes_on_with_what_it_knows() {
+async fn an_instance_applies_its_known_rules_while_redis_is_unavailable() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, mut redis| {
         let instance = Instance::connected(&issuer, &redis.url()).await;
@@ -17,7 +18,7 @@ async fn an_instance_without_redis_goes_on_with_what_it_knows() {
         assert_eq!(instance.status_of(&token(&issuer, "carol")).await, 401);
         assert!(instance.status().last_error.is_some());
 
-        // Redis returns without its data. A writer brings the rules back.
+        // Redis restarts without its data. The instance then writes its rules to Redis again.
         redis.restart().await;
         instance.until("connected", |one| one.source == SourceState::Connected).await;
         let new = Instance::connected(&issuer, &redis.url()).await;
@@ -27,11 +28,11 @@ async fn an_instance_without_redis_goes_on_with_what_it_knows() {
     })
     .await;
     let log = log.text();
-    assert!(log.is_empty() || log.contains("Redis is away"), "{log}");
+    assert!(log.is_empty() || log.contains("Redis is unavailable"), "{log}");
 }
 
 #[tokio::test]
-async fn a_redis_that_kept_its_data_has_the_rules_of_instances_that_are_gone() {
+async fn rules_of_ended_instances_are_loaded_from_a_redis_that_kept_its_data() {
     with_redis(&["--appendonly", "yes", "--appendfsync", "always"], async |issuer, mut redis| {
         let first = Instance::connected(&issuer, &redis.url()).await;
         first.revocations.block_subject("alice").await.unwrap();
@@ -53,7 +54,7 @@ async fn an_instance_whose_network_is_cut_catches_up() {
         let near = Instance::connected(&issuer, &redis.url()).await;
         proxy.cut();
         near.revocations.block_subject("alice").await.unwrap();
-        // The news are gone before the network is back.
+        // The change notifications in the stream are deleted before the network works again.
         near.until_rules(1).await;
         redis.command(&["XTRIM", "{test:tenant}:news", "MAXLEN", "0"]).await;
         far.until("disconnected", |one| one.source == SourceState::Disconnected).await;
@@ -69,17 +70,18 @@ async fn an_instance_whose_network_is_cut_catches_up() {
 }
 
 #[tokio::test]
-async fn trimmed_and_reset_news_start_a_reload() {
+async fn missing_change_notifications_start_a_reload() {
     with_redis(&[], async |issuer, redis| {
         let (news, number) = ("{test:tenant}:news", "{test:tenant}:number");
         let instance = Instance::connected(&issuer, &redis.url()).await;
-        // Without news, as if they had been trimmed.
+        // Adds a rule without a change notification, as if Redis had trimmed the notification.
         let block = |user: &str| format!(r#"{{"change":"block","target":{{"subject":"{user}"}}}}"#);
         redis.command(&["ZADD", "{test:tenant}:blocks", "1795342800000", &block("alice")]).await;
         redis.command(&["INCR", number]).await;
         instance.revocations.block_subject("bob").await.unwrap();
         instance.until_rules(2).await;
-        // The numbers start again after a failover.
+        // Deletes the change notifications and their counter, as if a failover had lost them. The
+        // next notification therefore has the number 1.
         redis.command(&["ZADD", "{test:tenant}:blocks", "1795342800000", &block("carol")]).await;
         redis.command(&["DEL", news, number]).await;
         instance.revocations.block_subject("dave").await.unwrap();
@@ -106,7 +108,8 @@ async fn broken_content_is_skipped() {
         redis.command(&["XADD", news, "*", "rule", "\u{1b}[31m", "at", "1e999"]).await;
         instance.revocations.block_subject("bob").await.unwrap();
         instance.until_rules(2).await;
-        // A sorted set of another type: the instance stays disconnected, and tells why.
+        // If the key of the blocks is not a sorted set, the instance stays disconnected, and its
+        // status contains the error.
         redis.command(&["DEL", blocks]).await;
         redis.command(&["SET", blocks, "text"]).await;
         let other = Instance::start(&issuer, store(&redis.url()));
@@ -120,7 +123,7 @@ async fn broken_content_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_strict_set_refuses_every_token_while_redis_is_away() {
+async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
     with_redis(&[], async |issuer, mut redis| {
         let strict = || store(&redis.url()).strict(SECOND);
         let instance = Instance::start(&issuer, strict());
@@ -146,7 +149,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_away() {
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 
-        // The end of the future closes, too, because no other task would do it later.
+        // When the future of `run` ends, the set also refuses every token, because no other task
+        // would notice a later outage of Redis.
         instance.follower.abort();
         instance.until("ended", |one| !one.is_running).await;
         assert_eq!(instance.status_of(&good).await, 503);
@@ -161,7 +165,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_away() {
 async fn requests_wait_for_the_first_load_for_at_most_a_second() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, redis| {
-        // It waits for the rules, and gets them.
+        // The request of alice waits for the first load. The load succeeds in time, so the rule
+        // that blocks alice applies.
         let proxy = CutProxy::start(redis.address()).await;
         let writer = Instance::connected(&issuer, &redis.url()).await;
         writer.revocations.block_subject("alice").await.unwrap();
@@ -177,7 +182,8 @@ async fn requests_wait_for_the_first_load_for_at_most_a_second() {
         };
         assert_eq!(tokio::join!(waiting, restored).0, 401);
 
-        // Its future does not run.
+        // The future of `run` is not spawned for this set. The request therefore waits for the full
+        // second, and no rule applies.
         let idle = revocations(&issuer, store(&redis.url()));
         let builder = Validator::builder().trust(issuer.trusted(SHOPPING_API));
         let validator = builder.revocations(&idle).build().unwrap();

@@ -1,9 +1,10 @@
-//! Rules of one instance on the others, and the settings of a store.
+//! Tests that the rules of one instance apply on the other instances, and tests of the settings of
+//! a store.
 
 use super::*;
 
 #[tokio::test]
-async fn a_rule_of_one_instance_applies_on_all() {
+async fn a_rule_of_one_instance_applies_on_all_instances() {
     with_redis(&[], async |issuer, redis| {
         let first = Instance::connected(&issuer, &redis.url()).await;
         let second = Instance::connected(&issuer, &redis.url()).await;
@@ -25,7 +26,7 @@ async fn a_rule_of_one_instance_applies_on_all() {
 }
 
 #[tokio::test]
-async fn the_latest_time_counts_whatever_the_order_is() {
+async fn the_rule_with_the_latest_time_counts_in_any_order_of_arrival() {
     with_redis(&[], async |issuer, redis| {
         let instance = Instance::connected(&issuer, &redis.url()).await;
         let now = now();
@@ -51,7 +52,7 @@ async fn the_latest_time_counts_whatever_the_order_is() {
 }
 
 #[tokio::test]
-async fn ten_thousand_rules_arrive_and_no_good_token_is_refused() {
+async fn ten_thousand_rules_reach_another_instance_and_no_good_token_is_refused() {
     with_redis(&[], async |issuer, redis| {
         let writer = Instance::connected(&issuer, &redis.url()).await;
         let reader = Instance::connected(&issuer, &redis.url()).await;
@@ -73,7 +74,7 @@ async fn ten_thousand_rules_arrive_and_no_good_token_is_refused() {
         println!("10,000 rules in {:?}: delay p50 {p50:?}, p99 {p99:?}", started.elapsed());
         assert!(p99 < SECOND, "p99 {p99:?}");
 
-        // And in one burst.
+        // Then the writer stores 10,000 rules in one burst.
         let now = now();
         let rules = (0..10_000).map(|n| Rule::revoke_client(format!("client-{n}"), now));
         writer.revocations.store(rules).await.unwrap();
@@ -88,7 +89,7 @@ async fn ten_thousand_rules_arrive_and_no_good_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_webhook_refuses_on_every_instance_within_a_second() {
+async fn a_webhook_to_one_instance_revokes_tokens_on_every_instance_within_a_second() {
     with_redis(&[], async |issuer, redis| {
         let receiving = Instance::connected(&issuer, &redis.url()).await;
         let key = issuer.webhooks("").signing_key().to_owned();
@@ -145,7 +146,7 @@ async fn a_read_only_instance_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_told_and_not_shown() {
+async fn a_wrong_redis_password_is_reported_without_showing_it() {
     let log = LogCapture::start();
     with_redis(&["--requirepass", "right"], async |issuer, redis| {
         let url = redis.url().replace("redis://", "redis://:s3cr3t@");
@@ -162,7 +163,7 @@ async fn a_wrong_password_is_told_and_not_shown() {
 }
 
 #[tokio::test]
-async fn an_eviction_policy_that_drops_rules_is_a_warning() {
+async fn an_eviction_policy_that_may_drop_rules_logs_a_warning() {
     for (policy, warns) in [("allkeys-lru", true), ("volatile-ttl", false), ("noeviction", false)] {
         let log = LogCapture::start();
         with_redis(&["--maxmemory-policy", policy], async |issuer, redis| {
@@ -174,7 +175,7 @@ async fn an_eviction_policy_that_drops_rules_is_a_warning() {
 }
 
 #[test]
-fn wrong_settings_are_mistakes() {
+fn invalid_store_settings_are_config_errors() {
     for (url, prefix) in [
         ("http://localhost", "logto"),
         ("localhost:6379", "logto"),

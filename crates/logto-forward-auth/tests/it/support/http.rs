@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes, because HTTP clients normalize request targets.
+//! Sends and reads HTTP/1.1 as raw bytes, because HTTP client libraries normalize request targets.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,12 +15,13 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Returns the values of a header, in any case of its name.
+    /// Returns all values of a header. The name is compared without regard to case.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         values(&self.head, name)
     }
 
-    /// Returns the only value of a header.
+    /// Returns the value of a header, or `None` if the header is absent. Panics if the response has
+    /// the header more than once.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
         assert!(all.len() < 2, "{name}: {self:?}");
@@ -58,7 +59,7 @@ pub(crate) async fn exchange(address: SocketAddr, request: &[u8]) -> Response {
         stream.write_all(request).await.unwrap();
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
-        // The head suffices. Some connections stay open.
+        // Reads only to the end of the head, because some connections stay open.
         while !bytes.windows(4).any(|window| window == b"\r\n\r\n") {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,

@@ -1,4 +1,5 @@
-//! The program as a child process, a service that records requests, and raw HTTP.
+//! Helpers of the tests: the program as a child process, a service that records requests, and raw
+//! HTTP.
 
 pub(crate) mod http;
 pub(crate) mod process;
@@ -12,7 +13,7 @@ use self::process::Process;
 
 pub(crate) const RESOURCE: &str = "https://shopping.api";
 
-/// The rules of most tests. Nobody may request `/admin`, except with the scope `admin`.
+/// The rules of most tests. A request for `/admin` requires the scope `admin`.
 pub(crate) const RULES: &str = r#"
 [[rule]]
 methods = ["GET"]
@@ -57,7 +58,7 @@ path = "/{*rest}"
 scopes = ["browse"]
 "#;
 
-/// The program with an issuer.
+/// The running program and its issuer.
 pub(crate) struct Fixture {
     pub(crate) logto: TestIssuer,
     pub(crate) process: Process,
@@ -70,12 +71,12 @@ impl Fixture {
         Self::start_with(&format!("proxy = \"{proxy}\"")).await
     }
 
-    /// Starts the program with these lines at the top of the file.
+    /// Starts the program with these lines at the top of the configuration file.
     pub(crate) async fn start_with(top: &str) -> Self {
         Self::start_file(|logto| config(logto, top, RULES)).await
     }
 
-    /// Starts the program with this file.
+    /// Starts the program with the configuration file that `text` returns.
     pub(crate) async fn start_file(text: impl Fn(&TestIssuer) -> String) -> Self {
         let logto = TestIssuer::start().await.unwrap();
         let file = TemporaryFile::new("toml", &text(&logto));
@@ -86,7 +87,7 @@ impl Fixture {
         Self { logto, process, address, file }
     }
 
-    /// Writes new rules, without a signal.
+    /// Writes new rules into the file, but does not signal the program to read them.
     pub(crate) fn write(&self, rules: &str) {
         let text = config(&self.logto, "proxy = \"nginx\"", rules);
         fs::write(&self.file.0, text).unwrap();
@@ -96,7 +97,7 @@ impl Fixture {
         self.logto.token().audience(RESOURCE).subject("alice").client_id("app")
     }
 
-    /// A token that may read products, and browse, but not request `/admin`.
+    /// Returns a token with the scopes `read:products` and `browse`, but without `admin`.
     pub(crate) fn token(&self) -> String {
         self.user().scopes(["read:products", "browse"]).build()
     }
@@ -110,7 +111,7 @@ pub(crate) fn config(logto: &TestIssuer, top: &str, rules: &str) -> String {
     )
 }
 
-/// A file or a folder in the folder for temporary files, removed at the end of the test.
+/// A temporary file or folder. It is deleted at the end of the test.
 pub(crate) struct TemporaryFile(pub(crate) PathBuf);
 
 impl TemporaryFile {

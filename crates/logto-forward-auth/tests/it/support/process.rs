@@ -1,4 +1,4 @@
-//! A child process whose output is recorded, and which ends with the test.
+//! A child process. Its output is recorded, and the process is stopped at the end of the test.
 
 use std::{
     env,
@@ -51,9 +51,9 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process exits.
     pub(crate) async fn exit(mut self) -> ExitStatus {
-        // The output ends when the process does.
+        // The output ends when the process exits.
         let mut lines = self.lines.clone();
         let ended = async { while lines.changed().await.is_ok() {} };
         time::timeout(DEADLINE, ended).await.unwrap_or_else(|_| panic!("{}", self.output()));
@@ -63,7 +63,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // nginx ends its workers at SIGTERM, and not at SIGKILL.
+        // nginx stops its worker processes on SIGTERM, but not on SIGKILL.
         if let Ok(None) = self.child.try_wait() {
             self.signal("TERM");
         }
@@ -79,7 +79,8 @@ fn record(output: impl Read + Send + 'static, lines: watch::Sender<Vec<String>>)
     });
 }
 
-/// Returns the path of an installed proxy. If it is absent, the test is skipped, except in CI.
+/// Returns the path if this proxy is installed. If not, returns `None`, and the test is skipped. In
+/// CI, panics if the proxy is not installed.
 pub(crate) fn installed(path: &'static str) -> Option<&'static str> {
     if Path::new(path).exists() {
         return Some(path);
@@ -105,5 +106,6 @@ pub(crate) async fn wait_for(address: SocketAddr, process: &Process) {
 }
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-/// Polling a port has no other signal.
+/// The interval between two attempts to connect. Only a connection shows that a server has
+/// opened its port.
 const POLL: Duration = Duration::from_millis(10);

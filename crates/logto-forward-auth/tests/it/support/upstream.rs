@@ -19,7 +19,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Responds with 200 to every request.
+    /// Starts a service that responds with 200 to every request.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -29,7 +29,7 @@ impl Upstream {
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
                     let Some(head) = read_until(&mut stream, b"\r\n\r\n").await else { return };
-                    // An unread body would reset the connection.
+                    // Reads the body, because an unread body would reset the connection.
                     if !values(&head, "transfer-encoding").is_empty() {
                         read_until(&mut stream, b"0\r\n\r\n").await;
                     }
@@ -52,8 +52,8 @@ impl Upstream {
         heads.iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect()
     }
 
-    /// Returns the values of a header in the only request since the last call, or nothing if the
-    /// service received no request.
+    /// Returns the head of the only request since the last call, or `None` if the service received
+    /// no request. Panics if the service received several requests.
     pub(crate) fn take_head(&self) -> Option<String> {
         let mut heads = std::mem::take(&mut *self.heads.lock().unwrap());
         assert!(heads.len() < 2, "{heads:?}");
@@ -69,7 +69,7 @@ async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns all values of a header and of its variants with underscores.
+/// Returns all values of a header, including the variants of its name with underscores.
 pub(crate) fn all_variants(head: &str, name: &str) -> Vec<String> {
     let names = head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name);
     let mut names: Vec<_> = names
