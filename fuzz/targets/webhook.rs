@@ -76,7 +76,8 @@ fn rules(set: &Revocations) -> Vec<Value> {
 fn check_rule(rule: &Value, body: &Value) {
     let (change, target) = (rule["change"].as_str().unwrap(), &rule["target"]);
     let user = &body["params"]["userId"];
-    let removed = |list: &str, id: &Value| body[list].as_array().is_some_and(|ids| ids.contains(id));
+    let removed =
+        |list: &str, id: &Value| body[list].as_array().is_some_and(|ids| ids.contains(id));
     let is_expected = match body["event"].as_str().unwrap() {
         "User.SuspensionStatus.Updated" => {
             let expected = match body["data"]["isSuspended"] {
@@ -94,7 +95,8 @@ fn check_rule(rule: &Value, body: &Value) {
                 && (removed("removedUserIds", &member["subject"])
                     || removed("removedApplicationIds", &member["subject"]));
             let is_user = removed("removedUserIds", &target["subject"]);
-            let is_whole = target["organization"] == *organization && body.to_string().len() > 5_000;
+            let is_whole =
+                target["organization"] == *organization && body.to_string().len() > 5_000;
             change == "cut_off" && (is_member || is_user || is_whole)
         }
         "Organization.Deleted" => {
