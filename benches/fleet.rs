@@ -2,8 +2,8 @@
 //! receives.
 //!
 //! `cargo bench --bench fleet [-- INSTANCES]` prints the table in `ARCHITECTURE.md`. Each instance
-//! has its own validator and token client. In every 5 s of the manual clock, each instance serves
-//! one request and needs one client token. The requests to the test issuer go over loopback.
+//! has its own validator and token client. Every 5 s of the manual clock, each instance serves one
+//! request and needs one client token. The requests to the test issuer go over loopback.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -64,7 +64,7 @@ struct Fleet {
 struct Instance {
     validator: Validator,
     tokens: TokenClient,
-    /// The step of the 5 s in which this instance serves its request.
+    /// The step in which this instance serves its request. Each period of 5 s has `STEPS` steps.
     phase: usize,
 }
 
@@ -128,8 +128,8 @@ impl Fleet {
         for step in 0..STEPS {
             self.clock.advance(Duration::from_secs(5) / STEPS as u32);
             for instance in self.instances.iter().filter(|instance| instance.phase == step) {
-                // A single poll starts the requests to Logto. The function waits for their end
-                // below.
+                // A single poll starts the requests to Logto. `background_tasks_done` waits below
+                // until they end.
                 poll_once(instance.validator.validate(&self.token));
                 poll_once(instance.tokens.token(&request));
                 if attack {
@@ -147,13 +147,14 @@ impl Fleet {
     }
 }
 
-/// Returns the token with a made-up key id. Its signature is no longer valid, but the validator
-/// never checks the signature, because the key id is unknown.
+/// Returns the token with a made-up key id. The signature of the result is not valid, but the
+/// validator never checks the signature, because the key id is unknown.
 fn with_kid(token: &str, number: u64) -> String {
     let (_, rest) = token.split_once('.').unwrap();
     let header = format!(r#"{{"alg":"ES384","typ":"at+jwt","kid":"made-up-{number}"}}"#);
     format!("{}.{rest}", base64url(header))
 }
 
-/// The number of steps in 5 s, over which the requests of the instances are spread.
+/// The number of steps in each period of 5 s. The requests of the instances are spread over the
+/// steps.
 const STEPS: usize = 10;

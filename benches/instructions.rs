@@ -1,9 +1,9 @@
 //! Sends one kind of request COUNT times. `.ci/instructions` runs this program in valgrind, and
 //! counts the instructions.
 //!
-//! `instructions NAME COUNT` sends the requests. Without a name, the program prints the names of
-//! the kinds. The program uses only the layer and an inner service that does nothing, without a
-//! router.
+//! `instructions NAME COUNT` sends the requests. `NAME` is a kind of request. Without arguments,
+//! the program prints the names of all kinds. The program calls the layer directly, without a
+//! router. The inner service does nothing.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 

@@ -2,7 +2,7 @@
 //! call of `Router::oneshot`.
 //!
 //! Run `cargo bench --bench requests`, and compare only results of the same run. Tokens and keys
-//! were captured from a real Logto, and the clock is stopped.
+//! were captured from a real Logto server, and the clock is stopped.
 
 #![allow(missing_docs, reason = "the macros of criterion generate public items")]
 #![allow(clippy::unwrap_used, reason = "a failing setup fails the benchmark")]

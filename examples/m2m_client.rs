@@ -1,14 +1,14 @@
 //! A service that calls other services: `cargo run --example m2m_client`.
 //!
 //! Without `LOGTO_ENDPOINT`, the example starts a test issuer and a shop in its own process.
-//! Otherwise it reads these environment variables:
+//! Otherwise, the example reads these environment variables:
 //!
 //! | variable | meaning |
 //! |---|---|
 //! | `LOGTO_ENDPOINT` | the endpoint of the tenant that issues the tokens |
 //! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | the id and the secret of a machine-to-machine app of that tenant |
 //! | `LOGTO_RESOURCE` | the API's resource indicator (default: `https://shopping.api`) |
-//! | `SHOPPING_API_URL` | the URL of the shop to call, such as that of the example `shopping_api` |
+//! | `SHOPPING_API_URL` | the URL of the shop to call, such as the URL of the example `shopping_api` |
 //! | `LOGTO_ORGANIZATION_ID` | the id of an organization that the app is a member of |
 
 #[path = "shopping_api/api.rs"]
@@ -47,7 +47,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let secret = ClientSecret::new(&environment.app_secret);
     let tokens = TokenClient::new(&issuer, &environment.app_id, secret)?;
 
-    // The calls below share this token.
+    // The following calls to the shop share this token.
     let shopping =
         TokenRequest::resource(&environment.resource).scopes(["read:products", "write:products"]);
     let token = tokens.token(&shopping).await?;
@@ -67,8 +67,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
 
     if let Some(organization) = &environment.organization {
-        // Logto grants only the scopes that the request contains. This scope is optional, so the
-        // request succeeds even if Logto does not grant the scope.
+        // Logto grants only scopes that the token request contains. This scope is optional, so the
+        // token request succeeds even if Logto does not grant the scope.
         let request = TokenRequest::organization(organization).optional_scopes(["invite:member"]);
         let token = tokens.token(&request).await?;
         println!("token for organization {organization}: {:?}", token.scopes());
@@ -86,7 +86,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The fields of a Logto application that this example prints.
+/// A Logto application, with only the fields that this example prints.
 #[derive(Deserialize)]
 struct Application {
     id: String,
@@ -145,10 +145,10 @@ impl Environment {
         })
     }
 
-    /// Returns the request for a token of the Management API. Each tenant of Logto Cloud has its
-    /// own resource indicator for this API. All self-hosted instances have the same resource
-    /// indicator. If your tenant has a custom domain, call `TokenRequest::management_api` with the
-    /// tenant's id.
+    /// Returns the token request for the Management API. Each tenant of Logto Cloud has its own
+    /// resource indicator for this API. All self-hosted instances have the same resource indicator.
+    /// If your tenant has a custom domain, call `TokenRequest::management_api` with the tenant's
+    /// id.
     fn management_api(&self) -> TokenRequest {
         let host = self.endpoint.strip_prefix("https://").unwrap_or_default();
         match host.trim_end_matches('/').strip_suffix(".logto.app") {
@@ -158,7 +158,7 @@ impl Environment {
     }
 }
 
-/// Returns the value of an environment variable, or `None` if it is empty or not set.
+/// Returns the value of an environment variable, or `None` if the variable is empty or not set.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -27,8 +27,9 @@ use crate::{
 
 /// A validated access token (RFC 9068): its signature, issuer, audience and lifetime were checked.
 ///
-/// [`AuthLayer`](crate::AuthLayer) inserts it into the request's extensions. With axum it is an
-/// extractor. Cloning it only increments a reference count. `Debug` shows claims, never the token.
+/// [`AuthLayer`](crate::AuthLayer) inserts the access token into the request's extensions. With
+/// axum, this type is an extractor. Cloning only increments a reference count. `Debug` shows
+/// claims, but never the token itself.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError};
@@ -47,7 +48,7 @@ pub struct AccessToken {
     named: GuardsName,
 }
 
-/// The result of a validation, and the parts that every cache hit checks again.
+/// The result of a validation. It includes the data that every cache hit checks again.
 #[derive(Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) claims: TokenClaims,
@@ -76,13 +77,12 @@ impl AccessToken {
     }
 
     /// Returns `client_id`, the application that asked for the token (RFC 9068 §2.2). Logto always
-    /// sets it.
+    /// sets this claim.
     pub fn client_id(&self) -> Option<&str> {
         self.verified.claims.client_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Returns the id of the token's organization: the claim `organization_id`, or the organization
-    /// that `aud` names.
+    /// Returns the id of the token's organization, from the claim `organization_id` or from `aud`.
     pub fn organization_id(&self) -> Option<&str> {
         self.verified.claims.organization_id.map(|span| self.verified.claims.get(span))
     }
@@ -92,7 +92,7 @@ impl AccessToken {
         self.verified.claims.kind
     }
 
-    /// Returns `aud`: the audiences, at least one (RFC 7519 §4.1.3).
+    /// Returns `aud`, the audiences (RFC 7519 §4.1.3). There is always at least one audience.
     pub fn audiences(&self) -> impl Iterator<Item = &str> {
         let spans = match &self.verified.claims.audiences {
             Audiences::One(span) => std::slice::from_ref(span),
@@ -155,7 +155,8 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`FailedCondition::CustomClaims`], 403, if the payload does not deserialize into `T`. The
-    /// status is not 401, because the caller would then request a new token with the same claims.
+    /// status is not 401, because after a 401, the caller would request a new token with the same
+    /// claims.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         let json = self.verified.claims.json();
         serde_json::from_str(json).map_err(|_| {
@@ -166,24 +167,24 @@ impl AccessToken {
 
     /// Requires all of these scopes.
     ///
-    /// The token must be for a global API resource, or for an organization-level one after
-    /// [`require_organization`](Self::require_organization) or a
-    /// [`Require::organization_…`](crate::Require) guard. For other kinds, see
-    /// [`require_scope`](Self::require_scope).
+    /// The token must be for a global API resource. A token for an organization-level API resource
+    /// is accepted only after [`require_organization`](Self::require_organization) or a
+    /// [`Require::organization_…`](crate::Require) guard has checked the organization. For other
+    /// kinds of token, see [`require_scope`](Self::require_scope).
     ///
     /// # Errors
     /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty
     /// list of scopes is an error too.
     ///
-    /// If the validator has several issuers or audiences, a guard,
-    /// [`require_issuer`](Self::require_issuer) or [`require_audience`](Self::require_audience)
-    /// must name the required one. Otherwise the error is [`AuthErrorKind::UnnamedIssuer`] or
-    /// [`AuthErrorKind::UnnamedAudience`], 500.
+    /// If the validator has several issuers or audiences, name the required issuer or audience with
+    /// a guard, or with [`require_issuer`](Self::require_issuer) or
+    /// [`require_audience`](Self::require_audience). Otherwise the error is
+    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
     ///
     /// A scope that RFC 6749 §3.3 does not allow is a mistake in the program. If such a scope is a
     /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500, which contains the line
-    /// of the call. If it is a `String`, the error is a 403, because the text may come from the
-    /// caller.
+    /// of the call. If the scope is a `String`, the error is a 403, because the text may come from
+    /// the caller.
     #[track_caller]
     pub fn require_scopes(
         &self,
@@ -324,8 +325,8 @@ impl AccessToken {
         Self { named, ..self.clone() }
     }
 
-    /// Fails if the issuer or the audience must still be named. A scope or an organization id has a
-    /// different meaning for each issuer and for each audience.
+    /// Fails if the issuer or the audience must still be named. The reason is that a scope or an
+    /// organization id has a different meaning for each issuer and for each audience.
     fn check_named(&self) -> Result<(), AuthError> {
         let unnamed = self.unnamed();
         if unnamed.issuer {
@@ -340,7 +341,7 @@ impl AccessToken {
     }
 
     /// Returns the token that an [`AuthLayer`](crate::AuthLayer) inserted into the extensions of a
-    /// request. Use it in custom guards and extractors.
+    /// request. Use this method in custom guards and extractors.
     ///
     /// # Errors
     /// [`AuthErrorKind::MissingToken`] if the request has no credentials, and
@@ -417,7 +418,7 @@ impl fmt::Debug for AccessToken {
 }
 
 /// Marks a request without credentials that [`AuthLayer::optional`](crate::AuthLayer::optional)
-/// accepted. The layer inserts it into the request's extensions.
+/// accepted. The layer inserts this marker into the request's extensions.
 ///
 /// ```
 /// use http::Request;

@@ -32,8 +32,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
     fn unix_time(&self) -> Duration;
 
-    /// Returns the time since a fixed point, which may be any point. The returned time must never
-    /// decrease, even if the wall clock is set back.
+    /// Returns the time since an arbitrary fixed point. The returned time must never decrease, even
+    /// if the wall clock is set back.
     fn monotonic(&self) -> Duration;
 }
 

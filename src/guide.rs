@@ -1,4 +1,4 @@
-//! How to solve common tasks, with programs that compile.
+//! One page for each common task, with example code that compiles.
 
 #![allow(missing_docs, reason = "each page begins with its description")]
 

@@ -84,7 +84,7 @@ pub(crate) fn get_or_build(
 }
 
 /// Sends the request. If connecting fails, sends the request once more. If the connection breaks
-/// later, sends the request once more only if it is `repeatable`.
+/// later, sends the request once more only if `repeatable` is set.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,
@@ -132,8 +132,8 @@ fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
     // The certificate errors of rustls and of the platforms' verifiers contain one of these words.
     if cause.contains("certificate") || cause.contains("UnknownIssuer") {
         cause.push_str(
-            "; if the CA is private, name its file in SSL_CERT_FILE, add it to the system's store, \
-             or set it with http_client_builder",
+            "; if the CA is private, set SSL_CERT_FILE to the CA's file, add the CA to the \
+             system's store, or set the CA with http_client_builder",
         );
     }
     if let Some(variable) = proxy {

@@ -34,14 +34,14 @@ impl Issuer {
     /// `http` for any host.
     ///
     /// If `endpoint` is the address of an issuer, a key set or a discovery document, the error
-    /// contains the corrected endpoint. The error also contains the corrected endpoint if
-    /// `endpoint` is not written as Logto writes it, for example in upper case.
+    /// contains the corrected endpoint. The same applies if `endpoint` differs from the form that
+    /// Logto uses, for example because the host is in upper case.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
         Self::from_endpoint(endpoint, Transport::HttpsOrLoopback)
     }
 
     /// Does the same as [`logto`](Self::logto). If `transport` allows plain `http`, also accepts
-    /// `http` URLs of other hosts.
+    /// `http` URLs of hosts that are not loopback.
     pub(crate) fn from_endpoint(endpoint: &str, transport: Transport) -> Result<Self, ConfigError> {
         let url = url::parse_url("endpoint", endpoint)?;
         if !url::is_permitted(&url, transport) {
@@ -121,7 +121,7 @@ impl fmt::Debug for Issuer {
 /// ```
 /// use tower_logto::{Issuer, TrustedIssuer, Validator};
 ///
-/// // Inside a cluster, the key set has an internal address. The issuer is still the tokens' `iss`.
+/// // Inside a cluster, the key set has an internal address. The issuer must still equal `iss`.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let trusted = TrustedIssuer::new(&issuer)
 ///     .audience("https://shopping.api")
@@ -180,7 +180,7 @@ impl TrustedIssuer {
     /// Also accepts tokens for this API. `resource` is the API's resource indicator (RFC 8707). The
     /// validator compares the resource indicator with `aud` byte for byte.
     ///
-    /// If a validator has several audiences, each guard must name the required one with
+    /// If a validator has several audiences, each guard must name the required audience with
     /// [`Require::audience`](crate::Require::audience). One validator per audience is simpler: see
     /// [`Validator::derive`](crate::Validator::derive).
     pub fn audience(mut self, resource: impl Into<String>) -> Self {
@@ -227,8 +227,8 @@ impl TrustedIssuer {
 
     /// Fetches the key set from this address. The default is `{issuer}/jwks`.
     ///
-    /// In Docker or Kubernetes, this may be an internal address. The issuer is still the `iss` of
-    /// the tokens.
+    /// In Docker or Kubernetes, this may be an internal address. The issuer must still equal the
+    /// `iss` of the tokens.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks = JwksSource::Uri(uri.into());
         self

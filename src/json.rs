@@ -18,7 +18,7 @@ pub(crate) trait MemberVisitor<'de> {
 /// Reads exactly one JSON object without duplicate members.
 ///
 /// The derive macro of serde is not enough, because it accepts an array in place of an object, and
-/// ignores duplicates of unknown members.
+/// accepts duplicates of unknown members.
 pub(crate) fn read_unique_members<'de>(
     json: &'de str,
     members: &mut impl MemberVisitor<'de>,
@@ -64,7 +64,8 @@ struct MemberNames<'de> {
     borrowed: [&'de str; MAX_MEMBERS],
     borrowed_count: usize,
     escaped: Vec<String>,
-    /// A bit for the length and first byte of each name. Most new names need no comparison.
+    /// A set of bits. The length and the first byte of a name determine the bit of the name. If the
+    /// bit is not set yet, the name is new, so most names need no comparison.
     shapes: u64,
 }
 

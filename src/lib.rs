@@ -2,12 +2,12 @@
 //!
 //! # How a request is handled
 //! [`AuthLayer`] reads the `Authorization` header of a request and passes the token to a
-//! [`Validator`]. The validator trusts one or more issuers. A [`TrustedIssuer`] sets the accepted
-//! audiences and algorithms, and the address of the keys. A valid token becomes an [`AccessToken`]
-//! in the request's extensions. If the token is invalid, the layer responds with an [`AuthError`].
-//! The error determines the status and the challenge of the response.
+//! [`Validator`]. The validator trusts one or more issuers. For each issuer, a [`TrustedIssuer`]
+//! sets the accepted audiences and algorithms, and the address of the keys. A valid token becomes
+//! an [`AccessToken`] in the request's extensions. If the token is invalid, the layer responds with
+//! an [`AuthError`]. The error determines the status and the challenge of the response.
 //!
-//! Scopes and organizations can be checked in three places:
+//! Scopes, organizations and custom claims can be checked in three places:
 //! - on the route, with the guard [`Require`];
 //! - in the handler's signature, with the extractors [`Scoped`] and [`Claims`];
 //! - in the handler's body, with [`AccessToken::require_scopes`].
@@ -18,22 +18,22 @@
 //!
 //! | token | requested with | accepted by |
 //! |---|---|---|
-//! | global API resource | `resource` | [`Require::global`], and extractors that are not inside an organization guard |
-//! | organization-level API resource | `resource`, `organization_id` | guards with [`Require::organization_in_path`] or another organization constructor, and extractors inside these guards (or checks after [`AccessToken::require_organization`]) |
-//! | organization permissions | `organization_id` | the same guards with [`Require::organization_permissions`], if the validator has [`TrustedIssuer::organizations`] |
+//! | global API resource | `resource` | [`Require::global`], and [`Scoped`] or [`AccessToken::require_scopes`] outside organization guards |
+//! | organization-level API resource | `resource`, `organization_id` | organization guards ([`Require::organization_in_path`] or another `Require::organization_…` constructor), [`Scoped`] or [`AccessToken::require_scopes`] inside these guards, and [`AccessToken::require_organization`] |
+//! | organization permissions | `organization_id` | organization guards with [`Require::organization_permissions`], if the validator has [`TrustedIssuer::organizations`] |
 //!
 //! # How to split scopes
 //! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
-//! organization's data with an organization constructor of [`Require`], and global routes with
-//! scopes that only global roles grant. The reason is that Logto combines the API scopes of all the
-//! roles of a user. A token does not show which role grants a scope:
+//! organization's data with a `Require::organization_…` constructor, and global routes with scopes
+//! that only global roles grant. The reason is that Logto combines the API scopes from all of a
+//! user's roles. A token does not show which role grants a scope:
 //!
 //! | a user's token for | has the API scopes of |
 //! |---|---|
-//! | a global API resource | the user's global roles, **and of the roles in every organization** |
-//! | an organization-level API resource | the roles in that organization, **and of the user's global roles** |
+//! | a global API resource | the user's global roles, **and the user's roles in every organization** |
+//! | an organization-level API resource | the user's roles in that organization, **and the user's global roles** |
 //!
-//! Two examples that go wrong:
+//! Two examples of configurations that go wrong:
 //! - The role "manager" of each organization grants `read:members`. A global route is guarded with
 //!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations.
 //!   Alice is a manager in one organization, but she can read the members of every organization.
@@ -46,17 +46,18 @@
 //!   `Require::organization_in_path("org_id").scopes(["delete:members"])` accepts it. Use another
 //!   scope for the global role.
 //!
-//! Machine-to-machine tokens are not affected: they have either the global scopes of the
-//! application, or those of its roles in one organization. An organization permission token has the
-//! scopes of one organization. If every route of an API belongs to an organization,
-//! [`TrustedIssuer::organization_tokens_only`] refuses all global tokens.
+//! Machine-to-machine tokens are not affected. Such a token has either the scopes of the
+//! application's global roles, or the scopes of the application's roles in one organization. An
+//! organization permission token has the scopes of one organization. If every route of an API
+//! belongs to an organization, set [`TrustedIssuer::organization_tokens_only`] to refuse all global
+//! tokens.
 //!
 //! # Several issuers or audiences
 //! Use one validator per audience, because a scope of one API has no meaning in another API.
 //! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
 //! trusts several issuers or audiences, each guard must name the required issuer or audience
-//! ([`Require::issuer`], [`Require::audience`]). If a guard does not, it responds to every request
-//! with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such guards.
+//! ([`Require::issuer`], [`Require::audience`]). A guard that does not name it responds to every
+//! request with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such guards.
 //!
 //! # What callers get
 //! | cause | status | challenge |
@@ -64,10 +65,10 @@
 //! | no token | 401 | `Bearer`, without an error code |
 //! | two `Authorization` headers, malformed credentials, or not exactly one organization header where a guard requires it | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
-//! | a valid token without the scopes, or of the wrong kind or organization | 403 | `insufficient_scope` |
+//! | a valid token without the required scopes, of the wrong kind, or of the wrong organization | 403 | `insufficient_scope` |
 //! | too many requests with unknown key ids are waiting for a refresh | 429 | none, but `Retry-After` |
 //! | the issuer's signing keys are unavailable | 503 | none, but `Retry-After` |
-//! | a flood of tokens with bad signatures, and the check waited too long or the queue is full | 503 | none, but `Retry-After` |
+//! | during a flood of tokens with bad signatures, the signature check waited too long or the queue is full | 503 | none, but `Retry-After` |
 //! | the rules that revoke tokens are unavailable, and the set of revocations is strict | 503 | none, but `Retry-After` |
 //! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the crate logs an error |
 //!
@@ -109,7 +110,7 @@
 //! ```
 //!
 //! # Pitfalls
-//! - The layer does not cover routes added after `.route_layer(…)`, or a fallback. In both
+//! - The layer covers neither routes that are added after `.route_layer(…)` nor a fallback. In both
 //!   cases, an extractor in the handler's signature responds with 500 instead of accepting the
 //!   request.
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
@@ -177,7 +178,7 @@ mod single_flight;
 pub mod testing;
 #[doc = include_str!("docs/threat_model.md")]
 pub mod threat_model {}
-/// The status of a validator, which is read without I/O.
+/// The status of a validator. Reading the status needs no I/O.
 pub mod status {
     pub use crate::{
         jwks::status::{IssuerStatus, KeysState},

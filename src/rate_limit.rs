@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A bucket of permits. It regains one permit per interval.
+/// A bucket of permits, where each permit allows one request or log message. The bucket regains one
+/// permit per interval.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
     permits: u32,
@@ -48,7 +49,7 @@ impl RateLimit {
 }
 
 /// A warning that may be repeated often, for example during an outage. While the text stays the
-/// same, it is logged once per minute.
+/// same, the warning is logged once per minute.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedWarning(Option<(Box<str>, Duration)>);
 

@@ -8,8 +8,8 @@ use crate::issuer::Issuer;
 /// The protected resource metadata document (RFC 9728 §2), which lists the API's issuers and
 /// scopes.
 ///
-/// A client finds the document through the `resource_metadata` parameter of a challenge. Set its
-/// public URL with
+/// A client finds the document through the `resource_metadata` parameter of a challenge. Set the
+/// document's public URL with
 /// [`ValidatorBuilder::resource_metadata`](crate::ValidatorBuilder::resource_metadata).
 ///
 /// ```
@@ -38,8 +38,8 @@ pub struct ProtectedResourceMetadata {
 }
 
 impl ProtectedResourceMetadata {
-    /// Creates the document of a resource from its resource indicator and the issuers of its
-    /// tokens.
+    /// Creates the document of an API. `resource` is the API's resource indicator, and `issuers`
+    /// are the issuers of the tokens that the API accepts.
     pub fn new<'a>(
         resource: impl Into<String>,
         issuers: impl IntoIterator<Item = &'a Issuer>,

@@ -1,5 +1,5 @@
-//! Single flight: one background task per key, shared by all waiters. This module also contains the
-//! waiter limit and the retry backoff.
+//! Single flight: one background task for all callers that wait for the same result. This module
+//! also contains the waiter limit and the retry backoff.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-/// Starts and tracks the background task of one key. The owner keeps this struct behind a lock.
+/// Starts and tracks one background task at a time. The owner keeps this struct behind a lock.
 ///
-/// When the owner starts a task, the owner also sets the time of the next retry. A task overwrites
-/// that time when it completes. If the task panics, or if its runtime is dropped, the time that the
-/// owner set remains valid.
+/// When the owner starts a task, the owner also sets the time of the next retry. The task
+/// overwrites that time when it completes. If the task panics, or if its runtime is dropped, the
+/// time that the owner set remains valid.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: u64,
@@ -24,9 +24,10 @@ pub(crate) struct SingleFlight<T> {
 pub(crate) struct InFlight<T> {
     /// The number of the task. The first task has the number 1.
     pub(crate) number: u64,
-    /// The time of the monotonic clock from which a new task may replace this task. The owner does
-    /// not store the result of a replaced task. Without a deadline, a blocked runtime would prevent
-    /// new tasks, because a blocked runtime neither runs nor drops its tasks.
+    /// When the monotonic clock reaches this time, a new task may replace this task. The owner does
+    /// not store the result of a replaced task. A blocked runtime neither runs nor drops its tasks.
+    /// Without a deadline, such a task would stay in flight, and other runtimes could not start a
+    /// new task.
     deadline: Duration,
     outcome: watch::Receiver<Option<T>>,
 }

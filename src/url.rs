@@ -47,13 +47,13 @@ pub(crate) fn check_url(
     Err(ConfigError::new(
         setting,
         format!(
-            "plain http to a host that is not loopback: use https, or call \
-             dangerously_allow_http() or set {ALLOW_HTTP}=1 inside a network you trust"
+            "plain http to a host that is not loopback: use https, or, inside a network you \
+             trust, call dangerously_allow_http() or set {ALLOW_HTTP}=1"
         ),
     ))
 }
 
-/// Returns whether the URL is `https`, or plain `http` to a host for which that is allowed.
+/// Returns whether the URL is `https`, or plain `http` to a host for which plain `http` is allowed.
 pub(crate) fn is_permitted(url: &Url, transport: Transport) -> bool {
     url.scheme() == "https"
         || is_loopback(url)

@@ -1,5 +1,5 @@
-//! Limits of the allocations of a cache hit, a first validation and a refusal, and of the memory
-//! of a cached token.
+//! Tests that limit how often a cache hit, a first validation and a refusal allocate, and how much
+//! memory a cached token takes.
 //!
 //! These tests are a separate binary, because they replace the global allocator. The new allocator
 //! counts the allocations of each thread separately. The tests compare the minimum of several runs,
@@ -95,9 +95,9 @@ fn cached_token_takes_at_most_700_bytes() {
     }
     let each = (live_bytes() - before) / TOKENS as isize;
     println!("{each} bytes per cached token");
-    // With the feature, a cached token also has a pointer to the data that revocation rules are
-    // compared with. The pointer is null here. A value below the size of the payload, 300 bytes,
-    // would mean that the measurement is broken.
+    // With the feature `revocation`, a cached token also has a pointer to the data that revocation
+    // rules are compared with. In this test, the pointer is null. The payload alone has 300 bytes,
+    // so a smaller result would mean that the measurement is broken.
     let most = if cfg!(feature = "revocation") { 708 } else { 700 };
     assert!((300..=most).contains(&each), "{each}");
 }

@@ -21,8 +21,8 @@ fn peak() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// Returns how many bytes the peak memory use has grown since it was `before`. The kernel counts
-/// with a delay, and may correct the value downwards. In that case, the growth is 0.
+/// Returns by how many bytes the peak memory use exceeds `before`. The kernel updates the peak with
+/// a delay, and may correct it downwards. If the peak is now below `before`, the result is 0.
 fn growth_since(before: usize) -> usize {
     peak().saturating_sub(before)
 }
@@ -75,8 +75,8 @@ fn handlers() -> Vec<(&'static str, Handler)> {
             "250 KB of nested arrays",
             sends(jwks_response(format!("{{\"keys\":[{}", "[".repeat(250_000)))),
         ),
-        // The fetches of these responses end only at their timeout, which counts in real time. They
-        // run at the same time, so the test waits for one timeout only.
+        // The fetches of the responses below end only at their timeout, which runs in real time.
+        // The test runs these fetches at the same time, so it waits for only one timeout.
         ("endless 103s", drips("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")),
         ("a body byte by byte", drips("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", " ")),
         ("a header byte by byte", drips("HTTP/1.1 200 OK\r\nX: ", "x")),
@@ -91,7 +91,7 @@ async fn memory_is_bounded_for_any_jwks_response() {
         let server = RawServer::start();
         let trusted = logto.trusted(SHOPPING_API).jwks_uri(server.jwks_uri());
         let validator = Validator::builder().trust(trusted).clock(clock.clone()).build().unwrap();
-        // The first fetch builds the HTTP client and reads the certificates. It runs here, before
+        // The first fetch builds the HTTP client and reads the certificates, so it must run before
         // the measurement.
         server.respond(response("500 No", ""));
         validator.warm_up().await.unwrap_err();
@@ -136,5 +136,5 @@ fn is_slow(name: &str) -> bool {
 /// Asserts that the fetch fails within its timeout. The limit has a margin for slow machines.
 async fn assert_fails(name: &str, validator: &Validator) {
     let fetch = tokio::time::timeout(30 * SECOND, validator.warm_up());
-    fetch.await.expect("it ends").expect_err(name);
+    fetch.await.expect("the fetch ends").expect_err(name);
 }

@@ -13,8 +13,8 @@ scopes! {
 }
 
 pub(crate) fn router(validator: Validator) -> Router {
-    // A scope is required in the signature of the handler (`list`), in the body of the handler
-    // (`create`), or by a guard on the route (`members`).
+    // There are three places to require a scope: the signature of the handler (`list`), the body of
+    // the handler (`create`), and a guard on the route (`members`).
     let read_members = Require::organization_in_path("org_id").scopes(["read:members"]);
     let invite_member = Require::organization_in_path("org_id")
         .organization_permissions()

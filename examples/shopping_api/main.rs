@@ -1,5 +1,5 @@
-//! A shop API that is protected by Logto. Run `cargo run --example shopping_api`, and paste the
-//! commands that the example prints into another terminal.
+//! A shop API that is protected by Logto. To start it, run `cargo run --example shopping_api`. The
+//! example prints commands. To try the API, paste these commands into another terminal.
 //!
 //! If `LOGTO_ENDPOINT` is not set, the example starts a test issuer in its own process, and serves
 //! a playground at `/`. Otherwise, the example accepts tokens of the tenant at this endpoint. The
@@ -116,7 +116,7 @@ fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
          curl -i {api}/products -H \"Authorization: Bearer $READER\"\n\
          curl -i {api}/products\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $READER\"\n\n\
-         # the responses are 201, then 200 from the routes of an organization and from /me\n\
+         # the first response is 201, and the others are 200\n\
          curl -i -X POST {api}/products -H \"Authorization: Bearer $WRITER\"\n\
          curl -i {api}/orgs/acme/members -H \"Authorization: Bearer $MEMBER\"\n\
          curl -i {api}/org-permissions/acme -H \"Authorization: Bearer $INVITER\"\n\

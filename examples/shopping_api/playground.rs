@@ -1,5 +1,5 @@
-//! A page at `/` to try the API with tokens of the embedded issuer. A real service has no such
-//! page.
+//! A page at `/` on which you can try the API with tokens of the embedded issuer. A real service
+//! has no such page.
 
 use axum::{
     Router,
@@ -50,7 +50,7 @@ struct Route {
     method: String,
 }
 
-/// Explains whether the token of the request gives access to a route of the API.
+/// Explains why the token of the request does or does not give access to a route of the API.
 async fn explain(
     State(playground): State<Playground>,
     Query(Route { route, method }): Query<Route>,

@@ -41,8 +41,8 @@ fuzz_target!(|payload: &[u8]| {
         Err(error) => {
             let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
             let is_valid = claims.is_some_and(|claims| claims.is_valid());
-            // The crate also refuses payloads with more than 64 members, and tokens of more than
-            // 16 KiB.
+            // Unlike `PlainClaims`, the crate also refuses payloads with more than 64 members, and
+            // tokens of more than 16 KiB.
             let is_limit =
                 matches!(reason, InvalidToken::DuplicateMember | InvalidToken::Oversized);
             assert!(!is_valid || is_limit, "valid but refused: {reason}");
@@ -85,8 +85,8 @@ impl PlainClaims {
     fn parse(payload: &[u8]) -> Option<Self> {
         let RawMembers(members) = serde_json::from_slice(payload).ok()?;
         let count = members.len();
-        // `Value` cannot hold 1e400 or half a surrogate pair. Such a claim gets a value whose type
-        // is invalid for every claim.
+        // `Value` cannot represent 1e400 or half a surrogate pair. Such a claim gets a value whose
+        // type is invalid for every claim.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
         let claims: HashMap<_, _> =
             members.into_iter().map(|(name, raw)| (name, value(raw))).collect();

@@ -1,5 +1,5 @@
-//! A key and a token. This crate, which uses aws-lc, and `jsonwebtoken`, which uses RustCrypto,
-//! must agree whether the signature is valid.
+//! A key and a token. This crate (with aws-lc) and `jsonwebtoken` (with RustCrypto) must agree on
+//! whether the signature is valid.
 
 #![no_main]
 

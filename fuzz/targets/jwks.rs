@@ -1,5 +1,5 @@
 //! Any JWKS. No entry disables a usable key in the same JWKS. A public EC entry yields at most one
-//! key, a public RSA entry at most one key per RSA algorithm, and any other entry none.
+//! key. A public RSA entry yields at most one key per RSA algorithm. Any other entry yields no key.
 
 #![no_main]
 
@@ -63,7 +63,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 /// Returns the largest number of keys that an entry can yield. An RSA key without `alg` yields six
-/// keys, one for each RSA algorithm. An entry that is not a public signature key yields none.
+/// keys, one for each RSA algorithm. An entry that is not a public signature key yields no key.
 fn max_keys(entry: &Value) -> usize {
     let has = |name: &str| entry.get(name).is_some_and(|value| !value.is_null());
     let is_public = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().all(|name| !has(name));

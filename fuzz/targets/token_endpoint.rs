@@ -49,15 +49,16 @@ static STAGE: LazyLock<Stage> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    // Each input requests a token for another resource, so the client never returns a cached token
-    // or a cached error.
+    // Each input requests a token for a different resource, so the client never returns a cached
+    // token or a cached error.
     static REQUESTED: AtomicU64 = AtomicU64::new(0);
     // The first byte selects a status, and the rest is the body.
     let Some((choice, body)) = input.split_first() else { return };
     let Ok(body) = str::from_utf8(body) else { return };
     let status = STATUSES[usize::from(*choice) % STATUSES.len()];
     let Stage { runtime, logto, clock, tokens } = &*STAGE;
-    // After many refusals, the client sends only one new request per 5 s.
+    // After many refusals, the client sends only one new request per 5 s. The clock therefore
+    // advances by 5 s for each input.
     clock.advance(Duration::from_secs(5));
     logto.fault_token(Fault::Status(status, body.to_owned()));
     let number = REQUESTED.fetch_add(1, Ordering::Relaxed);
@@ -113,7 +114,8 @@ fn check_error(error: &TokenRequestError, members: Option<&Members>) {
         assert!(text.len() < 4096 && !text.contains(char::is_control), "{text}");
         assert!(!text.contains(SECRET), "{text}");
         let token = members.and_then(|members| self::text(members, "access_token"));
-        // A refusal may contain any text in its `error_description`, so refusals are exempt.
+        // The `error_description` of a refusal may contain any text, even the token. This check
+        // therefore skips refusals.
         let is_clean = kind == TokenRequestErrorKind::Refused
             || token.as_ref().is_none_or(|token| token.len() < 20 || !text.contains(token));
         assert!(is_clean, "{text}");

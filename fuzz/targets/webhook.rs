@@ -1,5 +1,5 @@
-//! Arbitrary bodies of webhooks. Only a signed body creates rules, and each rule is about an id that
-//! the body contains at the place where Logto writes it.
+//! Arbitrary bodies of webhooks. Only a signed body creates rules. The id in each rule comes from
+//! the place in the body where Logto writes this id.
 
 #![no_main]
 

@@ -30,8 +30,9 @@ impl fmt::Debug for ChallengeSettings {
     }
 }
 
-/// Whether a guard must name the issuer and the audience, because the validator trusts several of
-/// them. An access token uses the same flags to record which of the two a guard has named.
+/// Whether a guard must name the issuer, and whether it must name the audience. This may be
+/// necessary if the validator has several issuers or audiences. An access token uses the same flags
+/// to record which of the two a guard has named.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,

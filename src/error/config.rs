@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, error::Error, fmt};
 
-/// An invalid setting. Constructors and `build()` return it before the service starts.
+/// The error for an invalid setting. Constructors and `build()` return this error before the
+/// service starts.
 ///
 /// ```
 /// use tower_logto::Issuer;
@@ -13,7 +14,7 @@ use std::{borrow::Cow, error::Error, fmt};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     setting: &'static str,
-    /// The key in a configuration file, or the name of an environment variable.
+    /// The name of the setting in a configuration file, or the name of its environment variable.
     written_as: Option<Box<str>>,
     issuer: Option<Box<str>>,
     advice: Cow<'static, str>,
@@ -29,16 +30,16 @@ impl ConfigError {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Puts the key of a file or the name of an environment variable into the message, unless the
-    /// message already has such a name. There is only one issuer in this case, so the message does
-    /// not contain the issuer.
+    /// Makes the message use this name of the setting: its name in a configuration file, or its
+    /// environment variable. If the message already uses such a name, keeps that name. These
+    /// settings allow only one issuer, so the message does not contain the issuer.
     pub(crate) fn written_as(self, name: Box<str>) -> Self {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }
 
     /// Returns the name of the setting, which is the name of its setter. If the setting comes from
-    /// [`Settings`](crate::settings::Settings), the message contains the key or the environment
-    /// variable instead.
+    /// [`Settings`](crate::settings::Settings), the message contains the configuration key or the
+    /// environment variable instead.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

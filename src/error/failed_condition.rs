@@ -1,4 +1,4 @@
-//! The condition of a guard or a handler that a valid token does not satisfy.
+//! The condition that a valid token does not satisfy. A guard or a handler sets the condition.
 
 use std::{error::Error, fmt};
 

@@ -1,8 +1,8 @@
-//! Why a request is malformed.
+//! The reasons why a request is malformed.
 
 use std::{error::Error, fmt};
 
-/// Why a request is malformed (RFC 6750 §3.1 `invalid_request`).
+/// The reason why a request is malformed (RFC 6750 §3.1 `invalid_request`).
 ///
 /// ```
 /// use tower_logto::{AuthError, error::{AuthErrorKind, InvalidRequest}};

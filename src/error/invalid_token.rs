@@ -68,7 +68,7 @@ pub enum InvalidToken {
     /// token.
     SenderConstrained,
     /// No usable key of the issuer has this `kid`. `None` if the token has no `kid`, and no key of
-    /// the issuer fits its algorithm.
+    /// the issuer fits the token's algorithm.
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,

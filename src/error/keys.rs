@@ -1,4 +1,4 @@
-//! Why an issuer's signing keys are unavailable.
+//! The error for signing keys that are unavailable, and its cause.
 
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
@@ -19,7 +19,7 @@ pub struct KeysUnavailable {
     /// The time until the next attempt to fetch the keys. The header `Retry-After` has this time in
     /// whole seconds, and at least 1 s.
     pub retry_after: Duration,
-    /// Why the last attempt failed.
+    /// The reason why the last attempt failed.
     pub cause: KeysError,
 }
 
@@ -30,7 +30,7 @@ impl KeysUnavailable {
     }
 }
 
-/// Why an issuer's keys could not be fetched.
+/// The reason why an issuer's keys could not be fetched.
 ///
 /// [`Display`](fmt::Display) gives the cause and, if possible, says how to fix the problem.
 ///

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::escape::escaped;
 
-/// The value of a claim that is not among the expected values.
+/// The unexpected value of a claim, and the expected values.
 ///
 /// ```
 /// use tower_logto::error::InvalidToken;

@@ -35,9 +35,9 @@ use crate::{
 /// [`challenge`](Self::challenge).
 ///
 /// # Custom refusals
-/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error
-/// that [`Require::check`](crate::Require::check) or a handler returns. A custom refusal has a
-/// status, a challenge and a log line like every other refusal.
+/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error that a
+/// handler or the function in [`Require::check`](crate::Require::check) can return. A custom
+/// refusal has a status, a challenge and a log line like every other refusal.
 ///
 /// # Response bodies
 /// The response to a refused request has the `AuthError` in its extensions. A `map_response`
@@ -95,7 +95,7 @@ pub enum AuthErrorKind {
     InvalidRequest(InvalidRequest),
     /// The token is not valid: 401 `invalid_token`.
     InvalidToken(InvalidToken),
-    /// The token lacks a scope: 403 `insufficient_scope`. The challenge lists the scopes.
+    /// The token lacks a scope: 403 `insufficient_scope`. The challenge lists the required scopes.
     InsufficientScope {
         /// The scopes that the route requires.
         required: ScopePolicy,
@@ -178,9 +178,9 @@ impl AuthError {
     ///
     /// The reason is for the log. The caller gets a general description.
     ///
-    /// If [`Require::check`](crate::Require::check) returns the error, the challenge has the realm
-    /// and the metadata URL of the validator. If a handler returns the error, the challenge has
-    /// neither of them.
+    /// If the function in [`Require::check`](crate::Require::check) returns the error, the
+    /// challenge has the realm and the metadata URL of the validator. If a handler returns the
+    /// error, the challenge has neither of them.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -218,7 +218,7 @@ impl AuthError {
         self
     }
 
-    /// Sets the settings of the challenge, unless the error already has settings.
+    /// Sets the challenge settings, unless the error already has such settings.
     pub(crate) fn or_challenge(mut self, settings: &Arc<ChallengeSettings>) -> Self {
         self.challenge.get_or_insert_with(|| Arc::clone(settings));
         self

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_post_with_both_grpc_headers_gets_grpc() {
+    fn only_a_post_with_both_grpc_headers_gets_a_grpc_response() {
         for (method, content_type, te, expected) in [
             ("POST", "application/grpc", "trailers", true),
             ("POST", "application/grpc+proto", "trailers", true),

@@ -42,9 +42,9 @@ impl From<AuthError> for Status {
     }
 }
 
-/// Returns the status of a call for which no token could be obtained. The code is UNAVAILABLE if a
-/// retry may help, PERMISSION_DENIED if the application lacks a role, INTERNAL if the token request
-/// is invalid, and UNAUTHENTICATED otherwise.
+/// Returns the status of an outgoing call for which no token could be obtained. The code is
+/// UNAVAILABLE if a retry may help, PERMISSION_DENIED if the application lacks a role, INTERNAL if
+/// the token request is invalid, and UNAUTHENTICATED otherwise.
 ///
 /// The message has no details, because a handler may return the status to its own caller. The
 /// [`source`](std::error::Error::source) of the status is the `TokenRequestError`.

@@ -111,7 +111,7 @@ impl JwksEndpoint {
         KeysError::new(format!("{} answered {status}{hint}", self.url))
     }
 
-    /// Returns what the operator should check if the response does not come from a JWKS endpoint.
+    /// Returns advice for the operator about a response that does not come from a JWKS endpoint.
     fn advice(&self) -> String {
         if self.url.path().ends_with(JWKS_PATH) {
             return "; check that this is the address of Logto, and not of its Console".into();

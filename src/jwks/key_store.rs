@@ -69,8 +69,8 @@ impl KeyStore {
         }
     }
 
-    /// Finds a token's key. If a refreshed key set may contain the key, waits for a refresh, which
-    /// all waiters share.
+    /// Finds a token's key. If the answer depends on a refresh of the key set, waits for the
+    /// refresh. All waiters share one refresh.
     pub(crate) async fn wait_for(
         &self,
         kid: Option<&str>,

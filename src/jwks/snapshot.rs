@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 /// }
 /// let validator = builder.build()?;
 ///
-/// // Store the keys every ten minutes. After a crash, the rename leaves no incomplete file.
+/// // Store the keys every ten minutes. Because of the rename, a crash leaves no incomplete file.
 /// let keys = validator.clone();
 /// tokio::spawn(async move {
 ///     loop {

@@ -1,4 +1,5 @@
-//! The token cache: one entry per request, with single flight, refresh before expiry, and backoff.
+//! The token cache: one entry per `TokenRequest`, with single flight, refresh before expiry, and
+//! backoff.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,8 +35,8 @@ pub(crate) struct TokenCache {
     /// cache, because untrusted input may choose the organization of a request. Such requests must
     /// not evict tokens.
     candidates: Entries,
-    /// Limits how often Logto may refuse a candidate, for example because its organization does not
-    /// exist. Above the limit, the cache accepts no new candidates.
+    /// Counts the candidates that Logto refuses, for example because their organization does not
+    /// exist. Above a limit, the cache accepts no new candidates for a while.
     refusals: Mutex<RateLimit>,
     waiters: Semaphore,
 }
@@ -125,9 +126,9 @@ impl TokenCache {
         }
     }
 
-    /// Starts the request for the successor of this token. Does nothing if this token was already
-    /// invalidated or replaced, or if its predecessor was refused shortly before. If a service
-    /// refuses two tokens in a row, a third token would not help.
+    /// Starts to request this token's successor. Does nothing if this token was already invalidated
+    /// or replaced, or if its predecessor was refused shortly before. If a service refuses two
+    /// tokens in a row, a third token would not help.
     pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
         let Some(entry) = self.granted.get(token.request()) else { return };
         let now = self.clock.monotonic();
@@ -275,9 +276,9 @@ impl TokenCache {
         }
     }
 
-    /// Completes a token request. After a failure the cached token stays in use, with one
-    /// exception: a service has refused the token, and Logto no longer issues tokens to this
-    /// application.
+    /// Completes a token request. After a failure, the cached token stays in use. There is one
+    /// exception: the cache drops the token if a service has refused the token and Logto no longer
+    /// issues tokens to this application.
     fn complete(
         &self,
         entry: &Arc<CacheEntry>,
@@ -338,8 +339,8 @@ impl TokenCache {
                 let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
                 state.next_request_at = now.monotonic + delay;
                 state.last_error = Some(error.clone());
-                // Drops a token that a service has refused if Logto no longer issues tokens to this
-                // application. The refused token will not be replaced, so it is useless.
+                // If Logto no longer issues tokens to this application, no successor will replace a
+                // token that a service has refused. The refused token is then useless.
                 if state.is_refused && ends_fallback(&error) {
                     state.token = None;
                     state.is_refused = false;
@@ -393,7 +394,7 @@ impl CacheEntry {
     }
 }
 
-/// Returns whether, after this error, a token that a service has refused is no longer used.
+/// Returns whether, after this error, the cache drops a token that a service has refused.
 fn ends_fallback(error: &TokenRequestError) -> bool {
     matches!(error.code(), Some("invalid_client" | "access_denied"))
 }
@@ -416,7 +417,7 @@ fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 /// The lifetime that is assumed for a token without `expires_in`. Logto always sends `expires_in`.
-/// If it ever does not, one token per minute is affordable.
+/// If Logto ever leaves it out, the cost of one token per minute is acceptable.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);

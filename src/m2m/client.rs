@@ -95,14 +95,14 @@ impl TokenClient {
     /// the other calls.
     ///
     /// # Runtime
-    /// A token request needs a tokio runtime with I/O and time enabled. It runs on the runtime of
-    /// the call that starts it.
+    /// A token request needs a tokio runtime with I/O and time enabled. The request runs on the
+    /// runtime of the call that starts the request.
     pub async fn token(&self, request: &TokenRequest) -> Result<IssuedToken, TokenRequestError> {
         self.0.token(request).await
     }
 
-    /// Reports a token that a service has refused. Inside a tokio runtime, this method starts the
-    /// request for the token's successor.
+    /// Reports a token that a service has refused. Inside a tokio runtime, this method starts to
+    /// fetch the token's successor in the background.
     ///
     /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
     /// services may accept it. The call that was refused should use [`successor`](Self::successor).
@@ -110,9 +110,9 @@ impl TokenClient {
     /// `invalid_client` or `access_denied`.
     ///
     /// This method affects only the given token, not its successor. If a service refuses the
-    /// successor too, the client keeps the successor for 10 s. With each further invalidation this
-    /// time doubles, up to 10 min. A service that answers every request with `401` therefore does
-    /// not cause one token request per call.
+    /// successor too, the client keeps the successor for 10 s. With each further invalidation, this
+    /// time doubles, up to 10 min. Therefore, a service that answers every call with `401` does not
+    /// cause a token request for every call.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);
     }
@@ -120,13 +120,13 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
     /// successor.
     ///
-    /// If `refused` is itself the successor of a refused token, and the client keeps it, this
-    /// method returns `refused` again. Compare [`secret`](IssuedToken::secret) before you send the
-    /// request again.
+    /// If `refused` is itself the successor of a refused token, the client may keep `refused`. This
+    /// method then returns `refused` again. Before you repeat the refused call, check that the
+    /// [`secret`](IssuedToken::secret) of the returned token differs from the secret of `refused`.
     ///
     /// # Errors
-    /// Returns the errors of [`token`](Self::token). The notes on cancel safety and on the runtime
-    /// there apply to this method too.
+    /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on
+    /// the runtime apply to this method too.
     pub async fn successor(&self, refused: &IssuedToken) -> Result<IssuedToken, TokenRequestError> {
         self.0.token_other_than(refused).await
     }
@@ -149,8 +149,8 @@ impl TokenClient {
     /// ```
     ///
     /// # Errors
-    /// Returns the errors of [`token`](Self::token). The notes on cancel safety and on the runtime
-    /// there apply to this method too.
+    /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on
+    /// the runtime apply to this method too.
     pub async fn authorize(
         &self,
         builder: RequestBuilder,
@@ -159,13 +159,13 @@ impl TokenClient {
         Ok(self.token(request).await?.attach_to(builder))
     }
 
-    /// Returns which addresses the settings allow.
+    /// Returns the rule for plain `http` to addresses other than loopback.
     pub(crate) fn transport(&self) -> Transport {
         self.0.endpoint().transport
     }
 
     /// Builds an HTTP client with the settings of this token client. The HTTP client keeps idle
-    /// connections, for many requests to one address.
+    /// connections, because it sends many requests to the same address.
     pub(crate) fn build_pooling_http_client(&self, url: &Url) -> Result<Client, reqwest::Error> {
         let TokenEndpoint { clients, timeout, .. } = self.0.endpoint();
         clients.build_pooling(url, *timeout)
@@ -193,7 +193,7 @@ impl fmt::Debug for TokenClient {
 /// use std::time::Duration;
 /// use tower_logto::{Issuer, m2m::{ClientAuthentication, ClientSecret, TokenClient}};
 ///
-/// // The issuer has its public address. Tokens are requested at an address inside the cluster.
+/// // The issuer is the public address. Tokens are requested at an address inside the cluster.
 /// let issuer = Issuer::logto("https://auth.example.com")?;
 /// let tokens = TokenClient::builder(&issuer, "app id", ClientSecret::new("app secret"))
 ///     .token_endpoint("http://logto:3001/oidc/token")
@@ -254,7 +254,7 @@ impl TokenClientBuilder {
     /// token's lifetime. Default: 60 s or a tenth of the lifetime, whichever is shorter.
     ///
     /// Up to half of the margin is added at random. The first call within the margin starts the
-    /// refresh and returns the current token. The client does not refresh a token that no call asks
+    /// refresh and returns the cached token. The client does not refresh a token that no call asks
     /// for, because Logto Cloud charges for tokens.
     pub const fn refresh_margin(mut self, margin: Duration) -> Self {
         self.refresh_margin = Some(margin);
@@ -273,12 +273,12 @@ impl TokenClientBuilder {
     /// Sets a function that configures the HTTP client, for example for a proxy, a private CA or a
     /// user agent.
     ///
-    /// The crate calls the function when it builds an HTTP client. It does so for the first token
-    /// request, and for the first call of each [`ManagementApi`](crate::m2m::ManagementApi) on
-    /// each runtime. If the HTTP client cannot be built, the next request tries again.
+    /// The crate builds an HTTP client for the first token request, and for the first call of each
+    /// [`ManagementApi`](crate::m2m::ManagementApi) on each runtime. The crate calls the function
+    /// each time. If the HTTP client cannot be built, the next request tries again.
     ///
-    /// The crate overrides the builder's settings for redirects, timeout, compression and
-    /// connection pooling. It never uses a proxy for loopback addresses.
+    /// The crate overrides the settings of the returned `ClientBuilder` for redirects, timeout,
+    /// compression and connection pooling. The crate never uses a proxy for loopback addresses.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,

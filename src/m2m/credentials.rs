@@ -162,8 +162,8 @@ fn basic_header(app_id: &str, app_secret: &str) -> Result<HeaderValue, ConfigErr
     Ok(basic)
 }
 
-/// Returns the id and the secret, joined with a colon and base64-encoded. Before that, each of the
-/// two is form-encoded, as RFC 6749 §2.3.1 requires. This matters for a secret that contains `+`.
+/// Form-encodes the id and the secret, as RFC 6749 §2.3.1 requires. Then joins them with a colon,
+/// and base64-encodes the result. The form encoding matters for a secret that contains `+`.
 ///
 /// Here and below, buffers have their full capacity from the start. A buffer that grows would leave
 /// a copy of the secret in memory.

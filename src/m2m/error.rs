@@ -64,8 +64,8 @@ pub enum TokenRequestErrorKind {
     /// Logto issued a token without scopes that the request requires.
     MissingScopes,
     /// Too many calls already wait for tokens of this client, or Logto recently refused too many
-    /// different requests. The second limit does not apply to a request that has had a token
-    /// before.
+    /// different token requests. The second limit does not apply to a [`TokenRequest`] for which
+    /// Logto has issued a token before.
     Overloaded,
 }
 
@@ -132,7 +132,7 @@ impl TokenRequestError {
         let mut inner = new_inner(TokenRequestErrorKind::UnexpectedResponse, request, message);
         inner.status = Some(status);
         inner.hint = status_hint(url, status);
-        // A 200 with an unexpected body may be the maintenance page of a proxy.
+        // A 200 with an unexpected body may be a proxy's maintenance page, so a retry may succeed.
         inner.is_retryable = status.is_success() || is_temporary(status);
         inner.into()
     }
@@ -273,7 +273,7 @@ fn refusal_hint(
             "a resource indicator is an absolute URI, such as https://shopping.api"
         }
         "invalid_target" if request.is_for_management_api() && !is_logto_cloud(url) => {
-            "the Management API of a self-hosted Logto has another resource indicator: use \
+            "the Management API of self-hosted Logto has another resource indicator: use \
              TokenRequest::self_hosted_management_api or ManagementApi::self_hosted"
         }
         "invalid_target" => {

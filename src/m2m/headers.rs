@@ -51,7 +51,7 @@ pub(crate) fn is_temporary(status: StatusCode) -> bool {
 }
 
 /// The longest `Retry-After` that the client follows. During an outage, a server may send any
-/// value. With this limit, a service does not wait long after the outage has ended.
+/// value. With this limit, the client does not wait long after the outage has ended.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2 * 60);
 
 #[cfg(test)]

@@ -23,9 +23,9 @@ use crate::m2m::{
 
 /// Attaches an access token to every request of a tower HTTP client.
 ///
-/// If the service responds with `401`, or a gRPC service with `UNAUTHENTICATED` before any message,
-/// the layer [invalidates](TokenClient::invalidate) the token. A `401` that has challenges, but no
-/// Bearer challenge, does not count as a refusal.
+/// If the service refuses the token, the layer [invalidates](TokenClient::invalidate) the token. A
+/// refusal is a response with `401`, or the gRPC status `UNAUTHENTICATED` before any message. A
+/// `401` that has challenges, but no Bearer challenge, does not count as a refusal.
 ///
 /// If the layer can copy the body, it then sends the request once more with the
 /// [successor](TokenClient::successor). The constructor decides how the layer copies the body:
@@ -40,8 +40,9 @@ use crate::m2m::{
 /// only for a client that calls one API. If another layer follows redirects, put that layer inside
 /// this one. Otherwise, the token would be sent to the target of a redirect too.
 ///
-/// The layer is always ready. A call first waits for its token, and only then until the service is
-/// ready. A call that waits for a token therefore holds no permit of a concurrency limit.
+/// The layer is always ready. A call first waits for its token. Only then does the call wait until
+/// the inner service is ready. A call that waits for a token therefore holds no permit of a
+/// concurrency limit.
 ///
 /// The errors of the returned service are boxed. If no token is available, the box contains a
 /// [`TokenRequestError`](crate::m2m::TokenRequestError). If the feature `tonic` is enabled and the
@@ -73,7 +74,8 @@ pub struct BearerService<S, B> {
     config: Arc<BearerConfig<B>>,
 }
 
-/// The client and the request for the token to attach, and the function that copies a body.
+/// The token client, the [`TokenRequest`] whose token the layer attaches, and the function that
+/// copies a request's body.
 struct BearerConfig<B> {
     tokens: TokenClient,
     request: TokenRequest,
@@ -99,7 +101,7 @@ impl<B> BearerLayer<B> {
     }
 
     /// Creates a layer that does not retry. The body can therefore have any type. After a `401`,
-    /// the layer starts the request for a new token, which later requests get.
+    /// the layer starts to fetch a new token in the background, and uses it for later requests.
     pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }
@@ -126,8 +128,9 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // `send` waits until the service is ready, after it has a token. A ready service may hold a
-        // permit, and must not hold it while the call waits for a token.
+        // `send` first gets a token, and then waits until the inner service is ready. In the other
+        // order, the inner service could hold a permit of a concurrency limit while the call waits
+        // for its token.
         Poll::Ready(Ok(()))
     }
 

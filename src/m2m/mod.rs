@@ -30,10 +30,10 @@
 //!
 //! - Equal token requests share one cached token. The order of the scopes does not matter.
 //! - Concurrent calls share one HTTP request to the token endpoint. If a call is cancelled, the
-//!   request continues.
+//!   HTTP request continues.
 //! - The client refreshes a token before it expires. The margin is 60 s or a tenth of the token's
 //!   lifetime, whichever is shorter. Up to half of the margin is added at random. The refresh runs
-//!   in the background, and calls return the current token in the meantime.
+//!   in the background, and calls return the cached token in the meantime.
 //! - Only a call starts a refresh. The client does not refresh a token that the program no longer
 //!   asks for.
 //!
@@ -43,29 +43,29 @@
 //! # When Logto is unavailable
 //! Calls return the cached token until it expires. After that, calls immediately return the last
 //! error. After a failed token request, the client sends no token request for 250 ms. The first
-//! call after this delay sends the next token request. With each further failure the delay doubles,
-//! up to 30 s. If the server sends a longer `Retry-After`, the client waits for that time instead.
-//! It then waits at most two minutes, and not beyond the expiry of a cached token.
+//! call after this delay sends the next token request. With each further failure, the delay
+//! doubles, up to 30 s. If the server sends a longer `Retry-After`, the client waits for that time
+//! instead, but at most for two minutes, and not beyond the expiry of a cached token.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
-//! `access_denied`, or a missing role. After such an error, the first delay is 10 s, and further
-//! delays double up to 5 min. Because the client keeps trying, a corrected configuration takes
-//! effect without a restart.
+//! `access_denied`, or a missing role. After such an error, the first delay is 10 s. Each further
+//! delay is twice as long, up to 5 min. Because the client keeps trying, a corrected configuration
+//! takes effect without a restart.
 //!
 //! If no usable token is cached, a call waits for the token request in flight. The longest wait is
 //! the [timeout](crate::m2m::TokenClientBuilder::timeout) plus 1 s. The default timeout is 10 s.
 //!
 //! # When a service refuses a token
-//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts the request for a new token. This
-//! method affects only the token that it is given, not the token's successor. The call that was
-//! refused waits for the new token in [`successor`](crate::m2m::TokenClient::successor). All other
-//! calls get the old token in the meantime.
+//! [`invalidate`](crate::m2m::TokenClient::invalidate) starts to fetch a new token in the
+//! background. This method affects only the token that it is given, not the token's successor. To
+//! repeat a refused call, use [`successor`](crate::m2m::TokenClient::successor), which also waits
+//! for the new token. All other calls get the old token in the meantime.
 //!
 //! If the service refuses the successor too, a third token would not help. The client therefore
 //! keeps the successor for 10 s, regardless of further `401` responses. With each further
-//! invalidation this time doubles, up to 10 min. If a service refuses every token, for example
-//! because of a wrong audience, the client requests about a dozen tokens in the first hour instead
-//! of one token per request.
+//! invalidation, this time doubles, up to 10 min. If a service refuses every token, for example
+//! because of a wrong audience, the client requests about a dozen tokens in the first hour. Without
+//! this limit, it would request a new token for every call to the service.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.

@@ -15,12 +15,13 @@ use crate::{
 impl TokenClient {
     /// Sends a reqwest request with an access token.
     ///
-    /// If the service refuses the token with a 401, the client requests a new token and sends the
+    /// If the service refuses the token with a 401, the client fetches a new token and sends the
     /// request once more. A 401 that has challenges, but no Bearer challenge, does not count as a
     /// refusal.
     ///
     /// A request whose body is a stream cannot be repeated. The client sends such a request once.
-    /// If the service refuses the token, the client requests a new token for later requests.
+    /// If the service refuses the token, the client starts to fetch a new token in the background,
+    /// and uses it for later requests.
     ///
     /// ```no_run
     /// # use tower_logto::m2m::{SendError, TokenClient, TokenRequest};
@@ -38,7 +39,7 @@ impl TokenClient {
     /// request fails. A response with an error status is not an error.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the request, but not the token request.
+    /// Dropping the future cancels the request to the service, but not the token request.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.

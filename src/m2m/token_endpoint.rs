@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_zero_or_invalid_expires_in_gives_no_lifetime() {
+    fn lifetime_is_none_if_expires_in_is_missing_zero_or_invalid() {
         for (expires_in, seconds) in [
             ("3600", Some(3600.0)),
             ("\"3600\"", Some(3600.0)),

@@ -67,7 +67,7 @@ impl TokenRequest {
         Self::resource(format!("https://{tenant}.logto.app/api")).scopes(["all"])
     }
 
-    /// Requests a token with the scope `all` for the Management API of a self-hosted Logto.
+    /// Requests a token with the scope `all` for the Management API of self-hosted Logto.
     ///
     /// The resource indicator is always `https://default.logto.app/api`, regardless of the address
     /// of the installation.

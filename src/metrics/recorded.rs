@@ -10,9 +10,9 @@ use metrics::{
 
 /// The metrics of the request path.
 ///
-/// The handles are created when the first token is accepted. A handle records nothing if the
-/// program installs its recorder later, and programs often build the validator before they install
-/// the recorder.
+/// A handle that is created before the program installs a recorder records nothing. Programs often
+/// build the validator before they install the recorder, so the handles are created only when the
+/// first token is accepted.
 pub(crate) struct TokenMetrics(OnceLock<Handles>);
 
 struct Handles {
@@ -89,7 +89,7 @@ fn describe() {
     describe_gauge!(FLOODED, Unit::Count, "1 while signature checks are queued");
     describe_gauge!(QUEUED, Unit::Count, "Signature checks in the queue");
     describe_counter!(JWKS_FETCHES, Unit::Count, "Fetches of the key set by outcome");
-    describe_gauge!(JWKS_FETCHED_AT, Unit::Seconds, "Unix time of the last successful fetch");
+    describe_gauge!(JWKS_FETCHED_AT, Unit::Seconds, "Unix time of the last successful JWKS fetch");
     describe_counter!(TOKEN_REQUESTS, Unit::Count, "Requests to the token endpoint by outcome");
 }
 

@@ -65,33 +65,34 @@ impl RevocationsBuilder {
         }
     }
 
-    /// Sets for how long after a change new tokens are still refused. The default is 2 s, and the
-    /// maximum is 5 min.
+    /// Sets the margin after a change. Tokens that are issued within the margin are refused too.
+    /// The default is 2 s, and the maximum is 5 min.
     ///
-    /// Logto may issue a token for a request that was in flight during the change. The margin also
-    /// helps if the clock of the server that issues tokens is ahead of the clock of the server that
-    /// sends webhooks. If a client gets a new token within the margin, that token is refused too.
-    /// The client must then request another token.
+    /// If a token request was in flight during the change, Logto may issue a token that does not
+    /// reflect the change. The margin also helps if the clock of the server that issues tokens is
+    /// ahead of the clock of the server that sends webhooks. A client that gets a new token within
+    /// the margin must request another token after the margin.
     pub const fn margin(mut self, margin: Duration) -> Self {
         self.limits.margin = margin;
         self
     }
 
-    /// Sets the longest time from `iat` to `exp` of an accepted token: 24 h by default, from 1 min
-    /// to 366 days.
+    /// Sets the longest time from `iat` to `exp` of an accepted token. The default is 24 h, the
+    /// minimum is 1 min, and the maximum is 366 days.
     ///
-    /// A cut-off is dropped after this time, the [margin](Self::margin) and 5 min, the longest clock
-    /// tolerance. A token with a longer life could still be valid then, so such a token is never
-    /// accepted. A token without `iat` is never accepted either (RFC 9068 §2.2).
+    /// A cut-off is kept for the sum of this time, the [margin](Self::margin) and the longest clock
+    /// tolerance (5 min), and is then dropped. A token with a longer life could still be valid
+    /// after that, so such a token is never accepted. A token without `iat` is never accepted
+    /// either (RFC 9068 §2.2).
     pub const fn longest_token_life(mut self, life: Duration) -> Self {
         self.limits.longest_token_life = life;
         self
     }
 
-    /// Sets how many targets, such as users or applications, may have a rule: 1,000,000 by default,
-    /// at least 1,000. If there are more, the oldest cut-offs are dropped. The log then shows an
-    /// error, and the [status](Revocations::status) shows how many cut-offs were dropped. Blocks
-    /// are never dropped. A rule takes about 150 bytes.
+    /// Sets how many targets, such as users or applications, may have a rule. The default is
+    /// 1,000,000, and the minimum is 1,000. If more targets have a rule, the oldest cut-offs are
+    /// dropped. The log then shows an error, and the [status](Revocations::status) shows how many
+    /// cut-offs were dropped. Blocks are never dropped. A rule takes about 150 bytes.
     pub const fn max_rules(mut self, rules: usize) -> Self {
         self.limits.max_rules = rules;
         self

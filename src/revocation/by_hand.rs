@@ -3,7 +3,8 @@
 use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
 impl Revocations {
-    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject).
+    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject) is
+    /// called.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -11,7 +12,7 @@ impl Revocations {
         self.store([Rule::block_subject(subject, self.now())]).await
     }
 
-    /// Lifts the block of a subject. Tokens that were issued until now are still refused.
+    /// Lifts the block of a subject. Tokens that were issued before the call are still refused.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -19,7 +20,7 @@ impl Revocations {
         self.store([Rule::reactivate_subject(subject, self.now())]).await
     }
 
-    /// Refuses the tokens of a subject that were issued until now.
+    /// Refuses the tokens of a subject that were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -27,8 +28,8 @@ impl Revocations {
         self.store([Rule::revoke_subject(subject, self.now())]).await
     }
 
-    /// Refuses the tokens that were issued to an application until now. Call this method if an
-    /// application or its secret was deleted, because Logto sends no webhook in this case.
+    /// Refuses the tokens that were issued to an application before the call. Call this method if
+    /// an application or its secret was deleted, because Logto sends no webhook in this case.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -36,7 +37,7 @@ impl Revocations {
         self.store([Rule::revoke_client(client_id, self.now())]).await
     }
 
-    /// Refuses the tokens for an organization that were issued until now.
+    /// Refuses the tokens for an organization that were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -44,7 +45,7 @@ impl Revocations {
         self.store([Rule::revoke_organization(id, self.now())]).await
     }
 
-    /// Refuses the tokens for an organization that were issued to a subject until now.
+    /// Refuses the tokens for an organization that were issued to a subject before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -56,7 +57,7 @@ impl Revocations {
         self.store([Rule::revoke_member(organization, subject, self.now())]).await
     }
 
-    /// Refuses the token with this `jti`, if the token was issued until now.
+    /// Refuses the token with this `jti`, if the token was issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

@@ -3,8 +3,8 @@
 //!
 //! A JWT is valid until it expires. Logto's tokens expire after an hour by default. A set of
 //! [`Revocations`] contains rules that refuse tokens earlier. For a cached token, each request
-//! costs one more comparison of a number. The rules are looked up again only after the set has
-//! changed.
+//! costs one more integer comparison. The token is compared with the rules again only after the
+//! rules have changed.
 //!
 //! ```
 //! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::sync::watch;
 
 #[cfg(feature = "redis")]
@@ -87,23 +87,24 @@ impl Revocations {
         }))
     }
 
-    /// Stores rules. The rules apply from the next request of this process on.
+    /// Stores rules. In this process, the rules apply from the next request on.
     ///
     /// If the time of a rule is more than 5 min ahead of this machine's clock, the time is reduced
-    /// to 5 min ahead. A cut-off is ignored if it is older than the [longest life of a
-    /// token](super::RevocationsBuilder::longest_token_life).
+    /// to 5 min ahead. A [cut-off](Rule) is ignored if every token that it refuses has already
+    /// expired, see [`longest_token_life`](super::RevocationsBuilder::longest_token_life).
     ///
-    /// With a `RedisStore`, writing the rules to Redis times out after 2 s for each 500 rules.
+    /// With a `RedisStore`, the write to Redis has a timeout of 2 s per 500 rules.
     ///
     /// # Errors
     /// If the rules could not be written to Redis. The rules still apply in this process. Unless
-    /// the store is read-only, `Revocations::run` writes the rules to Redis later: after it
+    /// the `RedisStore` is read-only, `Revocations::run` writes the rules to Redis later: after it
     /// reconnects, or within about 60 s. If the list has more than 500 rules, some of them may
     /// already be in Redis. It is safe to store the whole list again.
     ///
     /// # Cancel safety
     /// If you drop the future after its first poll, the rules apply in this process. The rules may
-    /// be missing from Redis until `Revocations::run` loads all rules the next time.
+    /// be missing from Redis until `Revocations::run` loads all rules the next time and writes back
+    /// those that Redis lacks.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);
         #[cfg(feature = "redis")]
@@ -198,7 +199,7 @@ impl Revocations {
         self.0.book.source.generation()
     }
 
-    /// Returns whether the rules are being loaded for the first time, so requests should wait.
+    /// Returns whether the rules are being loaded for the first time. If so, requests should wait.
     pub(crate) fn are_loading(&self) -> bool {
         self.0.book.source.state() == SourceState::Loading
     }
@@ -223,8 +224,13 @@ impl Revocations {
     /// Starts to record the subjects of valid tokens.
     pub(super) fn record_subjects(&self, capacity: u64) {
         let life = self.longest_token_life();
-        let subjects = || Cache::builder().max_capacity(capacity).time_to_live(life).build();
-        self.0.subjects.get_or_init(subjects);
+        self.0.subjects.get_or_init(|| {
+            Cache::builder()
+                .max_capacity(capacity)
+                .time_to_live(life)
+                .eviction_policy(EvictionPolicy::lru())
+                .build()
+        });
     }
 
     /// Records the subject of a user's valid token, if subjects are recorded.

@@ -1,4 +1,4 @@
-//! A rule, which says which tokens are refused after a change.
+//! The rules. A rule specifies the tokens that are refused after a change.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Specifies which tokens are refused after a change, for example after a user was suspended.
 ///
-/// A *cut-off* (`revoke_…`) refuses the tokens that were issued before a time. A *block* refuses
-/// every token of a subject, including tokens that are issued later.
+/// A *cut-off* (`revoke_…`) refuses the tokens that were issued before a certain time. A *block*
+/// refuses every token of a subject, including tokens that are issued later.
 ///
 /// [`Revocations::store`](super::Revocations::store) stores rules. You may store rules more than
 /// once and in any order. If several rules differ only in their time, the latest time counts. Rules

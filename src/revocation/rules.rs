@@ -1,4 +1,4 @@
-//! The set of rules, with the latest time of each kind of change per target.
+//! The set of rules. For each target, it contains the latest time of each kind of change.
 
 use std::{
     collections::HashMap,
@@ -32,14 +32,14 @@ pub(super) struct RuleLimits {
 
 impl RuleLimits {
     /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. Every
-    /// token that an older cut-off refuses has expired, also with the longest clock tolerance.
+    /// token that an older cut-off refuses has expired, even with the longest clock tolerance.
     pub(super) fn oldest_cut_off(&self, now: Duration) -> u64 {
         let tolerance = self.margin + MAX_CLOCK_TOLERANCE;
         millis(now.saturating_sub(self.longest_token_life + tolerance))
     }
 }
 
-/// The latest time of each kind of change of one target, in milliseconds since the Unix epoch. 0
+/// For one target, the latest time of each kind of change, in milliseconds since the Unix epoch. 0
 /// means that there was no such change.
 #[derive(Debug)]
 struct Entry {
@@ -50,7 +50,7 @@ struct Entry {
     delete: u64,
 }
 
-/// The hashes of a token's claims, which are looked up in the rules, and the token's `iat`.
+/// The `iat` of a token, and the hashes of its claims. The hashes are looked up in the rules.
 #[derive(Debug)]
 pub(crate) struct TokenHashes {
     pub(crate) subject: u64,
@@ -58,7 +58,7 @@ pub(crate) struct TokenHashes {
     pub(crate) organization: Option<u64>,
     pub(crate) member: Option<u64>,
     pub(crate) token_id: Option<u64>,
-    /// `iat` in seconds. This is 0 for a token without `iat`, which is refused.
+    /// `iat` in seconds, or 0 if the token has no `iat`. Such a token is refused.
     pub(crate) issued_at: u64,
 }
 
@@ -147,9 +147,9 @@ impl Rules {
         is_later
     }
 
-    /// Drops the expired cut-offs once per minute. A cut-off has expired if every token that it
-    /// refuses has expired. If there are still too many rules, drops the oldest cut-offs. Never drops
-    /// blocks. Returns how many cut-offs were dropped before they expired.
+    /// Drops the expired cut-offs, at most once per minute. A cut-off has expired if every token
+    /// that it refuses has expired. If there are still too many rules, drops the oldest cut-offs.
+    /// Never drops blocks. Returns how many cut-offs were dropped before they expired.
     pub(super) fn prune(&mut self, now: Duration) -> usize {
         if now >= self.pruned_at.saturating_add(PRUNE_INTERVAL) || now < self.pruned_at {
             self.pruned_at = now;
@@ -161,7 +161,7 @@ impl Rules {
         }
         let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
         let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
-        // Drop a sixteenth of the limit more than necessary. There is then room for the next rules.
+        // In addition to the excess, drop a sixteenth of the limit to make room for the next rules.
         let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
         let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
         let newest_dropped = *times.select_nth_unstable(last).1;
@@ -212,8 +212,8 @@ impl Entry {
         self.delete > 0 || (self.block > 0 && self.block >= self.reactivate)
     }
 
-    /// Returns whether the entry must never be dropped. A reactivation must not be dropped either,
-    /// because an older block may arrive later.
+    /// Returns whether the entry must never be dropped. A reactivation must not be dropped either.
+    /// Otherwise, an older block that arrives later would apply.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }

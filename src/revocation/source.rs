@@ -1,4 +1,4 @@
-//! The source of a set of rules: whether the rules of other instances arrive, and whether tokens
+//! The state of a source of rules: whether the rules of other instances arrive, and whether tokens
 //! may be accepted.
 
 use std::{
@@ -37,8 +37,8 @@ pub enum SourceState {
     Disconnected,
 }
 
-/// The state of the source, and the generation of the rules. A cached token looks up its rules
-/// again only after the generation has changed.
+/// The state of the source, and the generation of the rules. A cached token is compared with the
+/// rules again only after the generation has changed.
 #[derive(Debug)]
 pub(super) struct Source {
     state: watch::Sender<SourceState>,
@@ -59,8 +59,8 @@ impl Source {
         Self::new(SourceState::ThisProcess, true)
     }
 
-    /// Creates a source of rules that other instances share. If the source is strict, every token
-    /// is refused until the rules are loaded.
+    /// Creates the source of a set that is shared with other instances. If the source is strict,
+    /// every token is refused until the rules are loaded.
     #[cfg(feature = "redis")]
     pub(super) fn shared(is_strict: bool) -> Self {
         Self::new(SourceState::Loading, !is_strict)
@@ -83,7 +83,7 @@ impl Source {
         self.published.load(Ordering::Acquire)
     }
 
-    /// Starts a new generation, so the rules of every token are looked up again.
+    /// Starts a new generation, so every token is compared with the rules again.
     pub(super) fn next_generation(&self) {
         let mut gate = self.gate();
         gate.generation += 1;

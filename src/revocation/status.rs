@@ -20,10 +20,10 @@ use super::source::SourceState;
 pub struct RevocationStatus {
     /// The source of the rules, and whether the rules of other instances arrive.
     pub source: SourceState,
-    /// Whether the future of `Revocations::run` is running. Otherwise, the rules of other instances
-    /// do not arrive.
+    /// Whether the future of `Revocations::run` is running. While it is not running, the rules of
+    /// other instances do not arrive.
     pub is_running: bool,
-    /// The time since the last response of Redis, in seconds. `None` if Redis has not responded
+    /// The time since the last response from Redis, in seconds. `None` if Redis has not responded
     /// yet.
     pub last_contact_secs: Option<u64>,
     /// The last error of the connection to Redis. The error remains here after the connection

@@ -1,4 +1,4 @@
-//! The error of storing rules.
+//! The error that is returned if rules cannot be stored.
 
 use std::{error::Error, fmt};
 

@@ -9,15 +9,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::{Revocations, rule::Rule};
 use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 
-/// Asks the Management API whether the users of valid tokens are suspended or deleted. This finds
-/// changes whose webhooks Logto lost.
+/// Asks the Management API whether the users of valid tokens are suspended or deleted. The checks
+/// find suspensions and deletions whose webhooks Logto lost.
 ///
 /// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
 /// checks find each user whose suspension or deletion was missed, and the user's tokens are then
-/// refused. With many users, this takes longer than the period, namely the number of users divided
-/// by the [`rate`](Self::checks_per_second).
+/// refused. With many users, a round of checks takes longer than the period: the number of users
+/// divided by the [`rate`](Self::checks_per_second), in seconds.
 ///
-/// Run the checks in each instance that validates tokens, because an instance checks the users
+/// Run the checks in each instance that validates tokens, because an instance checks only the users
 /// whose tokens it validated itself.
 ///
 /// ```no_run
@@ -38,7 +38,7 @@ pub struct SubjectChecks {
     checks_per_second: u32,
 }
 
-/// The fields of Logto's user that the checks need.
+/// The fields of a Logto user that the checks need.
 #[derive(Deserialize)]
 struct User {
     #[serde(rename = "isSuspended")]
@@ -75,8 +75,8 @@ impl SubjectChecks {
 
     /// Runs the checks. The future never completes, so spawn it.
     ///
-    /// The latest 100,000 users are checked. Machine-to-machine applications are not checked. If
-    /// there are at least three users and Logto knows none of them, no user is refused, because the
+    /// At most 100,000 users are checked. Machine-to-machine applications are not checked. If there
+    /// are at least three users and Logto knows none of them, no user is refused, because the
     /// Management API then probably belongs to another tenant.
     ///
     /// # Cancel safety
@@ -135,7 +135,8 @@ impl SubjectChecks {
         let id: String = url::form_urlencoded::byte_serialize(subject.as_bytes()).collect();
         match self.api.get(&format!("/api/users/{id}")).await {
             Ok(user) => Ok(Some(user)),
-            // A 404 of another server, such as a proxy, does not contain an error of Logto.
+            // Only Logto's own 404 shows that the user does not exist. A 404 from another server,
+            // such as a proxy, does not contain a Logto error.
             Err(error)
                 if error.status() == Some(StatusCode::NOT_FOUND)
                     && error.kind() == ManagementErrorKind::Refused =>
@@ -152,7 +153,8 @@ impl SubjectChecks {
             return Some(Rule::block_subject(subject, at));
         }
         // A reactivation also refuses older tokens, so it is stored only if the user is blocked.
-        // Other changes of the user also change `updatedAt`.
+        // Otherwise, each other change of the user would refuse older tokens, because it also
+        // changes `updatedAt`.
         self.revocations.blocks(subject).then(|| Rule::reactivate_subject(subject, at))
     }
 

@@ -12,16 +12,17 @@ pub use crate::scope::is_scope_token;
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;
 
-/// The type that the compiler expects in place of a text that is not a scope. The compiler's error
-/// then contains the rule of RFC 6749 §3.3: a scope is printable ASCII except space, `"` and `\`.
+/// The type that the compiler expects if a text is not a scope. The compiler's error then shows the
+/// name of this type, which summarizes the rule of RFC 6749 §3.3: a scope is printable ASCII except
+/// space, `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PrintableAsciiWithoutSpaces;
 
 /// Selects the type that the text of a scope must have.
 pub trait CheckedScope {
-    /// `&'static str` if the text is a scope. Otherwise, it is a type that no text has, so the
-    /// program does not compile.
+    /// `&'static str` if the text is a scope. Otherwise, a type that no text has, so the program
+    /// does not compile.
     type Text;
 }
 
@@ -55,7 +56,7 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
     policy
 }
 
-/// Declares types for scopes, which the signature of a handler can require.
+/// Declares types that stand for scopes. A handler can require such a type in its signature.
 ///
 /// A type stands for one scope, for `all[…]` of several scopes, or for `any[…]` of several scopes.
 /// By default, the type accepts these tokens:
@@ -68,9 +69,10 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 /// [How to split scopes](crate#how-to-split-scopes) explains why global roles and organization
 /// roles must not grant the same scope.
 ///
-/// With `for` and a variant of [`TokenKind`], the type accepts only that kind. The organization
-/// must still be checked. With `for any_kind`, the type accepts every kind of token without a check
-/// of the organization. A user may then have the scope in any organization.
+/// With `for` and a variant of [`TokenKind`], the type accepts only tokens of that kind. If such
+/// a token belongs to an organization, the organization must still be checked. With `for any_kind`,
+/// the type accepts every kind of token without a check of the organization. A user may then have
+/// the scope in any organization.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError, scopes};
@@ -80,9 +82,9 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 ///     pub ReadProducts = "read:products";
 ///     /// Maintain the catalogue.
 ///     pub ManageProducts = all["read:products", "write:products"];
-///     /// See orders, as support or as billing.
+///     /// Read orders, for support or billing staff.
 ///     SeeOrders = any["read:orders", "read:invoices"] for any_kind;
-///     /// Invite a member into the organization of the path.
+///     /// Invite a member to the organization whose id is in the path.
 ///     InviteMember = "invite:member" for OrganizationPermissions;
 /// }
 ///
@@ -125,7 +127,7 @@ macro_rules! scopes {
         $crate::scopes! { @define [$(#[$meta])* $vis $name] any_of [$($scope),+] [$($kind)?] }
         $crate::scopes! { $($rest)* }
     };
-    // `$scope` is a single token, which is a literal or the name of a constant.
+    // `$scope` is a single Rust token: a literal or the name of a constant.
     ($(#[$meta:meta])* $vis:vis $name:ident = $scope:tt $(for $kind:ident)?; $($rest:tt)*) => {
         $crate::scopes! { $(#[$meta])* $vis $name = all[$scope] $(for $kind)?; $($rest)* }
     };

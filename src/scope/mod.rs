@@ -30,7 +30,8 @@ pub enum TokenKind {
     /// The scopes come from the roles in that organization. A user's token also has the API scopes
     /// of the user's global roles.
     OrganizationResource,
-    /// A token for the organization (non-API) permissions: `aud` is `urn:logto:organization:<id>`.
+    /// A token for an organization's own permissions, not for an API: `aud` is
+    /// `urn:logto:organization:<id>`.
     OrganizationPermissions,
 }
 
@@ -167,7 +168,7 @@ impl ScopePolicy {
         self.rule == Rule::Any
     }
 
-    /// Returns whether these scopes are enough, without a check of the kind of token.
+    /// Returns whether the granted scopes are enough. Does not check the kind of token.
     pub(crate) fn is_satisfied_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
             // An empty list is a mistake in the program, so the check fails closed.
@@ -176,7 +177,8 @@ impl ScopePolicy {
         }
     }
 
-    /// Returns whether the policy accepts the scopes of a token of this kind.
+    /// Returns whether the policy accepts tokens of this kind. `organization_checked` says whether
+    /// the token's organization was compared with the organization of the request.
     pub(crate) fn accepts(&self, kind: TokenKind, organization_checked: bool) -> bool {
         let belongs = organization_checked || kind == TokenKind::Global;
         match self.kinds {
@@ -222,7 +224,7 @@ impl fmt::Display for ScopePolicy {
     }
 }
 
-/// A type that stands for scopes. Declare one with [`scopes!`](crate::scopes).
+/// A type that stands for scopes. Declare such a type with [`scopes!`](crate::scopes).
 ///
 /// Use the type in one of these places:
 /// - the signature of a handler, as [`Scoped<S>`](crate::Scoped);

@@ -24,8 +24,8 @@ use crate::{
 ///
 /// One `Settings` value builds a [validator](Self::validator), a
 /// [token client](Self::token_client) and the [metadata document](Self::metadata). Deserialize the
-/// value as a part of your service's configuration, in any format that serde supports. Unknown keys
-/// are errors.
+/// value as a part of your service's configuration, in any format that serde supports. An unknown
+/// configuration key is an error.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -98,9 +98,9 @@ pub struct Settings {
     pub allow_http: bool,
     /// The clock tolerance, in seconds.
     pub clock_tolerance_secs: Option<u64>,
-    /// The time for which keys are fresh, in seconds.
+    /// The time for which signing keys are fresh, in seconds.
     pub keys_fresh_for_secs: Option<u64>,
-    /// The time for which stale keys are used during an outage, in seconds.
+    /// The time for which stale signing keys are used during an outage, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
     /// The time between two refreshes that unknown key ids may start, in seconds.
     pub unknown_key_cooldown_secs: Option<u64>,
@@ -117,7 +117,7 @@ pub struct Settings {
     pub log_refusals_at: Option<tracing::Level>,
     /// The machine-to-machine application.
     pub client: ClientSettings,
-    /// Whether errors name settings by their keys or by their variables.
+    /// Whether errors name settings by their configuration keys or by their variables.
     #[serde(skip)]
     names: Names,
 }
@@ -147,7 +147,7 @@ pub struct ClientSettings {
     pub token_endpoint: Option<String>,
 }
 
-/// The kind of names that errors use for settings: the keys of a file, or environment variables.
+/// The names that errors use for settings: configuration keys or environment variables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum Names {
     #[default]
@@ -158,16 +158,17 @@ enum Names {
 impl Settings {
     /// Reads the settings from environment variables.
     ///
-    /// An empty variable counts as not set. You can replace each variable by a variable with the
-    /// suffix `_FILE`, which contains the path of a file with the value. Docker and Kubernetes
-    /// provide secrets as files. One line ending at the end of the file is ignored.
+    /// An empty variable counts as not set. You can also put the value of any variable in a file.
+    /// Then set a variable with the suffix `_FILE` to the path of the file, for example
+    /// `LOGTO_APP_SECRET_FILE=/run/secrets/logto`. Docker and Kubernetes provide secrets as such
+    /// files. One line ending at the end of the file is ignored.
     ///
     /// Other variables that start with `LOGTO_` are ignored, because Kubernetes sets variables such
     /// as `LOGTO_PORT` if a service has the name `logto`.
     ///
     /// # Errors
-    /// If a value has the wrong syntax, if a file cannot be read, or if a variable is set both with
-    /// and without `_FILE`. The error names the variable.
+    /// Returns an error if a value has the wrong syntax, if a file cannot be read, or if a variable
+    /// is set both with and without `_FILE`. The error names the variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -221,7 +222,8 @@ impl Settings {
     /// Returns the issuer.
     ///
     /// # Errors
-    /// If neither the endpoint nor the issuer is set, if both are set, or if the value is invalid.
+    /// Returns an error if neither the endpoint nor the issuer is set, if both are set, or if the
+    /// value is invalid.
     pub fn issuer(&self) -> Result<Issuer, ConfigError> {
         match (&self.endpoint, &self.issuer) {
             (Some(endpoint), None) => Issuer::from_endpoint(endpoint, self.transport()),
@@ -268,8 +270,8 @@ impl Settings {
         Ok(trusted)
     }
 
-    /// Returns a builder with these settings, to which you can add further settings. The errors of
-    /// the builder name its setters instead of the keys or variables.
+    /// Returns a builder that already has these settings. You can add further settings. The errors
+    /// of the builder name the builder's setters instead of the configuration keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer).
@@ -305,7 +307,8 @@ impl Settings {
     /// Builds a validator.
     ///
     /// # Errors
-    /// If a setting is missing or invalid. The error names the key or the variable.
+    /// Returns an error if a setting is missing or invalid. The error names the configuration key
+    /// or the variable.
     pub fn validator(&self) -> Result<Validator, ConfigError> {
         let builder = self.validator_builder()?;
         if self.resource.is_empty() && !self.organizations {
@@ -336,16 +339,16 @@ impl Settings {
     /// Builds a token client for the machine-to-machine application.
     ///
     /// # Errors
-    /// If a setting is missing or invalid, or if the file with the secret cannot be read. The error
-    /// names the key or the variable.
+    /// Returns an error if a setting is missing or invalid, or if the file with the secret cannot
+    /// be read. The error names the configuration key or the variable.
     #[cfg(feature = "client")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
     pub fn token_client(&self) -> Result<crate::m2m::TokenClient, ConfigError> {
         self.token_client_builder()?.build().map_err(|error| self.named(error))
     }
 
-    /// Returns a builder with these settings, to which you can add further settings. The errors of
-    /// the builder name its setters instead of the keys or variables.
+    /// Returns a builder that already has these settings. You can add further settings. The errors
+    /// of the builder name the builder's setters instead of the configuration keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer), and an error if the id or the secret of the
@@ -374,7 +377,7 @@ impl Settings {
         if self.allow_http { Transport::AllowHttp } else { Transport::HttpsOrLoopback }
     }
 
-    /// Replaces the name of the setter in the error by the key or the variable.
+    /// Replaces the setter's name in the error with the configuration key or the variable.
     fn named(&self, error: ConfigError) -> ConfigError {
         let key = match error.setting() {
             "audience" => "resource",
@@ -421,7 +424,7 @@ impl ClientSettings {
     }
 }
 
-/// Shows neither secrets nor user information in URLs.
+/// Leaves out secrets, and removes user names and passwords from URLs.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")

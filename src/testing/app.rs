@@ -27,7 +27,7 @@ pub struct TestApp {
 /// The scopes that one role grants.
 ///
 /// Without a resource, the scopes are organization permissions. Without an organization, the role
-/// is a global one.
+/// is a global role.
 #[derive(Debug, Clone)]
 struct Grant {
     organization: Option<String>,

@@ -1,4 +1,4 @@
-//! Outages of the issuer and faults of its endpoints, and the number of requests to them.
+//! Outages of the issuer, faults of its endpoints, and the number of requests to each endpoint.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -51,7 +51,7 @@ pub struct TestIssuer {
 }
 
 impl TestIssuer {
-    /// The resource indicator of the Management API of a self-hosted Logto.
+    /// The resource indicator of the Management API in self-hosted Logto.
     pub const MANAGEMENT_API: &str = MANAGEMENT_API;
 
     /// Starts a server on any free port, with an ES384 key and the system clock.
@@ -114,8 +114,8 @@ impl TestIssuer {
         TokenBuilder::new(issuer, self.signing_key(), clock, *token_ttl)
     }
 
-    /// Returns a builder for an ID token of a user, signed with the same key. A service must not
-    /// accept an ID token as an access token.
+    /// Returns a builder for an ID token of a user. The issuer's key signs the ID token. A service
+    /// must not accept an ID token as an access token.
     pub fn id_token(&self) -> TokenBuilder {
         self.token().into_id_token()
     }

@@ -30,8 +30,8 @@ struct GeneratedKey {
     algorithm: Algorithm,
     private_key: PrivateKey,
     kid: String,
-    /// The public key in JSON, in Logto's form. The JSON needs no escapes, because the values are
-    /// base64url.
+    /// The public key as a JWK in JSON, with the same members as Logto's JWKs. The JSON needs no
+    /// escapes, because the values are base64url.
     jwk: String,
 }
 
@@ -104,7 +104,7 @@ fn ec_pair(
     crv: &str,
 ) -> (PrivateKey, String, String) {
     let pair = EcdsaKeyPair::generate(signing).expect("the key is generated");
-    // An uncompressed point consists of 04, x and y (SEC 1 §2.3.3).
+    // An uncompressed point consists of the byte 04, x and y (SEC 1 §2.3.3).
     let point = &pair.public_key().as_ref()[1..];
     let (x, y) = point.split_at(point.len() / 2);
     let (x, y) = (base64url(x), base64url(y));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn kid_is_the_rfc_7638_thumbprint() {
-        // A key of a real Logto.
+        // A key of a real Logto server.
         let x = "r_eJ4pp21mDhxKJDr4_2Fxuyw266L4m7tBfpoZRVggIltrn8aqoMOiIQjHr-4ury";
         let y = "zv-PgwWsXAfK2nOggQ6hopVYgPaynRGhBUgKYfBLEwaElyE9wBN8L7HUwtE8fVJJ";
         assert_eq!(ec_thumbprint("P-384", x, y), "ZuydfINXJZloSx7ICtyIE5jVpEQ6T_ESHpkokY9DBuk");

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! [`TestIssuer`] publishes keys and issues tokens as Logto does, over real sockets. Your service
-//! therefore runs in a test as it runs in production. Where your service reads its configuration,
-//! pass `issuer.issuer()` or `issuer.endpoint()` to it.
+//! therefore runs in a test as it runs in production. In the configuration of your service, use
+//! `issuer.issuer()` or `issuer.endpoint()`.
 //!
 //! - [`TestIssuer::token`] builds a valid or invalid token of any kind, without an HTTP request.
 //! - [`TestIssuer::offline`] signs tokens and creates validators without a server, for unit tests.

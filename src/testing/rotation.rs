@@ -26,8 +26,7 @@ use crate::{
 impl TestIssuer {
     /// Generates a key for the same algorithm, and makes it the current key, which signs tokens.
     ///
-    /// The old key remains published as the previous key. The key that was the previous key until
-    /// now is removed.
+    /// The old current key remains published as the previous key. The old previous key is removed.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }
@@ -45,7 +44,7 @@ impl TestIssuer {
         self.state().keys().next = Some(key);
     }
 
-    /// Makes the next key the current key. The old key becomes the previous key.
+    /// Makes the next key the current key. The old current key becomes the previous key.
     ///
     /// # Panics
     /// Panics if there is no next key. Call [`stage`](Self::stage) first.

@@ -145,7 +145,7 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets `client_id`, the application that requested the token. The default is
+    /// Sets `client_id`, the id of the application that requested the token. The default is
     /// `test-application`.
     pub fn client_id(mut self, app_id: impl Into<String>) -> Self {
         self.client_id = app_id.into();

@@ -36,7 +36,7 @@ use crate::testing::{
 ///
 /// # Faults
 /// - Lost webhook: do not call [`send`](TestWebhook::send).
-/// - Late webhook, or webhooks out of order: call `send` later.
+/// - Late webhook, or webhooks out of order: call `send` later, or in another order.
 /// - Duplicate webhook: call `send` twice.
 /// - Failed delivery: call [`fail`](TestWebhook::fail), or let the receiver respond with a status
 ///   other than 2xx.
@@ -74,7 +74,8 @@ pub struct TestWebhook {
 }
 
 impl TestIssuer {
-    /// Returns a sender of webhooks to the receiver at this URL. The sender has a new signing key.
+    /// Returns a [`TestWebhooks`] with a new signing key. It sends webhooks to the receiver at this
+    /// URL.
     pub fn webhooks(&self, url: impl Into<String>) -> TestWebhooks {
         // Uses no proxy, because the receiver of a test is never behind a proxy.
         let http = reqwest::Client::builder().no_proxy().build().expect("the settings are valid");
@@ -100,7 +101,7 @@ impl TestWebhooks {
         &self.signing_key
     }
 
-    /// Returns the id of the webhook, which the path `/api/hooks/{id}/recent-logs` contains.
+    /// Returns the id of the webhook, for the path `/api/hooks/{id}/recent-logs`.
     pub fn hook_id(&self) -> &str {
         &self.hook_id
     }
@@ -158,8 +159,8 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Each change is later than the change before, even within one millisecond, because
-            // Logto's database orders the changes.
+            // Give each change a later time than the previous change, even if both happen within
+            // one millisecond, because Logto's database orders the changes.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);

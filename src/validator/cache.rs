@@ -23,7 +23,7 @@ type Entries = Cache<SignatureEnd, Entry, BuildHasherDefault<SignatureEndHasher>
 
 /// The last 16 characters of a token, which encode 96 bits of the signature.
 ///
-/// Only validated tokens are inserted, so a caller cannot choose the keys of the cache.
+/// Only validated tokens are inserted, so a caller cannot choose these characters.
 type SignatureEnd = [u8; 16];
 
 #[derive(Clone)]
@@ -126,8 +126,8 @@ impl Hasher for SignatureEndHasher {
     }
 }
 
-/// The heap size in bytes up to which a token counts as one token. It has room for the claims of a
-/// Logto token and a few custom claims.
+/// A token of up to this heap size, in bytes, counts as one token. This is enough for the claims of
+/// a Logto token and a few custom claims.
 const USUAL_SIZE: usize = 1024;
 /// The minimum length of a token that is looked up. A shorter text cannot be a signed JWT, because
 /// an ES256 signature alone has 86 characters.

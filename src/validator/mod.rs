@@ -61,7 +61,7 @@ struct ValidatorInner {
     cache: TokenCache,
     metrics: TokenMetrics,
     signatures: SignatureChecks,
-    /// This setting and the three after it are kept for validators that are derived from this one.
+    /// This setting and the next three are kept for derived validators.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
@@ -181,8 +181,8 @@ impl Validator {
     /// Fetches the keys of every issuer now, so that the first request need not wait.
     ///
     /// # Errors
-    /// If a fetch fails. The error is that of the first failed fetch. The validator is usable
-    /// nevertheless, and tries again at the next request.
+    /// If a fetch fails. If several fetches fail, the first error is returned. The validator is
+    /// still usable, and tries again at the next request.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -197,9 +197,9 @@ impl Validator {
     /// Checks a token with the current keys, without waiting.
     pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
-            // If a token contains characters that no token may contain, RFC 6750 §3.1 calls the
-            // request malformed. Only a malformed token can contain such characters, so the check
-            // does not search other tokens for them.
+            // RFC 6750 §3.1 calls a request malformed if its token contains characters that no
+            // token may contain. Only a malformed token can contain such characters, so only
+            // malformed tokens are searched for them.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -324,8 +324,8 @@ impl Validator {
     /// Validates a cached token that another validator with the same cache accepted. Checks
     /// everything except the signature.
     ///
-    /// Returns `None` if the token must be checked in full. If the token is refused, the full check
-    /// also finds the reason.
+    /// Returns `None` if the token must be checked in full. This includes a token that must be
+    /// refused, because the full check returns the reason.
     fn revalidate(&self, cached: &AccessToken, token: &str, now: Moment) -> Option<AccessToken> {
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
         let json = claims.json();
@@ -340,8 +340,8 @@ impl Validator {
         Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
-    /// Returns the keys of this validator's issuer that has the same key settings as `trusted`. A
-    /// derived validator shares these keys.
+    /// Finds the issuer of this validator that has the same key settings as `trusted`, and returns
+    /// the issuer's keys. A derived validator shares these keys.
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))

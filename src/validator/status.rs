@@ -46,8 +46,10 @@ impl Validator {
     /// Returns the status of the keys, the cache and the queue. This method sends no request and
     /// starts no refresh.
     ///
-    /// A readiness probe should call [`warm_up`](Self::warm_up) instead, because a service that
-    /// receives no requests fetches no keys. See [the guide](crate::guide::operations#probes).
+    /// A readiness probe should call [`warm_up`](Self::warm_up) instead. A service that is not
+    /// ready receives no requests, so no request starts a fetch. If the probe did not fetch the
+    /// keys either, the service would never become ready. See
+    /// [the guide](crate::guide::operations#probes).
     pub fn status(&self) -> Status {
         let now = Moment::now(&*self.0.clock);
         let status = |entry: &Arc<super::IssuerEntry>| entry.keys.status(&entry.rules.issuer);

@@ -3,7 +3,7 @@
 //! The tests of the root package always run with `axum`, `client` and `testing`, because the root
 //! package has a dev-dependency on itself with these features. This package has no such dependency.
 //! `.ci/run` tests it with the default features, with only `axum`, with only `client`, and without
-//! features. The tokens and the keys were captured from a real Logto.
+//! features. The tokens and the keys were captured from a real Logto server.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test")]
 
@@ -158,7 +158,7 @@ async fn serve(content_type: &'static str, body: &'static str) -> String {
     format!("http://{address}")
 }
 
-/// A time at which the captured tokens are valid.
+/// A clock that always returns a time at which the captured tokens are valid.
 #[derive(Debug)]
 struct FixedClock;
 

@@ -16,9 +16,9 @@ use crate::{
     support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that request new tokens, and use each token until its key is retired. One additional
-/// caller behaves like a service. It uses one token at a time, which the client refreshes before
-/// the token expires.
+/// Callers that request new tokens, and use each token until its signing key is retired. An
+/// additional caller behaves like a service. This caller uses one token at a time, and the token
+/// client refreshes the token before it expires.
 pub(crate) struct Load {
     state: Arc<LoadState>,
     callers: JoinSet<()>,
@@ -31,7 +31,8 @@ struct LoadState {
     service: Service,
     tokens: TokenClient,
     held: Mutex<Vec<IssuedToken>>,
-    /// The ids of the keys whose tokens may be refused. Each request holds a read lock.
+    /// The ids of the keys whose tokens may be refused. A caller holds a read lock while its
+    /// request is in flight.
     retired: RwLock<HashSet<String>>,
     tally: Mutex<Tally>,
 }
@@ -46,7 +47,8 @@ struct Tally {
     tokens: u64,
     /// The number of failed token requests.
     failed_token_requests: u64,
-    /// The key id of the current token of the additional caller, if this caller has a token.
+    /// The id of the key that signed the additional caller's token. `None` if this caller has no
+    /// token.
     refreshed_with: Option<String>,
 }
 
@@ -145,8 +147,8 @@ impl LoadState {
     async fn use_new_tokens(self: Arc<Self>, caller: u64) {
         for number in 0.. {
             if number % REQUESTS_PER_TOKEN == 0 {
-                // An optional scope that is never granted makes the request unique, so the client
-                // returns no cached token.
+                // An optional scope that is never granted makes the token request unique, so the
+                // client returns no cached token.
                 let unique = format!("load:{caller}:{number}");
                 let request = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
                 match self.tokens.token(&request.optional_scopes([unique])).await {

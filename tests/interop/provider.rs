@@ -18,12 +18,13 @@ use tower_logto::{
     m2m::{ClientSecret, TokenClient},
 };
 
-/// One major version of oidc-provider, configured like Logto (see `server.mjs`). The port and the
-/// keys are kept when the process is killed, because a real Logto keeps its keys in a database.
+/// One major version of oidc-provider, configured like Logto (see `server.mjs`). If the process is
+/// killed, this value still contains the port and the keys of the process, so the next process can
+/// use them. A Logto server keeps its keys in a database instead.
 pub(crate) struct Provider {
     pub(crate) major: u8,
     process: Option<Process>,
-    /// The last response of the process to a command.
+    /// The response of the process to the last command.
     state: Value,
 }
 
@@ -34,8 +35,8 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the packages are not installed, returns `None`, or panics if an
-    /// environment variable requires the tests.
+    /// Starts the process. If the packages are not installed, the function panics if the
+    /// environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`, and returns `None` otherwise.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -54,8 +55,8 @@ impl Provider {
         self.state["kid"].as_str().unwrap().into()
     }
 
-    /// Makes the server sign with a new key. The current key stays published, and older keys are
-    /// removed.
+    /// Makes the server sign with a new key. The previous signing key stays published, and older
+    /// keys are removed.
     pub(crate) fn rotate_to(&mut self, algorithm: &str) {
         self.tell(&format!("rotate {algorithm}"));
     }
@@ -147,6 +148,6 @@ fn directory() -> PathBuf {
 }
 
 const NODE: &str = "node_modules/node/bin/node";
-/// The time limit for a response of the process. It is long enough for the generation of a large
-/// RSA key on a slow machine.
+/// The time limit for a response of the process. It is long enough to generate a large RSA key on a
+/// slow machine.
 const TIMEOUT: Duration = Duration::from_secs(120);

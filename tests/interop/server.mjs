@@ -4,9 +4,11 @@
 //
 // The server reads commands from stdin, one per line, and writes a line of JSON to stdout after
 // each command:
-//   KEYS        starts with these private keys, a JSON array; [] generates a key for ES384
-//   rotate ALG  signs with a new key; the current key stays published, older keys are removed
-//   count       changes nothing
+//   KEYS        starts the server with the private keys in this JSON array. If the array is empty,
+//               the server generates a key for ES384.
+//   rotate ALG  signs with a new key. The previous signing key stays published, and older keys are
+//               removed.
+//   count       changes nothing.
 // Each line of JSON contains the port, the private keys, the `kid` of the signing key, and the
 // number of requests per path. The process ends when stdin is closed.
 
@@ -16,7 +18,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 
 const [major, port] = process.argv.slice(2);
-// Hides the advice that oidc-provider prints for use in production.
+// Hides the advice about production use that oidc-provider prints.
 console.info = console.warn = () => {};
 const { Provider, errors } = await import(`oidc-provider-${major}`);
 
@@ -28,7 +30,8 @@ const resources = new Map([
   [SHOP, { ttl: 3600 }],
   ['https://brief.api', { ttl: 2 }],
   ['https://other.api', { ttl: 3600 }],
-  // Logto reserves this resource. Any machine-to-machine app gets every organization scope for it.
+  // Logto reserves this resource. Any machine-to-machine app can get a token for this resource,
+  // with every organization scope.
   ['urn:logto:resource:organizations', { ttl: 3600, everyApp: ['invite:member'] }],
 ]);
 const apps = {

@@ -1,5 +1,5 @@
-//! Tests with captured tokens and keys of a real Logto. The manifest contains the expected outcome
-//! of each token.
+//! Tests with tokens and keys that were captured from a real Logto server. The manifest contains
+//! the expected outcome of each token.
 
 use serde::Deserialize;
 use tower_logto::{

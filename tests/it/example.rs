@@ -18,7 +18,7 @@ use tower_logto::{
 
 use crate::support::{SHOPPING_API, Server};
 
-/// Requests a token as the machine-to-machine quick start of Logto does.
+/// Requests a token in the same way as Logto's machine-to-machine quick start.
 async fn fetch_token(issuer: &str, app: &str, parameters: &[(&str, &str)]) -> String {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut form = vec![("grant_type", "client_credentials")];
@@ -87,7 +87,7 @@ async fn each_route_accepts_only_its_kinds_of_tokens() {
     assert_eq!(me["organization_id"], "acme");
 }
 
-/// Returns a command that starts the program of the example, which `cargo test` has built.
+/// Returns a command that starts the example's program. `cargo test` has built this program.
 fn program() -> Command {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap().to_owned();

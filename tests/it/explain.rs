@@ -1,5 +1,5 @@
-//! Tests of `Validator::explain`. The explanation must have the same verdict as `validate`, and a
-//! text that helps the operator.
+//! Tests of `Validator::explain`. The explanation must reach the same verdict as `validate`, and
+//! its text must help the operator.
 
 use proptest::prelude::*;
 use tower_logto::{
@@ -101,7 +101,7 @@ async fn organization_check_of_a_route_is_explained() {
 }
 
 proptest! {
-    /// Compares the verdicts for a captured token of which one byte was replaced.
+    /// Compares the verdicts for a captured token in which one byte was replaced.
     #[test]
     fn verdict_of_explain_equals_verdict_of_validate(position in 0_usize..700, byte in 33_u8..127) {
         let token = fixtures::captured_token("api-read-write");

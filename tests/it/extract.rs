@@ -96,7 +96,7 @@ async fn each_extractor_accepts_and_refuses_the_expected_callers() {
 }
 
 #[tokio::test]
-async fn claims_of_another_type_are_refused_with_the_path_of_the_field() {
+async fn claims_that_do_not_match_the_type_are_refused_and_the_error_contains_the_field() {
     #[derive(Debug, serde::Deserialize)]
     #[allow(dead_code, reason = "the test is about the error")]
     struct Plan {

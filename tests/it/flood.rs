@@ -1,5 +1,5 @@
-//! Tests of floods of tokens with bad signatures. During a flood, signature checks are queued, and
-//! cached tokens never wait.
+//! Tests that flood a validator with tokens that have bad signatures. During a flood, signature
+//! checks are queued, and cached tokens never wait.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Flood {
     }
 
     /// Validates 101 forged tokens. Their checks take more than 20 ms in total, so the validator
-    /// queues all checks from then on.
+    /// queues all later checks.
     fn flood(&self, validator: &Validator) {
         let forged = self.forged_token("mallory");
         for _ in 0..101 {
@@ -90,13 +90,13 @@ async fn known_subjects_pass_thousands_of_queued_forged_tokens() {
     let alice = flood.good_token("alice", "2");
     validator.validate(&alice).await.unwrap();
     let waiting = queued.iter_mut().map(poll_once).filter(Option::is_none).count();
-    // If checks ran in the order of arrival, all forged tokens would be checked before the new
-    // token of alice, so none of them would still wait.
-    assert!(waiting > 0, "no forged token waits any more");
+    // If checks ran in the order of arrival, all forged tokens would be checked before Alice's new
+    // token. No forged token would still be waiting.
+    assert!(waiting > 0, "no forged token is still waiting");
 }
 
 #[tokio::test]
-async fn new_subject_is_accepted_after_the_earlier_forged_tokens_in_the_queue() {
+async fn new_subject_is_accepted_although_forged_tokens_are_ahead_in_the_queue() {
     let flood = Flood::start().await;
     let validator = flood.builder().build().unwrap();
     validator.warm_up().await.unwrap();
@@ -194,8 +194,8 @@ async fn few_forged_tokens_among_many_good_tokens_start_no_queue() {
     assert!(!log.text().contains("queued"), "{}", log.text());
 }
 
-/// While a runtime is blocked, it does not poll its requests. Their checks in the queue must not
-/// keep other requests waiting.
+/// While a runtime is blocked, it does not poll its requests. The queued checks of these requests
+/// must not keep other requests waiting.
 #[tokio::test]
 async fn requests_that_are_never_polled_do_not_stop_the_queue() {
     let flood = Flood::start().await;

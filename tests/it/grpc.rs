@@ -1,4 +1,4 @@
-//! Tests of the conversion of the crate's errors into statuses of tonic.
+//! Tests that convert the crate's errors to `tonic::Status`.
 
 use tonic::{Code, Status};
 use tower_logto::{
@@ -57,7 +57,7 @@ async fn status_of_a_refusal_has_its_code_message_and_challenge() {
 }
 
 #[tokio::test]
-async fn failed_token_request_becomes_a_status_with_a_code_per_cause_and_no_details() {
+async fn status_of_a_failed_token_request_has_a_code_for_the_cause_and_no_details() {
     let app = TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]);
     let logto = TestIssuer::builder().app(app).start().await.unwrap();
     let client = |secret: &str| {

@@ -1,5 +1,5 @@
-//! Tests of the log messages of the layer and the validator. They check which texts are in the log,
-//! and which texts must never be in the log.
+//! Tests of the log messages of the layer and the validator. The tests check which texts are in the
+//! log, and which texts must never be in the log.
 
 use axum::{Router, routing::get};
 use tower_logto::{
@@ -54,7 +54,7 @@ async fn refusal_is_logged_at_debug_with_advice() {
 }
 
 #[tokio::test]
-async fn refusal_log_contains_the_reason_the_request_and_the_sender_of_a_valid_token() {
+async fn refusal_log_contains_the_reason_and_the_request_and_for_valid_tokens_the_sender() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let router = Router::new()
@@ -287,8 +287,8 @@ fn subscriber_may_validate_a_token_while_it_logs() {
             std::io::sink()
         };
         let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-        // This thread has no runtime, so the validator cannot start the refresh that is due. It
-        // logs an error instead, which calls the subscriber.
+        // This thread has no runtime, so the validator cannot start the refresh that is due.
+        // Instead, the validator logs an error, and this log call runs the subscriber.
         tracing::subscriber::with_default(subscriber, || {
             validator.try_validate(&known).unwrap().unwrap();
         });

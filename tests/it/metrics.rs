@@ -8,8 +8,8 @@ use tower_logto::{AuthLayer, Require};
 
 use crate::support::{HOUR, Harness, SECOND, Server};
 
-/// Returns the value of each metric. The keys are the names with the labels. The value of a
-/// histogram is the number of its entries.
+/// Returns the values of all metrics, by name and labels. The value of a histogram is the number of
+/// its entries.
 fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metrics = snapshotter.snapshot().into_vec().into_iter();
     let metrics = metrics.map(|(key, _, _, value)| {
@@ -26,7 +26,7 @@ fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn requests_checks_and_fetches_are_counted() {
+async fn metrics_count_requests_signature_checks_and_fetches() {
     let harness = Harness::start().await;
     // The recorder is installed after the validator was built, because a program may do this too.
     let validator = harness.validator();

@@ -1,5 +1,5 @@
-//! Tests of the contract of tower. The layer must poll the inner service ready before it calls the
-//! service, and must work with any type of body.
+//! Tests of the contract of tower's `Service` trait. The layer must poll the inner service ready
+//! before it calls the service, and must work with any type of body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -33,8 +33,8 @@ async fn refusals_do_not_use_up_the_permits_of_an_inner_concurrency_limit() {
     let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = harness.logto.token().build();
-    // The service refuses a request before each request with a valid token. The first valid token
-    // waits for the keys.
+    // Before each request with a valid token, the service refuses a request without a token. The
+    // first request with a valid token waits for the keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
             service.ready().await.unwrap().call(request(token.map(String::as_str))).await;
@@ -82,7 +82,7 @@ async fn readiness_and_errors_come_from_the_inner_service() {
 }
 
 #[tokio::test]
-async fn a_synchronous_refusal_never_reaches_the_inner_service() {
+async fn a_request_that_is_refused_synchronously_never_reaches_the_inner_service() {
     let harness = Harness::start().await;
     let (mut service, mut handle) =
         mock::spawn_layer::<Request<Body>, Response<Body>, _>(AuthLayer::new(harness.validator()));

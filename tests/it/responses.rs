@@ -196,7 +196,7 @@ async fn unavailable_keys_get_503_with_retry_after() {
         assert_eq!(header(response.headers(), "retry-after"), "1");
         assert_eq!(header(response.headers(), "www-authenticate"), "");
     }
-    assert_eq!(harness.logto.jwks_requests(), 1, "the second response needs no request");
+    assert_eq!(harness.logto.jwks_requests(), 1, "the second response needs no JWKS request");
 }
 
 #[tokio::test]

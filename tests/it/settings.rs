@@ -34,7 +34,7 @@ fn file(name: &str, content: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn one_settings_value_builds_the_validator_the_token_client_and_the_metadata() {
+async fn validator_token_client_and_metadata_are_built_from_one_settings_value() {
     let app = TestApp::new("reader", "reader-secret").grant(SHOPPING_API, ["read:products"]);
     let logto = TestIssuer::builder().app(app).start().await.unwrap();
     let endpoint = logto.endpoint();
@@ -186,7 +186,7 @@ fn error_contains_the_variable_and_the_fix() {
 }
 
 #[test]
-fn unknown_keys_in_a_settings_file_are_errors() {
+fn unknown_fields_in_a_settings_file_are_errors() {
     #[derive(Deserialize, Debug)]
     struct Configuration {
         #[serde(rename = "logto")]
@@ -209,7 +209,7 @@ fn unknown_keys_in_a_settings_file_are_errors() {
 }
 
 #[test]
-fn error_for_a_settings_file_contains_the_key() {
+fn error_for_a_settings_file_contains_the_field() {
     for (json, expected) in [
         ("{}", "endpoint: not set"),
         (r#"{ "endpoint": "https://t.logto.app/oidc" }"#, "endpoint: "),

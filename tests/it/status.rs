@@ -1,4 +1,5 @@
-//! Tests of the status of a validator, and of key snapshots, which keep the keys over a restart.
+//! Tests of the status of a validator, and of key snapshots, which preserve the keys across a
+//! restart.
 
 use tower_logto::{
     Algorithm, Validator,
@@ -69,7 +70,7 @@ async fn validator_with_a_key_snapshot_accepts_tokens_while_logto_is_down() {
     // The first validation has started a refresh, which fails.
     eventually(|| keys(&restarted).0 == KeysState::Stale).await;
     validate_now(&restarted, &token).unwrap();
-    // The age of the keys counts from their fetch by the earlier validator.
+    // The age of the keys is counted from the time at which the earlier validator fetched them.
     harness.clock.advance(24 * HOUR - 2 * MINUTE);
     let _ = validate_now(&restarted, &token).unwrap();
     let again = harness.builder().initial_keys(snapshot.clone()).build().unwrap();
@@ -113,7 +114,7 @@ async fn snapshot_with_a_time_in_the_future_gets_age_zero() {
     let mut json = serde_json::to_value(earlier.key_snapshot()).unwrap();
     json["issuers"][0]["fetched_at"] = u64::MAX.into();
     let snapshot: KeySnapshot = serde_json::from_value(json.clone()).unwrap();
-    assert_eq!(snapshot.fetched_at(), None, "no SystemTime can hold it");
+    assert_eq!(snapshot.fetched_at(), None, "no SystemTime can represent this time");
     let trusted = harness.logto.trusted(SHOPPING_API);
     let clock = ManualClock::default();
     let validator = Validator::builder().trust(trusted).clock(clock.clone());

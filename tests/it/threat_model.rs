@@ -1,4 +1,4 @@
-//! Checks that every test named in the threat model exists.
+//! Checks that every test that the threat model names exists.
 
 use std::{fs, path::Path};
 

@@ -11,20 +11,20 @@ pub(crate) fn read(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns a captured token of a real Logto. `name` is the name of its file in
-/// `logto-captures/tokens`.
+/// Returns a token that was captured from a real Logto server. `name` is the name of the token's
+/// file in `logto-captures/tokens`.
 pub(crate) fn captured_token(name: &str) -> String {
     read(&format!("logto-captures/tokens/{name}.jwt")).trim().to_owned()
 }
 
-/// Returns a captured JWKS of a real Logto. `name` is the name of its file in
-/// `logto-captures/jwks`.
+/// Returns a JWKS that was captured from a real Logto server. `name` is the name of the JWKS's file
+/// in `logto-captures/jwks`.
 pub(crate) fn captured_jwks(name: &str) -> String {
     read(&format!("logto-captures/jwks/{name}.json"))
 }
 
-/// Returns the bytes of a captured response of a real Logto. In the file, the command that sent the
-/// request comes before the response.
+/// Returns the bytes of a response that was captured from a real Logto server. In the file, the
+/// command that sent the request comes before the response.
 pub(crate) fn captured_response(file: &str) -> Vec<u8> {
     let text = read(&format!("logto-captures/{file}")).replace("\r\n", "\n");
     let text = &text[text.find("HTTP/1.1").unwrap()..];

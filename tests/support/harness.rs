@@ -36,7 +36,7 @@ impl Harness {
         self.logto.token().audience(SHOPPING_API)
     }
 
-    /// Returns the builder of a token whose key id was never published by the issuer.
+    /// Returns the builder of a token with a key id that the issuer never published.
     pub(crate) fn unknown_key_token(&self) -> TokenBuilder {
         self.token().kid("unknown")
     }

@@ -71,7 +71,7 @@ pub(crate) fn request<B: Default>(token: Option<&str>) -> Request<B> {
     request
 }
 
-/// A service to put inside the layer. It allocates nothing.
+/// An inner service that allocates nothing.
 #[derive(Clone)]
 pub(crate) struct EmptyService;
 

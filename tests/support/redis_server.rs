@@ -90,8 +90,8 @@ impl RedisServer {
     }
 }
 
-/// Returns a free port below the range of ephemeral ports. While the server restarts, another
-/// process could get an ephemeral port from the system.
+/// Returns a free port below the range of ephemeral ports. While the server restarts, the system
+/// could give an ephemeral port to another process.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).unwrap();

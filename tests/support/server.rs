@@ -1,4 +1,4 @@
-//! An HTTP server for an axum router on a loopback port, with a client that sends requests to it.
+//! An HTTP server that serves an axum router on a loopback port, and a client for this server.
 
 use axum::Router;
 use http::HeaderMap;

@@ -30,8 +30,8 @@ pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(TIMEOUT, waiting).await.expect("the condition becomes true");
 }
 
-/// Waits until no task is left in the current runtime. Such a task may be a refresh, or the HTTP
-/// connection of a refresh.
+/// Waits until all tasks of the current runtime have ended, for example refreshes and their HTTP
+/// connections.
 pub(crate) async fn background_tasks_done() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
 }
@@ -48,8 +48,8 @@ pub(crate) fn shut_down_runtime() -> Handle {
     runtime.handle().clone()
 }
 
-/// Runs the work on a new thread, and returns whether the work ends within the timeout. If there is
-/// a deadlock, it returns `false`.
+/// Runs the work on a new thread, and returns whether the work ends within the timeout. If the work
+/// deadlocks, the function returns `false`.
 pub(crate) fn finishes(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {

@@ -26,7 +26,7 @@ fn draw(rows: &[Row]) -> String {
     );
     text(&mut svg, 0.0, 18.0, "start", TITLE, "font-size=\"15\" font-weight=\"600\"");
     text(&mut svg, 0.0, 37.0, "start", SUBTITLE, "opacity=\"0.85\"");
-    let panels = ["ES384, the default algorithm of Logto", "RS256 with Logto's 4,096 bits"];
+    let panels = ["ES384, the default algorithm of Logto", "RS256 with 4,096 bits, as in Logto"];
     for (kind, title) in panels.into_iter().enumerate() {
         let top = TOP + kind as f64 * panel;
         text(&mut svg, 0.0, top + 20.0, "start", title, "font-weight=\"600\"");
@@ -83,7 +83,7 @@ const ROWS: [(&str, &str); 7] = [
 ];
 const TITLE: &str = "Time per request with a valid token that was seen before";
 const SUBTITLE: &str =
-    "1 × is the same axum router without a layer; logarithmic, shorter is better";
+    "1 × is the same axum router without a layer. Logarithmic scale, shorter is better";
 const WIDTH: f64 = 790.0;
 const TOP: f64 = 46.0;
 const PANEL_TOP: f64 = 32.0;

@@ -4,7 +4,7 @@
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load -- flood`
 //!
 //! The server is a separate process. Each scenario sends the flood for a few seconds. At the same
-//! time, the scenario sends probes of four kinds.
+//! time, the scenario sends four kinds of probes, and measures the latency of the probes.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -69,7 +69,7 @@ fn scenarios() -> [Scenario; 10] {
 
 /// Runs the scenarios whose names contain the filter. An empty filter selects all scenarios.
 pub fn drive(filter: &str) {
-    println!("latency in ms, p50 / p99 (public flood: a cached token, flood to a public route)");
+    println!("latency in ms, p50 / p99 (public flood: cached token, during a flood to /public)");
     print!("{:<34}{:>16}", "flood of forged tokens", "public flood");
     Probe::ALL.iter().for_each(|probe| print!("{:>16}", probe.name()));
     println!("{:>12}{:>8}", "forged/s", "503");
@@ -107,7 +107,8 @@ impl Scenario {
     }
 }
 
-/// Returns the subject of a probe's token. The subjects of `SeenSubject` had another token before.
+/// Returns the subject of a probe's token. For a subject of `SeenSubject`, the server has accepted
+/// another token before.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),

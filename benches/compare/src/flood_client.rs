@@ -86,7 +86,7 @@ struct Counters {
 }
 
 /// Sends the flood to all addresses, and the probes to the first address. A request with an empty
-/// flood token goes to the public route.
+/// token goes to the public route.
 pub fn run(
     flood: &Flood,
     addresses: &[SocketAddr],
@@ -183,8 +183,8 @@ async fn send_probes(address: SocketAddr, requests: Vec<String>) -> (Vec<Duratio
     (latencies, unavailable)
 }
 
-/// Reads this number of responses, and returns how many of them have status 503. The bodies may
-/// have only a few bytes, because they must arrive together with the headers.
+/// Reads this number of responses, and returns how many of them have status 503. The bodies must be
+/// short, because this function assumes that each body arrives together with its headers.
 async fn responses(stream: &mut TcpStream, expected: usize) -> std::io::Result<u64> {
     let mut received = Vec::with_capacity(512);
     loop {
@@ -211,6 +211,5 @@ fn current_thread() -> runtime::Runtime {
 
 const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(5);
-/// The number of prepared requests per kind of probe. A probe sends fewer requests in the measured
-/// time.
+/// The number of prepared requests per kind of probe. Fewer requests are sent in the measured time.
 const PROBES: usize = 1_000;

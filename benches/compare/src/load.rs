@@ -7,8 +7,8 @@
 //!
 //! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1.
 //! Each scenario takes a few seconds, and the server stops by itself. The CPU time is the time of
-//! the server process. Most of this time is the work of the kernel for loopback. `vs_no_layer` is
-//! the median ratio of pairs of runs, with and without the layer.
+//! the server process. Most of this time is the work of the kernel for loopback. Each run with the
+//! layer is compared with a run without the layer. `vs_no_layer` is the median of these ratios.
 
 mod flood;
 mod flood_client;

@@ -1,5 +1,5 @@
-//! Compares tower-logto with other crates in one run. Each case calls `Router::oneshot` with a
-//! handler that reads the claims. The program prints a table, and then one line `ratio NAME VALUE`
+//! Compares tower-logto with other crates in one run. Most cases call `Router::oneshot` on a router
+//! whose handler reads the claims. The program prints a table, and then one line `ratio NAME VALUE`
 //! per ratio. It also writes `chart.svg`.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds 100]`
@@ -51,13 +51,13 @@ fn main() {
     for (name, ratio) in &ratios {
         println!("ratio {name} {ratio:.4}");
     }
-    println!("note axum-jwt-auth: one decoder per algorithm (it refuses EC and RSA keys together)");
+    println!("note axum-jwt-auth: one decoder per algorithm (none accepts both EC and RSA keys)");
     println!("note oauth-resource-server, jwt-authorizer: both use jsonwebtoken 9 with ring");
     println!("note axum-jwt-auth: this crate uses jsonwebtoken 10 with RustCrypto");
     chart::write(&ratios);
 }
 
-/// The runtime and the keys of one run, which all cases use.
+/// The runtime and the keys that all cases of a run share.
 struct Bench {
     runtime: Runtime,
     signer: Signer,
@@ -112,8 +112,9 @@ impl Bench {
         measure(cases, rounds)
     }
 
-    /// Measures tower-oauth2-resource-server with its default crypto provider. Returns the ratios
-    /// to the router without a layer, which is measured in the same process.
+    /// Measures tower-oauth2-resource-server with its default crypto provider. Returns the times,
+    /// each divided by the time of the router without a layer. All times are measured in the same
+    /// process.
     fn rust_crypto(&self, rounds: usize) -> Vec<(String, f64)> {
         let request_kinds = self.request_kinds();
         let mut cases = vec![self.case("bare", subjects::bare(), &request_kinds[0])];
@@ -176,8 +177,8 @@ impl Bench {
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for request_kind in self.request_kinds() {
-            // No key in this set has the `kid` of the token. The other crates also refuse the token
-            // because of its `kid`.
+            // For an unknown `kid`, the validator has the JWKS of another issuer. The other crates
+            // have the usual JWKS, and also refuse the token because of its `kid`.
             let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
@@ -224,8 +225,8 @@ impl Bench {
         }
     }
 
-    /// Adds the lower bound of a first validation, which is only the signature check with a parsed
-    /// key.
+    /// Adds the signature check alone, with a parsed key. This is the lower bound of a first
+    /// validation.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {
@@ -322,7 +323,7 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     ratios
 }
 
-/// Returns the ratio of the cost of each peer's requests to the cost of a request without a layer.
+/// Returns the cost of each request through a peer crate, relative to a request without a layer.
 fn peer_ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     let bare = costs.iter().find(|cost| cost.name == "bare es384").unwrap().least;
     let peers = costs.iter().filter(|cost| {

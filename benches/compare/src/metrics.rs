@@ -3,9 +3,9 @@
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --features metrics --bin metrics
 //! [-- ROUNDS]`
 //!
-//! A validator gets its metric handles from the recorder when it validates its first token. One of
-//! the two validators validates its first token before the recorder is installed, so its handles do
-//! nothing.
+//! When a validator validates its first token, the validator gets its metric handles from the
+//! recorder. The program measures two validators. One of them validates its first token before the
+//! recorder is installed, so the handles of this validator do nothing.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod measure;

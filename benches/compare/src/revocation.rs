@@ -1,12 +1,12 @@
-//! Measures the cost of revocation rules on a cache hit. It compares a validator without a set of
-//! rules with validators whose sets have several sizes. Some of these sets change during the
+//! Measures the cost of revocation rules on a cache hit. The program compares a validator without a
+//! set of rules to validators with sets of several sizes. Some of these sets change during the
 //! measurement.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --features revocation --bin
 //! revocation [-- ROUNDS]`
 //!
-//! The program prints a table, and then one line `ratio NAME VALUE` for each set. The ratio
-//! compares a cache hit with the set to a cache hit without a set.
+//! The program prints a table, and then one line `ratio NAME VALUE` for each set. The ratio is the
+//! time of a cache hit with the set, divided by the time of a cache hit without a set.
 
 #[allow(dead_code, reason = "shared with the comparison")]
 mod measure;

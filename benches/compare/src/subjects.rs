@@ -39,8 +39,8 @@ pub fn bare() -> Router {
     Router::new().route("/", get(handler))
 }
 
-/// Returns a router whose layer only inserts an `Arc` into the extensions. Its cost is the lower
-/// bound of any layer that provides claims.
+/// Returns a router whose layer only inserts an `Arc` into the extensions. The cost of this layer
+/// is the lower bound for any layer that provides claims.
 pub fn no_op() -> Router {
     let claims = Claims { sub: "alice".into(), scope: SCOPE.into() };
     let handler = async |claims: Extension<Arc<Claims>>| claims.answer();
@@ -138,7 +138,7 @@ pub async fn jwt_authorizer(jwks: &str) -> axum_07::Router {
 }
 
 /// Returns a router that supports only one algorithm. The decoder of axum-jwt-auth refuses every
-/// token if its list contains algorithms of two families.
+/// token if the list of allowed algorithms contains two families.
 pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     use axum_jwt_auth::{Claims as Verified, Decoder, RemoteJwksDecoder};
     use jsonwebtoken_10::{Algorithm, Validation};

@@ -73,8 +73,8 @@ impl Signer {
         }
     }
 
-    /// Creates a signer with an RSA key of 2,048 bits, which other servers use. Its RS256 tokens
-    /// are 341 characters shorter.
+    /// Creates a signer with an RSA key of 2,048 bits. Other identity servers use this size. The
+    /// RS256 tokens of this signer are 341 characters shorter.
     pub fn with_short_rsa() -> Self {
         let rsa = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { rsa: LazyLock::new(rsa), ..Self::new() }

@@ -56,8 +56,8 @@ fn main() {
         site(no_op, permits, "no_op"),
         site(this, server, "this"),
     );
-    // The service and the server that permits everything run in a separate nginx, because
-    // logto-forward-auth is a separate process, too.
+    // The service and the server that permits everything run in a second nginx process. The cases
+    // are then comparable, because logto-forward-auth is also a separate process.
     let services = format!(
         "server {{ listen {service}; location / {{ return 200 ok; }} }}\n\
          server {{ listen {permits}; keepalive_requests 1000000; \

@@ -1,5 +1,5 @@
-//! The endpoint `/auth`. It decides whether the request that the proxy describes in headers is
-//! permitted.
+//! The endpoint `/auth`. The proxy describes the client's request in headers, and this endpoint
+//! decides whether the client's request is permitted.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -13,7 +13,7 @@ use crate::{
     target,
 };
 
-/// Decides requests according to one version of the file.
+/// Decides whether requests are permitted, according to one version of the file.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     pub(crate) config: Config,
@@ -25,14 +25,14 @@ pub(crate) struct Authorizer {
 /// The reason why a request is refused.
 #[derive(Debug)]
 enum Refusal {
-    /// 403 without a challenge, for this reason. Either no rule permits the request, or its target,
-    /// a header or a value of its token could be misread.
+    /// 403 without a challenge. The text is the reason. Either no rule permits the request, or a
+    /// service could misread the target, a header, or a value from the token.
     Forbidden(String),
     /// 500, because the proxy did not send a header that describes the request.
     Misconfigured(String),
     /// 401, because the request has no token. The challenge has no error code (RFC 6750 §3.1).
     NoToken,
-    /// The error of the validator, or of checking the requirements of the rule.
+    /// An error from the validator, or from checking the rule's requirements.
     Token(AuthError),
 }
 
@@ -50,7 +50,7 @@ struct OriginalRequest<'a> {
 
 impl Authorizer {
     /// Creates an authorizer. If `[logto]` has not changed, the new authorizer uses the validator
-    /// of the earlier one. The keys and the cache then stay in use.
+    /// of `earlier`, with its keys and its cache.
     pub(crate) fn new(config: Config, earlier: Option<&Self>) -> Result<Self, String> {
         let same = earlier.filter(|earlier| earlier.config.logto == config.logto);
         let validator = match same {
@@ -62,7 +62,8 @@ impl Authorizer {
         Ok(Self { config, validator, challenge })
     }
 
-    /// Decides a request. Returns a 200 with identity headers, or a refusal.
+    /// Decides whether the client's request is permitted. Returns the response for the proxy: a 200
+    /// with identity headers, or a refusal.
     pub(crate) async fn respond(&self, headers: &HeaderMap) -> Response<String> {
         let decided = self.decide(headers).await;
         decided.and_then(|token| identity_response(token.as_ref())).unwrap_or_else(|refusal| {
@@ -71,12 +72,12 @@ impl Authorizer {
         })
     }
 
-    /// Returns the token of the request, or `None` if a public rule permits it.
+    /// Returns the token of the request, or `None` if a public rule permits the request.
     async fn decide(&self, headers: &HeaderMap) -> Result<Option<AccessToken>, Refusal> {
         let forbidden = |reason: String| Err(Refusal::Forbidden(reason));
         if let Some(name) = overriding_header(headers) {
             return forbidden(format!(
-                "the request has {name}, with which some services replace the method or the path"
+                "the request has {name}, and some services take the method or the path from it"
             ));
         }
         let original = self.config.proxy.read(headers)?;
@@ -89,18 +90,18 @@ impl Authorizer {
         };
         let rule = match self.config.rules.decide(method, &segments) {
             Decision::Rule(rule) => rule,
-            Decision::NoRule => return forbidden("no rule matches; add one".into()),
+            Decision::NoRule => return forbidden("no rule matches; add a rule".into()),
             Decision::Ambiguous { near, matched } => {
                 return forbidden(format!(
-                    "rule {} matches, but a service that ignores case or a trailing slash would \
-                     apply rule {}; add a rule for this path",
+                    "rule {} matches, but rule {} would match if the service ignores case or a \
+                     trailing slash; add a rule for exactly this path",
                     matched.number, near.number
                 ));
             }
         };
         match &rule.access {
-            // nginx and Caddy forward a request after any 2xx. A gRPC request without a valid token
-            // never gets a 2xx, not even under a public rule.
+            // A gRPC request needs a valid token even under a public rule. nginx and Caddy forward
+            // a request after any 2xx, so a gRPC request without a valid token never gets a 2xx.
             Access::Public if !is_grpc(headers) => Ok(None),
             Access::Public => self.validate(headers).await.map(|_| None),
             Access::Token(requirements) => {
@@ -116,8 +117,8 @@ impl Authorizer {
         let credentials = match (values.next(), values.next()) {
             (None, _) => return Err(Refusal::NoToken),
             (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
-            // The request has several `Authorization` headers. The validator refuses an empty token
-            // as malformed credentials, with status 400.
+            // The request has several `Authorization` headers, which must be refused with status
+            // 400. The validator does this for an empty token.
             (Some(_), Some(_)) => "",
         };
         Ok(self.validator.validate(credentials).await?)
@@ -155,13 +156,14 @@ impl Proxy {
 
     fn read(self, headers: &HeaderMap) -> Result<OriginalRequest<'_>, Refusal> {
         // If the setting `proxy` is wrong, a client could forge the headers that this server reads.
-        // The headers that the real proxy sets show that the setting is wrong.
+        // A header of the other proxy shows that the setting may be wrong, so the request is
+        // refused.
         let other = if self == Self::Nginx { Self::Caddy } else { Self::Nginx };
         let (method, target) = other.headers();
         if let Some(name) = [method, target].iter().find(|name| headers.contains_key(*name)) {
             return Err(Refusal::Forbidden(format!(
-                "the request has {name}, which is a header of another proxy; check the setting \
-                 proxy, or remove the header in the proxy"
+                "the request has {name}, which is a header of another proxy; check the value \
+                 of proxy in the file, or remove the header in the proxy"
             )));
         }
         let (method, target) = self.headers();
@@ -175,8 +177,8 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a [u8], Refus
         (Some(value), None) => Ok(value.as_bytes()),
         (Some(_), Some(_)) => Err(Refusal::Forbidden(format!("the request has several {name}"))),
         (None, _) => Err(Refusal::Misconfigured(format!(
-            "the proxy sent no {name}; compare its configuration with the README, and check the \
-             setting proxy"
+            "the proxy sent no {name}; compare the proxy's configuration with the README, and \
+             check the value of proxy in the file"
         ))),
     }
 }
@@ -218,8 +220,8 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Returns the first header that may make a service use another method or path than the rules
-/// checked. Names with `_` count as well, because some services read `_` in a header name as `-`.
+/// Returns the first header that may make a service use a method or a path that the rules did not
+/// check. Names with `_` count as well, because some services read `_` in a header name as `-`.
 fn overriding_header(headers: &HeaderMap) -> Option<&HeaderName> {
     headers.keys().find(|name| OVERRIDING.contains(&&*name.as_str().replace('_', "-")))
 }
@@ -261,8 +263,8 @@ fn require(
     Ok(())
 }
 
-/// Builds the 200, which always contains all identity headers. If a header were absent, a proxy
-/// that copies headers could keep the value that the client sent.
+/// Builds the 200 response, which always contains all identity headers. If a header were absent, a
+/// proxy that copies headers could keep the value that the client sent.
 fn identity_response(token: Option<&AccessToken>) -> Result<Response<String>, Refusal> {
     let scopes = token.map(|token| token.scopes().iter().collect::<Vec<_>>().join(" "));
     let values = [

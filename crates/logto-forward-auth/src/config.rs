@@ -11,7 +11,7 @@ use crate::{
     rules::{Access, Methods, Organization, Requirements, Rule, Rules},
 };
 
-/// The contents of a valid file.
+/// The contents of a valid configuration file.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
@@ -21,7 +21,8 @@ pub(crate) struct Config {
     pub(crate) rules: Rules,
 }
 
-/// The proxy that asks this server. It determines which headers describe the client's request.
+/// The kind of proxy that asks this server. Each kind describes the client's request in different
+/// headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Proxy {
@@ -64,7 +65,7 @@ struct RawRule {
     public: Option<Spanned<bool>>,
 }
 
-/// A mistake in the text of the file, and its position if it is known.
+/// A mistake in the text of the file, and the position of the mistake if known.
 struct Problem {
     span: Option<Range<usize>>,
     message: String,
@@ -91,7 +92,10 @@ impl Config {
     fn parse(text: &str) -> Result<Self, Problem> {
         let raw: RawConfig = toml::from_str(text).map_err(|error| Problem {
             span: error.span(),
-            message: format!("{}; see the README for the keys of the file", error.message()),
+            message: format!(
+                "{}; see the README for the settings that the file may contain",
+                error.message()
+            ),
         })?;
         let listen = raw.listen.get_ref().parse().map_err(|_| {
             let found = raw.listen.get_ref();
@@ -113,7 +117,7 @@ impl Config {
         };
         let Some(logto) = raw.logto else {
             return Err(Problem::from(
-                "the table [logto] is missing; add it with the keys endpoint and resource",
+                "the table [logto] is missing; add it, and set endpoint and resource in it",
             ));
         };
         let settings = logto.get_ref();
@@ -135,7 +139,7 @@ impl Config {
             span: raw.rule.get(error.index).map(Spanned::span),
             message: format!(
                 "rule {}: rule {} already decides every {} request for this path; remove one of \
-                 them, or move the narrower rule first",
+                 the two rules, or put the narrower rule before the wider one",
                 error.index + 1,
                 error.earlier,
                 error.method
@@ -190,14 +194,16 @@ impl RawRule {
             };
         }
         if self.scopes.is_none() && self.any_scope.is_none() {
-            return Err("scopes is missing; add the required scopes, scopes = [] for any valid \
-                        token, or public = true for no token"
-                .into());
+            return Err(
+                "scopes is missing; add scopes = [\"read:products\"] for a required scope, \
+                 scopes = [] for any valid token, or public = true for no token"
+                    .into(),
+            );
         }
         if let Some(any) = &self.any_scope
             && any.get_ref().is_empty()
         {
-            return Err(at(any, "any_scope is empty; add a scope, or remove the key"));
+            return Err(at(any, "any_scope is empty; add a scope, or remove any_scope"));
         }
         Ok(Access::Token(Requirements {
             audience: self.required_audience(resources)?,
@@ -236,8 +242,8 @@ impl RawRule {
             return Err(at(
                 value,
                 format!(
-                    "organization is {text:?}, and the path has no parameter {{{name}}}; name a \
-                     parameter of the path, or write \"any\""
+                    "organization is {text:?}, and the path has no parameter {{{name}}}; write a \
+                     parameter that the path has, or \"any\""
                 ),
             ));
         }
@@ -252,7 +258,8 @@ fn scopes(key: &str, list: Option<&Spanned<Vec<Spanned<String>>>>) -> Result<Vec
     list.map(|scope| {
         let text = scope.get_ref();
         if text.is_empty() || !text.bytes().all(is_scope_character) {
-            let message = format!("{key}: {text:?} is not a scope; write each scope as an item");
+            let message =
+                format!("{key}: {text:?} is not a scope; write each scope as its own string");
             return Err(at(scope, message));
         }
         Ok(text.clone())
@@ -349,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn error_for_a_wrong_setting_gives_the_key_and_the_fix() {
+    fn error_for_a_wrong_setting_gives_its_name_and_the_fix() {
         let rule = "[[rule]]\nmethods = [\"GET\"]\npath = \"/a\"\nscopes = []\n";
         let with = |old: &str, new: &str| format!("{HEAD}{rule}").replace(old, new);
         assert!(Config::parse(&with("", "")).is_ok());

@@ -38,8 +38,8 @@ pub(crate) async fn run() -> Result<(), String> {
     println!("Server   http://{address}/auth");
     println!("Service  http://{service_address}\n\nRules:\n{RULES}");
     println!(
-        "Requests of a client. As the proxy, the demo asks /auth, and then forwards or refuses the \
-         request."
+        "The client's requests. The demo acts as the proxy: it asks /auth, and then forwards or \
+         refuses each request."
     );
     let mut surprises = 0;
     for step in steps(&issuer) {
@@ -130,7 +130,7 @@ impl Head {
     }
 }
 
-/// Sends a request with an unchanged target. An HTTP client library would normalize the target.
+/// Sends a request with exactly this target. An HTTP client library would normalize the target.
 async fn exchange(
     address: SocketAddr,
     method: &str,
@@ -168,7 +168,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-/// The file of the demo. It is deleted at the end of the demo.
+/// The configuration file of the demo, which is deleted at the end of the demo.
 struct RuleFile(PathBuf);
 
 impl RuleFile {

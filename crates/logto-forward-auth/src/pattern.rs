@@ -22,7 +22,8 @@ pub(crate) enum Compare {
     Loosely,
 }
 
-/// A segment of a path, or a part of a pattern. Both types become pieces for the comparison.
+/// A segment of a path, or a part of a pattern. Both are converted to pieces, so one function can
+/// compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece<'a> {
     Literal(&'a str),
@@ -64,7 +65,7 @@ impl Pattern {
         self.covers_pieces(&pieces, compare)
     }
 
-    /// Returns whether the pattern has a parameter of this name.
+    /// Returns whether the pattern has a parameter with this name.
     pub(crate) fn has_parameter(&self, name: &str) -> bool {
         self.position_of(name).is_some()
     }
@@ -122,11 +123,11 @@ impl Part {
         }
         if segment.is_empty() && !is_last {
             return Err(
-                "has an empty segment, and such requests are refused; remove a slash".into()
+                "has an empty segment, which is refused in every request; remove a slash".into()
             );
         }
         if segment == "." || segment == ".." {
-            return Err("has a dot segment, and such requests are refused; remove it".into());
+            return Err("has a dot segment, which is refused in every request; remove it".into());
         }
         if segment.contains(['%', '?']) {
             return Err(

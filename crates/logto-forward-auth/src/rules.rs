@@ -16,18 +16,19 @@ pub(crate) struct Rule {
     pub(crate) access: Access,
 }
 
-/// What a rule requires.
+/// What a rule requires of a request: no token, or a token that meets certain requirements.
 #[derive(Debug)]
 pub(crate) enum Access {
-    /// No token.
+    /// The request needs no token.
     Public,
-    /// A valid token that satisfies these requirements.
+    /// The request needs a valid token that satisfies these requirements.
     Token(Requirements),
 }
 
 #[derive(Debug)]
 pub(crate) struct Requirements {
-    /// The audience that the token must be for. `None` only if a single audience is configured.
+    /// The audience that the token must be for. `None` is possible only if a single audience is
+    /// configured.
     pub(crate) audience: Option<String>,
     /// The scopes that the token must have, all of them.
     pub(crate) scopes: Vec<String>,
@@ -39,9 +40,9 @@ pub(crate) struct Requirements {
 /// The organization that the token must be for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Organization {
-    /// The token must be for a global API resource.
+    /// The token must be for a global API resource, not for an organization.
     None,
-    /// The token must be for an organization, no matter which. The service reads the id in
+    /// The token must be for an organization, no matter which. The service finds the id in
     /// `X-Auth-Organization-Id`.
     Any,
     /// The token must be for the organization whose id is the value of this path parameter.
@@ -58,15 +59,16 @@ pub(crate) enum Decision<'a> {
     Rule(&'a Rule),
     /// No rule matches.
     NoRule,
-    /// `matched` is the first rule that matches. If a service ignores case or a trailing slash, the
-    /// earlier rule `near` matches as well.
+    /// `matched` is the first rule that matches. The earlier rule `near` would match if the service
+    /// ignores case or a trailing slash.
     Ambiguous {
         near: &'a Rule,
         matched: &'a Rule,
     },
 }
 
-/// A rule that never decides a request with this method, because an earlier rule always does.
+/// A rule that never decides a request with this method, because an earlier rule always decides
+/// first.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable {
     /// The index of the unreachable rule in the list.
@@ -123,17 +125,17 @@ impl Rules {
 impl Methods {
     pub(crate) const EMPTY: Self = Self(0);
 
-    /// Returns the set that contains only this method of a request, or `None` if rules cannot
-    /// contain the method. Methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the set that contains only this request method, or `None` if a rule cannot contain
+    /// the method. Methods are case-sensitive (RFC 9110 §9.1).
     pub(crate) fn of_request(method: &[u8]) -> Option<Self> {
         let method = if method == b"HEAD" { b"GET" } else { method };
         METHODS.iter().find(|(name, _)| name.as_bytes() == method).map(|(_, set)| *set)
     }
 
-    /// Parses a method in the file.
+    /// Parses a method from the file.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         if name == "HEAD" {
-            return Err("HEAD is the same as GET; remove it, and write GET".into());
+            return Err("HEAD is the same as GET; write GET instead of HEAD".into());
         }
         Self::of_request(name.as_bytes()).ok_or_else(|| {
             let names: Vec<_> = METHODS.iter().map(|(name, _)| *name).collect();
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variant_of_an_earlier_path_is_ambiguous_unless_a_rule_is_for_the_variant() {
+    fn a_variant_of_an_earlier_path_is_ambiguous_unless_the_variant_has_its_own_rule() {
         let all = rules(&[(&["GET"], "/admin"), (&["GET"], "/{*rest}")]).unwrap();
         assert_eq!(decide(&all, "GET", "/admin"), 1);
         assert_eq!(decide(&all, "GET", "/admin/"), -1);

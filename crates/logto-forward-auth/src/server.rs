@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{auth::Authorizer, config::Config};
 
-/// The server with an open port. It accepts connections when [`run`](Self::run) is called.
+/// The server with an open port. It starts to accept connections when [`run`](Self::run) is called.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,
@@ -107,8 +107,8 @@ impl Server {
         }
     }
 
-    /// Waits for a permit of the connection limit, and then for a connection. Returns `None` if the
-    /// connection could not be accepted.
+    /// Waits until the connection limit permits another connection, and then for a connection.
+    /// Returns `None` if the connection could not be accepted.
     async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
         match self.listener.accept().await {

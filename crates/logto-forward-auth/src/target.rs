@@ -2,8 +2,8 @@
 //!
 //! Proxies and services disagree about how to normalize a path. This module therefore never
 //! normalizes a target, and refuses every target whose meaning depends on the normalization. For
-//! example, nginx with `proxy_pass http://app/` sends `/admin` to the service after the rules saw
-//! `/products/../admin`.
+//! example, the rules would check `/products/../admin`, but nginx with `proxy_pass http://app/`
+//! would send `/admin` to the service.
 
 use std::fmt;
 
@@ -98,7 +98,8 @@ fn decode(segment: &[u8]) -> Result<String, BadTarget> {
         decoded.push(byte);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| BadTarget::NotUtf8)?;
-    // Refuses the control characters from U+0080 to U+009F. The others were refused above.
+    // Refuses the control characters from U+0080 to U+009F. The other control characters were
+    // refused above.
     if decoded.chars().any(char::is_control) {
         return Err(BadTarget::ControlByte);
     }

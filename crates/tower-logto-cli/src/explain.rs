@@ -19,12 +19,12 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// The access token. If this argument is missing, the token is read from standard input, which
-    /// keeps it out of the shell's history.
+    /// The access token. Without this argument, the token is read from standard input, which keeps
+    /// the token out of the shell's history.
     token: Option<String>,
     #[command(flatten)]
     endpoint: Endpoint,
-    /// The resource indicator of the API, which the token must have as its audience.
+    /// The API's resource indicator, which the token must have as its audience.
     #[arg(long, env = "LOGTO_RESOURCE")]
     resource: Option<String>,
     /// Also checks that the token has this scope. May be repeated.
@@ -86,7 +86,7 @@ impl Explain {
 fn read_token() -> Result<String, Failure> {
     if io::stdin().is_terminal() {
         return Err(Failure::usage(
-            "no token: pass it as an argument or through standard input, for example \
+            "no token: pass the token as an argument or through standard input, for example \
              `pbpaste | tower-logto explain`",
         ));
     }

@@ -36,9 +36,9 @@ struct JwkSet {
 struct Key {
     kid: Option<String>,
     kty: Option<String>,
-    /// The algorithms whose signatures this key may verify.
+    /// The signature algorithms for which the library uses this key.
     algorithms: Vec<&'static str>,
-    /// The reason why the library skips this key, or `None` if the library uses it.
+    /// The reason why the library skips this key, or `None` if the library uses the key.
     skipped: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Keys {
             None => fetch(&format!("{}/jwks", issuer.as_str())).await?,
         };
         let set = serde_json::from_str::<JwkSet>(&json)
-            .map_err(|_| Failure::negative("the response is not a JWK Set (RFC 7517 §5)"))?;
+            .map_err(|_| Failure::negative("the key set is not a valid JWK Set (RFC 7517 §5)"))?;
         let keys: Vec<_> = set.keys.iter().map(|jwk| Key::new(&issuer, jwk, &set.keys)).collect();
         if self.json {
             let json = serde_json::to_string_pretty(&keys).map_err(Failure::negative)?;
@@ -103,8 +103,8 @@ impl Key {
     }
 }
 
-/// Returns the reason in an error of the library. Removes the text before the reason, which is
-/// about the setting and the whole key set.
+/// Returns only the reason from an error of the library. The text before the reason is about the
+/// setting and the whole key set.
 fn reason(error: &str) -> String {
     error.rsplit_once(NO_USABLE_KEY).map_or(error, |(_, reason)| reason).to_owned()
 }
@@ -132,6 +132,6 @@ async fn fetch(url: &str) -> Result<String, Failure> {
     String::from_utf8(body).map_err(|_| Failure::negative(format!("{url}: the body is not UTF-8")))
 }
 
-/// The text before the reason, in the library's error about a key set without a usable key.
+/// The text that precedes the reason in the library's error for a key set without a usable key.
 const NO_USABLE_KEY: &str = "no usable signing key: ";
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use std::{fmt, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-/// Explains why a Logto access token is refused, requests and revokes tokens, and lists signing
+/// Requests and revokes Logto access tokens, explains why a token is refused, and lists signing
 /// keys.
 #[derive(Debug, Parser)]
 #[command(name = "tower-logto", version, about)]
@@ -30,16 +30,17 @@ enum Command {
     Token(token::Token),
     /// Lists the signing keys of an issuer, and the entries of the key set that the library skips.
     Keys(keys::Keys),
-    /// Makes every service that shares revocation rules over Redis refuse the given tokens.
+    /// Stores a revocation rule in Redis. Every service that shares its rules over this Redis
+    /// server then refuses the tokens.
     Revoke(revoke::Revoke),
 }
 
-/// The error of a command, which determines the exit code.
+/// The error of a command. The variant determines the exit code.
 #[derive(Debug)]
 enum Failure {
     /// A wrong argument or setting: exit code 2.
     Usage(String),
-    /// A negative result, such as a refused token, or a failed request: exit code 1.
+    /// A negative result (such as a refused token) or a failed request: exit code 1.
     Negative(String),
 }
 

@@ -10,8 +10,8 @@ use crate::{
     settings::{Endpoint, read_file},
 };
 
-/// The URL of Redis may contain a password, so it comes from `REDIS_URL` or from a file. An
-/// argument would be visible to other users of the machine.
+/// The URL of Redis is not an argument, because the URL may contain a password and other users of
+/// the machine can see arguments. The URL comes from the variable `REDIS_URL` or from a file.
 #[derive(Debug, Args)]
 #[command(group(
     ArgGroup::new("target").required(true).args(["subject", "client", "organization", "token_id"])
@@ -20,30 +20,30 @@ use crate::{
 pub(crate) struct Revoke {
     #[command(flatten)]
     endpoint: Endpoint,
-    /// The prefix of the keys in Redis. Must be the prefix in the RedisStore of the services.
+    /// The prefix of the Redis keys. Must be the same prefix as in the RedisStore of the services.
     #[arg(long, env = "LOGTO_REDIS_PREFIX")]
     prefix: String,
     /// A file with the URL of Redis. Default: the variable REDIS_URL.
     #[arg(long, value_name = "FILE")]
     redis_url_file: Option<PathBuf>,
-    /// Refuses the tokens of this user or machine-to-machine application. With --organization,
-    /// refuses only the tokens of this subject for that organization.
+    /// Revokes the tokens of this subject (a user or a machine-to-machine application). With
+    /// --organization, revokes only the subject's tokens for that organization.
     #[arg(long)]
     subject: Option<String>,
-    /// Refuses the tokens that were issued to this application.
+    /// Revokes the tokens that were issued to this application.
     #[arg(long, conflicts_with_all = ["subject", "organization", "token_id"])]
     client: Option<String>,
-    /// Refuses the tokens for this organization.
+    /// Revokes the tokens for this organization.
     #[arg(long, conflicts_with = "token_id")]
     organization: Option<String>,
-    /// Refuses the token with this jti.
+    /// Revokes the token with this jti.
     #[arg(long, conflicts_with = "subject")]
     token_id: Option<String>,
-    /// Also refuses tokens of the subject that are issued later, until you run the command with
-    /// --reactivate.
+    /// Also blocks the subject. Tokens that the subject gets later are refused too, until you run
+    /// the command with --reactivate.
     #[arg(long, conflicts_with_all = ["organization", "reactivate"])]
     block: bool,
-    /// Lifts the block of the subject. Tokens that were issued until now stay refused.
+    /// Lifts the block of the subject. Tokens that were already issued stay refused.
     #[arg(long, conflicts_with = "organization")]
     reactivate: bool,
 }
@@ -62,9 +62,9 @@ impl Revoke {
         Ok(())
     }
 
-    /// Stores the rule, and returns a sentence that describes its effect.
+    /// Stores the rule, and returns a sentence that describes the effect of the rule.
     async fn store(&self, rules: &Revocations) -> Result<String, StoreError> {
-        let issued = "that were issued until now are refused.";
+        let issued = "that were issued before now are refused.";
         Ok(match (&self.subject, &self.client, &self.organization, &self.token_id) {
             (Some(subject), _, Some(organization), _) => {
                 rules.revoke_member(organization, subject).await?;
@@ -103,7 +103,8 @@ impl Revoke {
         if let Some(file) = &self.redis_url_file {
             return Ok(read_file(file, 4096)?.trim_end().to_owned());
         }
-        std::env::var("REDIS_URL")
-            .map_err(|_| Failure::usage("no Redis is set: set REDIS_URL or pass --redis-url-file"))
+        std::env::var("REDIS_URL").map_err(|_| {
+            Failure::usage("no Redis URL is set: set REDIS_URL or pass --redis-url-file")
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The arguments that several commands share, and functions that several commands call.
+//! The arguments and functions that several commands share.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use crate::Failure;
 /// The argument that selects the Logto tenant.
 #[derive(Debug, Args)]
 pub(crate) struct Endpoint {
-    /// Logto's endpoint, such as https://tenant.logto.app. Logto's Console shows it on the page of
-    /// each application.
+    /// Logto's endpoint, such as https://tenant.logto.app. Logto's Console shows the endpoint on
+    /// the page of each application.
     #[arg(long, env = "LOGTO_ENDPOINT")]
     endpoint: Option<String>,
 }

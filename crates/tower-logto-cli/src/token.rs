@@ -13,8 +13,8 @@ use crate::{
     settings::{Endpoint, read_file, validator},
 };
 
-/// The secret comes from `LOGTO_APP_SECRET`, from a file, or from a prompt. An argument would be
-/// visible to other users of the machine.
+/// The secret is not an argument, because other users of the machine can see arguments. The secret
+/// comes from the variable `LOGTO_APP_SECRET`, from a file, or from a prompt.
 #[derive(Debug, Args)]
 pub(crate) struct Token {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(crate) struct Token {
     /// A scope that the token must have. May be repeated.
     #[arg(long = "scope")]
     scopes: Vec<String>,
-    /// Prints the granted scopes and an explanation of the token to standard error.
+    /// Also prints the granted scopes and an explanation of the token, to standard error.
     #[arg(long)]
     explain: bool,
 }

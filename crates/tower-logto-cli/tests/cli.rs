@@ -110,7 +110,7 @@ async fn token_prints_a_token_and_never_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_lists_the_algorithms_and_the_reasons_of_skipped_entries() {
+async fn keys_lists_algorithms_and_says_why_entries_are_skipped() {
     let logto = logto().await;
     let usable = logto.jwks();
     let keys = usable.trim_start_matches("{\"keys\":[").trim_end_matches("]}");

@@ -64,14 +64,14 @@ pub(crate) async fn run(issuer: TestIssuer, listener: TcpListener) -> Result<(),
     issuer.go_down();
     let down = client("reader-secret")?.list(ListRequest {}).await;
     expect(Code::Unavailable, "list while Logto is down", down)?;
-    // This call succeeds, because the first client has a cached token and the service has the keys.
+    // This call succeeds, because `reader` has a cached token and the service has the signing keys.
     reader.list(ListRequest {}).await?;
     println!("list while Logto is down, with a cached token: it works");
     println!("Every call had the expected result.");
     Ok(())
 }
 
-/// Checks that a call failed with this code, and returns the challenge in its status.
+/// Checks that a call failed with this code, and returns the challenge from the status.
 fn expect<T>(
     code: Code,
     call: &str,

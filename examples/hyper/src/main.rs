@@ -88,7 +88,7 @@ async fn serve(validator: Validator, listener: TcpListener, stop: impl Future<Ou
 }
 
 async fn products(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    // `Require` accepts only requests with a token, so the extensions contain one.
+    // `Require` accepts only requests with a token, so the extensions contain the token.
     let token = request.extensions().get::<AccessToken>();
     let subject = token.map(AccessToken::subject).unwrap_or_default();
     Ok(Response::new(format!("bread and butter for {subject}\n").into()))

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 #[test]
-fn every_request_of_the_demonstration_ends_as_it_should() {
+fn every_request_of_the_demonstration_has_the_expected_result() {
     let output = Command::new(env!("CARGO_BIN_EXE_example-hyper")).arg("--demo").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));

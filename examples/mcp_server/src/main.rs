@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return demo::run().await;
     }
     let mut settings = Settings::from_env()?;
-    // An MCP client asks for a token with the URL of the server as its resource indicator.
+    // In its token request, an MCP client uses the URL of the MCP server as the resource indicator.
     let resource = "http://127.0.0.1:3000/mcp";
     let mut embedded = None;
     if settings.endpoint.is_none() && settings.issuer.is_none() {
@@ -68,8 +68,8 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let host = host.to_owned();
     settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
-        // With sessions on, any user with a valid token could use or delete the session of another
-        // user if they know the id of the session.
+        // With sessions, a user who has a valid token and knows the id of another user's session
+        // could use or delete this session.
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // To prevent DNS rebinding, the server accepts only this host in the Host header.

@@ -19,7 +19,7 @@ scopes! {
     ReadProducts = "read:products";
     /// Maintain the catalogue.
     ManageProducts = all["read:products", "write:products"];
-    /// See the members of the organization in the path.
+    /// Read the list of members of the organization whose id is in the path.
     ReadMembers = "read:members";
 }
 

@@ -1,5 +1,5 @@
-//! Guards operations, and writes the scopes that the guards require into the OpenAPI document. You
-//! can copy this file to your service.
+//! Guards operations, and lists the scopes that they require in the OpenAPI document. You can copy
+//! this file to your service.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ impl Protected {
         Self { router: OpenApiRouter::new(), scopes: BTreeSet::new() }
     }
 
-    /// Adds operations. The guard and the document get the scopes from the same type.
+    /// Adds operations. The guard and the document get the scopes from the type `S`.
     pub(crate) fn routes<S: Scope>(
         mut self,
         guard: Require,

@@ -1,4 +1,4 @@
-//! An API whose OpenAPI document names the scopes that its guards require.
+//! An API with an OpenAPI document that lists the scopes that each operation requires.
 //!
 //! `cargo run -p example-openapi` serves on port 3000, and shows the document at
 //! <http://localhost:3000/docs>. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer

@@ -9,7 +9,7 @@ use tower_logto::{revocation::RedisStore, testing::TestIssuer};
 
 use crate::{RESOURCE, api, listen, receiver, redis_process::RedisProcess, shared_rules};
 
-/// The URLs of the instances of the API, and an HTTP client.
+/// The URLs of both API instances, and an HTTP client to call them.
 struct Instances {
     urls: [String; 2],
     http: Client,
@@ -51,8 +51,8 @@ pub(crate) async fn run(redis: &RedisProcess) -> Result<(), Box<dyn Error>> {
     println!("Logto reactivates alice, and the receiver responds {status:?}.");
     instances.expect("alice's first token", &alice, 401).await?;
     let started = Instant::now();
-    // A new token is accepted only if it was issued more than 2 s, the default margin, after the
-    // reactivation.
+    // A new token is accepted only if it was issued more than 2 s after the reactivation. These 2 s
+    // are the default margin.
     while instances.statuses(&token("alice")).await? != [200, 200] {
         if started.elapsed() > Duration::from_secs(10) {
             return Err("alice's new tokens are still refused".into());

@@ -1,13 +1,13 @@
-//! Two instances of an API and a receiver of Logto's webhooks, which share revocation rules over
-//! Redis.
+//! An API with two instances, and a receiver for Logto's webhooks. All three share revocation rules
+//! over Redis.
 //!
-//! `cargo run -p example-revocation` serves the API on the ports 3000 and 3001, and the receiver on
-//! the port 3002. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer and prints
-//! commands to try. With `--demo`, the program runs the whole scenario itself, and exits with 0 if
+//! `cargo run -p example-revocation` serves the API on ports 3000 and 3001, and the receiver on
+//! port 3002. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer and prints commands
+//! to try. With `--demo`, the program suspends and reactivates a user itself, and exits with 0 if
 //! every step succeeds.
 //!
 //! The program connects to the Redis server at `REDIS_URL`. If this variable is not set, the
-//! program starts a `redis-server`.
+//! program starts its own `redis-server`.
 
 mod demo;
 mod redis_process;
@@ -95,7 +95,8 @@ impl Logto {
     }
 }
 
-/// Returns the rules of one instance, which include the rules that other instances store in Redis.
+/// Returns the revocation rules for one instance. They include the rules that other instances store
+/// in Redis.
 fn shared_rules(
     issuer: &Issuer,
     redis: &RedisProcess,
@@ -116,14 +117,14 @@ fn api(trusted: &TrustedIssuer, revocations: &Revocations) -> Result<Router, Box
         .route_layer(AuthLayer::new(validator)))
 }
 
-/// Returns the router of the webhook receiver. In production, only Logto should be able to reach
-/// it.
+/// Returns the router of the webhook receiver. In production, make sure that only Logto can reach
+/// the receiver.
 fn receiver(revocations: &Revocations, signing_key: &str) -> Result<Router, Box<dyn Error>> {
     let receiver = WebhookReceiver::builder(revocations).signing_key(signing_key).build()?;
     Ok(receiver.router("/webhooks/logto"))
 }
 
-/// Serves on a port until the program ends, and returns the URL.
+/// Starts a server on a port, and returns its URL. The server runs until the program ends.
 async fn listen(port: u16, router: Router) -> Result<String, Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let url = format!("http://{}", listener.local_addr()?);

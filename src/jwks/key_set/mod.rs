@@ -163,8 +163,8 @@ impl KeySet {
     }
 
     /// Selects the key of a token. If the token has a `kid`, the key must have the same `kid`.
-    /// Otherwise, the key must be the only key for the algorithm. Returns `None` if no key fits. A
-    /// refreshed key set may then contain the key.
+    /// Otherwise, the key must be the only key for the algorithm. Returns `None` if no key fits. In
+    /// that case, a refreshed key set may contain the key.
     ///
     /// # Errors
     /// If the key with this `kid` is for another algorithm, or if several keys fit.

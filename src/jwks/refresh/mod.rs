@@ -88,8 +88,8 @@ impl RemoteKeys {
         policy: RefreshPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // Two permits, because with one permit, tokens would have to wait after the second of two
-        // rotations in quick succession.
+        // The limit allows two refreshes immediately. If it allowed only one, requests would have
+        // to wait after the second of two rotations in quick succession.
         let unknown_keys = RateLimit::new(2, policy.unknown_key_cooldown, clock.monotonic());
         Self {
             issuer: issuer.into(),
@@ -177,8 +177,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits until the current keys satisfy a condition, but for at most two refreshes: one refresh
-    /// that was already in flight before this call, and one that started later.
+    /// Waits until the current keys satisfy a condition, but for at most two refreshes. The first
+    /// may have been in flight before this call. The second starts during this call.
     async fn refresh_until<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -203,15 +203,15 @@ impl RemoteKeys {
                     is_final = refresh.number > started_before;
                     self.wait_for_refresh(refresh).await?;
                 }
-                // Another request took the permit that this request waited for, and has already
-                // refreshed the key set. The key set still does not contain the key.
+                // Another request has used the refresh that this request waited for. That refresh
+                // is complete, and the key set still does not contain the key.
                 NextStep::WaitUntil(_) if has_slept => return Ok(None),
                 NextStep::WaitUntil(time) => {
                     has_slept = true;
                     let permit = self.waiters.future.try_acquire();
                     let permit = permit.map_err(|_| self.too_many_unknown_keys())?;
                     let wait = time.saturating_sub(self.clock.monotonic());
-                    time::sleep(wait.max(MIN_SLEEP)).await;
+                    time::sleep(wait).await;
                     drop(permit);
                 }
             }
@@ -222,8 +222,8 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // If the task was lost, it may have replaced the keys nevertheless. The next check of
-            // the condition shows whether it did.
+            // Even a lost task may have replaced the keys, so the caller checks the condition
+            // again.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
             Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),
@@ -244,7 +244,7 @@ impl RemoteKeys {
     }
 
     /// Returns whether a request should wait for the refresh in flight because the current keys are
-    /// old. This happens if the service had no requests for a while.
+    /// old. The typical case is a service that had no requests for a while.
     fn should_wait_for_fresh(&self, usable: &UsableKeys, now: Moment) -> bool {
         nanos(now.monotonic) < self.schedule.wait_until.load(Ordering::Relaxed)
             && usable.get().is_some_and(|held| {
@@ -282,7 +282,8 @@ impl RemoteKeys {
             return NextStep::Join(refresh);
         }
         let has_keys = self.has_usable_keys(now);
-        // The first load needs no permit. A refresh for an unknown key id needs a permit.
+        // The rate limit applies to refreshes for unknown key ids. If there are no usable keys,
+        // only the retry delay applies.
         let permitted_at = if has_keys {
             state.unknown_keys.next_permit_at(now.monotonic)
         } else {
@@ -382,9 +383,6 @@ const NO_RUNTIME: &str =
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
 /// The longest time that a request with an unknown key id waits until a refresh is permitted.
 const MAX_WAIT_FOR_PERMIT: Duration = Duration::from_secs(5);
-/// The shortest sleep before the next attempt. With a manual clock, the time may not have advanced
-/// when the sleep ends.
-const MIN_SLEEP: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[cfg(feature = "testing")]
 mod soak;

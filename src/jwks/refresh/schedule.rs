@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl RemoteKeys {
-    /// Starts a refresh that is due, unless one is in flight.
+    /// Starts the refresh that is due, unless a refresh is already in flight.
     pub(super) fn refresh_in_background(self: &Arc<Self>, now: Moment) {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,

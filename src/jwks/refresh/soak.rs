@@ -35,7 +35,7 @@ struct SimulatedToken {
 }
 
 impl SimulatedToken {
-    /// Returns whether the token is expired or not yet valid by more than the tolerance.
+    /// Returns whether the token is expired or not yet valid, even with the tolerance.
     fn is_untimely(&self, clock: &ManualClock) -> bool {
         let (now, tolerance) = (clock.unix_time(), 30 * SECOND);
         now + tolerance < self.times.start || now >= self.times.end + tolerance

@@ -8,12 +8,12 @@ use crate::clock::Moment;
 
 #[derive(Debug, Default)]
 pub(super) struct Model {
-    /// The key ids of the last successful fetch, and its time.
+    /// The key ids of the last successful fetch, and the time of that fetch.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The remaining permits for unknown key ids, measured in time: one permit is one `COOLDOWN`.
-    /// The model cannot know which fetches took a permit, because the refresh times have a random
-    /// jitter. Therefore, this is a range.
+    /// The remaining credit for fetches that unknown key ids start. The credit grows with time, and
+    /// each such fetch costs one `COOLDOWN`. The model cannot know which fetches used credit,
+    /// because the refresh times have a random jitter. The credit is therefore a range.
     pub(super) credit: Range<Duration>,
     counted_at: Duration,
 }
@@ -29,7 +29,7 @@ struct Failures {
 }
 
 impl Model {
-    /// Creates a model with all permits.
+    /// Creates a model with the full credit.
     pub(super) fn new() -> Self {
         let full = 2 * COOLDOWN;
         Self { credit: full..full, ..Self::default() }
@@ -54,7 +54,7 @@ impl Model {
         self.failures.is_none() && self.age(now).is_some_and(|age| age >= 20 * MINUTE)
     }
 
-    /// Returns whether a fetch without a permit may start.
+    /// Returns whether a fetch that uses no credit may start.
     fn may_fetch(&self, now: Moment) -> bool {
         match (&self.known, self.failures) {
             (_, Some(failures)) => now.monotonic >= failures.at + failures.pause(),
@@ -72,8 +72,8 @@ impl Model {
         }
     }
 
-    /// Returns how many fetches may start now: first the number of fetches that need no permit, and
-    /// then the number of fetches for which permits remain.
+    /// Returns how many fetches may start now: first the number of fetches that use no credit, then
+    /// the number of fetches for which credit remains.
     pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
         let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);

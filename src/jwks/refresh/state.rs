@@ -31,11 +31,11 @@ pub(super) struct Schedule {
     /// The time of the next refresh on the monotonic clock. While a refresh is in flight, this is
     /// the deadline of that refresh.
     pub(super) refresh_at: AtomicU64,
-    /// The time of the next refresh on the wall clock. The monotonic clock may stop while a machine
-    /// sleeps.
+    /// The time of the next refresh on the wall clock. This time is needed because the monotonic
+    /// clock may stop while a machine sleeps.
     pub(super) refresh_at_unix: AtomicU64,
-    /// The time on the monotonic clock until which requests wait for fresh keys if the current keys
-    /// are old.
+    /// If the current keys are old, requests wait for fresh keys until this time on the monotonic
+    /// clock.
     pub(super) wait_until: AtomicU64,
 }
 
@@ -45,9 +45,9 @@ pub(super) struct Schedule {
 pub(super) struct Waiters {
     /// Permits to wait for the first keys, or for fresh keys.
     pub(super) load: Semaphore,
-    /// Permits to wait for a refresh in flight because of an unknown key.
+    /// For requests with an unknown key: permits to wait for a refresh in flight.
     pub(super) unknown: Semaphore,
-    /// Permits to wait until a refresh is permitted.
+    /// For requests with an unknown key: permits to wait until the rate limit allows a refresh.
     pub(super) future: Semaphore,
 }
 

@@ -47,8 +47,8 @@ impl RemoteKeys {
     }
 
     /// Starts with the key set of another validator. The first request then refreshes the key set.
-    /// A key set without a usable key is ignored. This happens, for example, after a change of the
-    /// accepted algorithms.
+    /// Ignores a key set in which no key is usable, for example because the accepted algorithms
+    /// have changed.
     pub(crate) fn restore(&self, snapshot: &IssuerSnapshot) {
         let json = snapshot.jwks.as_bytes();
         let Ok(fetched) = FetchedKeys::from_json(json, &self.algorithms) else { return };

@@ -69,7 +69,7 @@ async fn stale_keys_are_served_for_a_day_and_not_longer() {
         assert_eq!(fixture.status(&token), 200);
         fixture.settled().await;
         fixture.clock.advance(Duration::from_millis(1));
-        // When the keys expire, the next attempt is due, and requests wait for it.
+        // When the keys expire, the next fetch is due, and requests wait for it.
         assert!(
             fixture.validator.try_validate(&token).is_none(),
             "capacity {token_cache_capacity}"
@@ -145,7 +145,7 @@ async fn a_refresh_keeps_the_identity_of_unchanged_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_names_a_hung_jwks_endpoint_and_the_timeout() {
+async fn the_error_about_a_hung_jwks_endpoint_contains_the_url_and_the_timeout() {
     let fixture = Fixture::new(0).await;
     fixture.logto.hang();
     let error = fixture.validator.validate(&fixture.logto.token().build()).await.unwrap_err();
@@ -244,13 +244,13 @@ async fn an_idle_service_uses_old_keys_after_one_second_while_logto_hangs() {
     fixture.validator.validate(&token).await.unwrap();
     let waited = waiting_since.elapsed();
     assert!((SECOND..2 * SECOND).contains(&waited), "{waited:?}");
-    // After a refresh has been in flight for a second, no more requests wait for it.
+    // When a refresh has been in flight for a second, further requests do not wait for it.
     fixture.clock.advance(SECOND);
     assert_eq!(fixture.status(&token), 200);
 }
 
 #[tokio::test]
-async fn a_token_of_a_new_key_waits_for_the_next_permit_while_made_up_key_ids_arrive() {
+async fn a_token_of_a_new_key_waits_if_made_up_key_ids_used_up_the_permitted_refreshes() {
     let fixture = Fixture::new(0).await;
     fixture.validator.validate(&fixture.logto.token().build()).await.unwrap();
     fixture.use_up_permits().await;

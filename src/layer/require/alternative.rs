@@ -100,7 +100,7 @@ impl Alternative {
         Ok(organization_checked.or(named))
     }
 
-    /// Returns whether a condition names the issuer, and whether one names the audience.
+    /// Returns whether a condition names the issuer, and whether a condition names the audience.
     fn named(&self) -> GuardsName {
         let has = |wanted: fn(&Condition) -> bool| self.conditions.iter().any(wanted);
         GuardsName {

@@ -1,4 +1,4 @@
-//! A condition of a guard on a token.
+//! A condition that a token must satisfy to pass a guard.
 
 use std::{fmt, sync::Arc};
 
@@ -45,7 +45,7 @@ impl Condition {
                 FailedCondition::Audience(Mismatch::new(found, expected))
             }
             Self::Machine if !token.is_machine() => FailedCondition::Machine,
-            // Without a `client_id`, a user cannot be told apart from an application. The check
+            // Without a `client_id`, a user cannot be told apart from an application, so the check
             // fails closed.
             Self::User if client_id.is_none_or(|id| id == token.subject()) => FailedCondition::User,
             Self::ClientIds(expected) if !client_id.is_some_and(|id| contains(expected, id)) => {

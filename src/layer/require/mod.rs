@@ -48,8 +48,8 @@ use crate::{
 /// [`organization_in_header`]: Self::organization_in_header
 /// [`organization_by`]: Self::organization_by
 ///
-/// After [`organization_permissions`](Self::organization_permissions), the organization
-/// constructors accept organization permission tokens instead.
+/// If you call [`organization_permissions`](Self::organization_permissions) after an organization
+/// constructor, the guard accepts organization permission tokens instead.
 ///
 /// The methods add conditions, in any order. A token must satisfy all conditions. [`or`](Self::or)
 /// adds an alternative.
@@ -69,9 +69,10 @@ use crate::{
 /// ```
 ///
 /// # Inside the guard
-/// A guard with an organization constructor marks the organization of the token in the request's
-/// extensions as checked. Inside the guard, [`Scoped`](crate::Scoped) and
-/// [`AccessToken::require_scopes`] therefore accept the organization's scopes.
+/// A guard with an organization constructor changes the token in the request's extensions. The
+/// changed token records that its organization was checked. Inside the guard,
+/// [`Scoped`](crate::Scoped) and [`AccessToken::require_scopes`] therefore accept the scopes of the
+/// organization.
 ///
 /// # Refusals
 /// If [`AuthLayer::optional`](crate::AuthLayer::optional) accepted a request without credentials,
@@ -85,18 +86,18 @@ use crate::{
 /// [`organization_permissions`](Self::organization_permissions).
 ///
 /// A guard without the required call responds to every request with 500. The log says which call is
-/// missing. The same rule applies to extractors and handlers that check scopes. Put a guard that
-/// names the issuer or the audience outside them, or call [`AccessToken::require_issuer`] and
-/// [`AccessToken::require_audience`]. If each audience has its own validator, guards need not name
-/// the audience. See [`Validator::derive`](crate::Validator::derive).
+/// missing. The same rule applies to extractors and handlers that check scopes. Put the handler
+/// inside a guard that names the issuer or the audience, or call [`AccessToken::require_issuer`]
+/// and [`AccessToken::require_audience`]. If each audience has its own validator, guards need not
+/// name the audience. See [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
 /// - In `get(read).route_layer(guard).post(write)`, `write` has no guard. Methods added after
 ///   `route_layer` are not guarded. Call `.route_layer(guard)` last.
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
-///   `inner`. If a route of `inner` repeats the name of a parameter, the guard and the handler can
-///   get different values. Put the guard inside `inner`, or use `nest`. With `nest`, the guard
-///   requires that all values name the organization.
+///   `inner`. If a route of `inner` has another parameter with the name `org_id`, the guard and the
+///   handler can get different values. Put the guard inside `inner`, or use `nest`. With `nest`,
+///   the guard requires that all values name the organization.
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty
@@ -188,8 +189,8 @@ impl Require {
     /// every organization.
     ///
     /// # Panics
-    /// If the constructor was [`global`](Self::global), or if a call of [`scope`](Self::scope)
-    /// requires another kind.
+    /// Panics if the constructor was [`global`](Self::global), or if a call of
+    /// [`scope`](Self::scope) requires another kind.
     #[track_caller]
     pub fn organization_permissions(mut self) -> Self {
         for alternative in self.alternatives() {
@@ -201,7 +202,7 @@ impl Require {
     /// Requires all of these scopes.
     ///
     /// # Panics
-    /// If the list is empty, or if RFC 6749 §3.3 does not allow one of the scopes.
+    /// Panics if the list is empty, or if RFC 6749 §3.3 does not allow one of the scopes.
     #[track_caller]
     pub fn scopes(self, all: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         self.condition(&Condition::Scopes(ScopePolicy::all(all)))
@@ -210,7 +211,7 @@ impl Require {
     /// Requires at least one of these scopes.
     ///
     /// # Panics
-    /// In the same cases as [`scopes`](Self::scopes).
+    /// Panics in the same cases as [`scopes`](Self::scopes).
     #[track_caller]
     pub fn any_scope(self, one_of: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Self {
         self.condition(&Condition::Scopes(ScopePolicy::any(one_of)))
@@ -223,7 +224,7 @@ impl Require {
     /// tokens instead. `for any_kind` has no effect on a guard.
     ///
     /// # Panics
-    /// If the constructor or another condition excludes the kind.
+    /// Panics if the constructor or another condition excludes the kind.
     #[track_caller]
     pub fn scope<S: Scope>(mut self) -> Self {
         if let Some(kind) = S::POLICY.declared_kind() {
@@ -237,7 +238,7 @@ impl Require {
     /// Requires a token of a machine-to-machine application, in which `sub` equals `client_id`.
     ///
     /// # Panics
-    /// If the guard already has [`user`](Self::user).
+    /// Panics if the guard already has the condition [`user`](Self::user).
     #[track_caller]
     pub fn machine(self) -> Self {
         self.condition(&Condition::Machine)
@@ -246,7 +247,7 @@ impl Require {
     /// Requires a token of a user, in which `client_id` is present and differs from `sub`.
     ///
     /// # Panics
-    /// If the guard already has [`machine`](Self::machine).
+    /// Panics if the guard already has the condition [`machine`](Self::machine).
     #[track_caller]
     pub fn user(self) -> Self {
         self.condition(&Condition::User)
@@ -255,7 +256,7 @@ impl Require {
     /// Requires a token whose `client_id` is the id of one of these applications.
     ///
     /// # Panics
-    /// If the list is empty.
+    /// Panics if the list is empty.
     #[track_caller]
     pub fn client_ids(self, one_of: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let ids = one_of.into_iter().map(|id| id.into().into_boxed_str());
@@ -266,7 +267,7 @@ impl Require {
     /// call this method.
     ///
     /// # Panics
-    /// If the guard already requires another issuer.
+    /// Panics if the guard already requires another issuer.
     #[track_caller]
     pub fn issuer(self, issuer: &Issuer) -> Self {
         self.condition(&Condition::Issuer(Arc::from([issuer.as_str().into()])))
@@ -276,14 +277,14 @@ impl Require {
     /// this method. After two calls, the token must be for both APIs.
     ///
     /// # Panics
-    /// If the audience is empty.
+    /// Panics if the audience is empty.
     #[track_caller]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.condition(&Condition::Audience(Arc::from([audience.into().into_boxed_str()])))
     }
 
-    /// Requires that a function returns `Ok`. The guard calls the function after all other
-    /// conditions. The function must not block.
+    /// Requires that a function returns `Ok`. The guard calls the function after it has checked all
+    /// other conditions. The function must not block.
     ///
     /// The guard adds the realm and the metadata URL of the validator to errors from
     /// [`AuthError::forbidden`] and [`AuthError::missing_token`].
@@ -312,7 +313,7 @@ impl Require {
         self.condition(&Condition::Check(Function(Arc::new(check))))
     }
 
-    /// Accepts tokens that satisfy this guard or the other one.
+    /// Accepts tokens that satisfy this guard or the other guard.
     ///
     /// Conditions that are added after this call apply to every alternative.
     ///

@@ -1,4 +1,4 @@
-//! The part of a request that names its organization.
+//! Compares the organization that a request names with the organization of the token.
 
 use std::borrow::Cow;
 

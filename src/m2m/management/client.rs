@@ -30,7 +30,7 @@ pub(crate) struct ManagementClient {
     pub(crate) tokens: TokenClient,
     pub(crate) request: TokenRequest,
     /// One HTTP client per runtime. The newest client is the last. Runtimes do not share a client,
-    /// because a pooled connection works only while the runtime that opened it runs.
+    /// because a pooled connection stops working when the runtime that opened it shuts down.
     http_clients: Mutex<Vec<(Id, Client)>>,
     pause: Mutex<Option<Pause>>,
 }
@@ -122,7 +122,7 @@ impl ManagementClient {
         if let Some((_, client)) = clients().iter().find(|(id, _)| *id == runtime) {
             return Ok(client.clone());
         }
-        // Builds the client without holding the lock, because this reads certificates and may log.
+        // Does not hold the lock, because building a client reads certificates and may log.
         let client = self.tokens.build_pooling_http_client(&self.endpoint)?;
         let mut clients = clients();
         if clients.len() == MAX_HTTP_CLIENTS {

@@ -222,8 +222,8 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
     Some(match (status.as_u16(), code) {
         (403, Some("auth.forbidden")) => ASSIGN_MANAGEMENT_ROLE,
         (401, Some("auth.unauthorized")) => {
-            "is the token for this Logto's Management API? Logto Cloud and a self-hosted Logto \
-             have different resource indicators"
+            "is the token for the Management API of this Logto instance? The API has \
+             different resource indicators in Logto Cloud and in self-hosted Logto"
         }
         (300..=399, _) => "redirects are not followed: set the final endpoint",
         (404, None) => "the Management API has no such path, or this is not Logto's endpoint",

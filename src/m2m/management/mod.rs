@@ -81,8 +81,7 @@ impl ManagementApi {
         Self::new(&endpoint, tokens, TokenRequest::management_api(tenant))
     }
 
-    /// Creates a client for a self-hosted Logto with this endpoint, such as
-    /// `https://auth.example.com`.
+    /// Creates a client for self-hosted Logto at this endpoint, such as `https://auth.example.com`.
     ///
     /// # Errors
     /// Returns an error that names the invalid setting.
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn constructors_derive_endpoint_token_endpoint_and_resource() {
+    fn constructors_derive_the_endpoints_and_the_resource() {
         let cloud = ManagementApi::cloud("shop1", "id", secret()).unwrap();
         assert_eq!(cloud.0.endpoint.as_str(), "https://shop1.logto.app/");
         assert_eq!(cloud.0.request, TokenRequest::management_api("shop1"));

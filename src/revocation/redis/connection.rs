@@ -19,7 +19,7 @@ pub(super) struct Connection {
     store: RedisStore,
 }
 
-/// The position in the stream of changes up to which an instance knows all rules.
+/// A position in the stream of changes. The instance knows all changes up to this position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     /// The id of the entry in the stream.
@@ -80,7 +80,7 @@ impl Connection {
         if let Some(entry) = latest.into_iter().next() {
             return Ok(News::parse(entry).position);
         }
-        // The stream is empty: all changes were trimmed, or no rule was ever stored.
+        // The stream is empty, because all changes were trimmed or no rule was ever stored.
         let mut number = cmd("GET");
         number.arg(&self.store.keys.number);
         let number: Option<u64> = number.query_async(&mut self.connection).await?;
@@ -103,7 +103,7 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits for up to the time `wait`.
+    /// Returns the changes after a position. If there are none, waits for at most the time `wait`.
     pub(super) async fn news(
         &mut self,
         after: &Position,

@@ -34,7 +34,7 @@ struct Follower<'a> {
     link: &'a RedisLink,
 }
 
-/// Records the end of the future of [`run`] when it is dropped.
+/// When dropped, records that the future of [`run`] has ended.
 struct Running<'a>(&'a Follower<'a>);
 
 impl Drop for Running<'_> {
@@ -55,7 +55,7 @@ impl Drop for Running<'_> {
 impl Follower<'_> {
     async fn run(&self) {
         self.link.set_running(true);
-        // If the store is strict, the time after which every token is refused starts now.
+        // If the store is strict, its time limit starts now.
         self.link.contact.send_replace(Instant::now());
         let _running = Running(self);
         let mut strictness = pin!(self.close_when_unavailable());
@@ -118,8 +118,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Returns the longest time to wait for changes. If the store is strict, Redis then responds
-    /// several times within the time after which every token is refused.
+    /// Returns the longest time to wait for changes. If the store is strict, this is at most a
+    /// quarter of its time limit, so Redis responds several times before the limit is reached.
     fn longest_wait(&self) -> Duration {
         self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
@@ -174,7 +174,8 @@ impl Follower<'_> {
     /// or they could not be written during an outage.
     async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
         let has_room = loaded.count < self.book.limits.max_rules;
-        // Redis would drop the other rules again, and each load would add them to the stream again.
+        // Write back only rules that Redis keeps. Redis would drop any other rule again, and each
+        // load would add this rule to the stream again.
         let would_stay = |rule: &Rule| {
             !self.book.is_expired(rule) && (has_room || loaded.keeps_beyond_limit(rule))
         };
@@ -192,14 +193,14 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Returns how many rules of one sorted set are loaded at most. This number limits the memory
-    /// that a Redis with wrong content can use. The number is above `max_rules`, because blocks are
+    /// Returns the maximum number of rules to load from one sorted set. The maximum limits the
+    /// memory that wrong content in Redis can use. It is above `max_rules`, because blocks are
     /// never dropped.
     fn most_rules_of_a_set(&self) -> usize {
         self.book.limits.max_rules.saturating_mul(2).max(MIN_RULES_TO_LOAD)
     }
 
-    /// Sets the state to connected, after the first load or after an outage.
+    /// Records that all rules are loaded: sets the state to connected, and opens the gate.
     fn connected(&self) {
         let source = &self.book.source;
         self.link.set_contact();
@@ -277,8 +278,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis would keep the rule if Redis already has `max_rules` rules. Redis then
-    /// drops the oldest cut-offs.
+    /// Returns whether Redis would keep the rule if Redis already has `max_rules` rules. In that
+    /// case, Redis drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)

@@ -28,7 +28,7 @@ use crate::{
 pub(in crate::revocation) struct RedisLink {
     pub(super) store: RedisStore,
     writer: AsyncMutex<Option<Connection>>,
-    /// The time of the latest response of Redis.
+    /// The time of the latest response from Redis.
     pub(super) contact: watch::Sender<Instant>,
     state: Mutex<LinkState>,
     /// Locked by the future that follows the rules of other instances. Only one such future may
@@ -55,7 +55,7 @@ impl RedisLink {
         }
     }
 
-    /// Returns the source of the rules, with its state before the first load.
+    /// Returns the source of the rules, in the state before the first load.
     pub(in crate::revocation) fn source(&self) -> Source {
         Source::shared(self.is_strict())
     }
@@ -64,7 +64,7 @@ impl RedisLink {
         self.store.strict_after.is_some()
     }
 
-    /// Writes rules to Redis for the other instances. Times out after 2 s for each 500 rules.
+    /// Writes rules to Redis for the other instances. The timeout is 2 s per 500 rules.
     pub(in crate::revocation) async fn write(
         &self,
         rules: &[Rule],
@@ -96,9 +96,9 @@ impl RedisLink {
         connection.write(rules, book).await
     }
 
-    /// Makes the next write open a new connection. If the network drops a connection without
-    /// closing it, every write would otherwise fail until the operating system closes the
-    /// connection. On Linux, this takes 15 min.
+    /// Makes the next write open a new connection. Otherwise, if the network dropped the connection
+    /// without closing it, every write would fail until the operating system closes the connection.
+    /// On Linux, this takes 15 min.
     fn forget_writer(&self) {
         // If the lock is held, another write is already opening a connection.
         if let Ok(mut writer) = self.writer.try_lock() {
@@ -123,7 +123,7 @@ impl RedisLink {
         self.state().is_running = is_running;
     }
 
-    /// Records a response of Redis.
+    /// Records a response from Redis.
     pub(super) fn set_contact(&self) {
         self.state().has_contact = true;
         self.contact.send_replace(Instant::now());

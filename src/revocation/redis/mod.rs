@@ -15,10 +15,10 @@ use crate::{error::ConfigError, escape::escaped};
 
 /// Shares the rules of a set of [`Revocations`](super::Revocations) over Redis 7 or later.
 ///
-/// All instances of all services must use the same Redis and the same prefix. Instances that store
-/// rules, for example from webhooks, need write access. Other instances need only read access, see
-/// [`read_only`](Self::read_only). Spawn [`Revocations::run`](super::Revocations::run) in each
-/// instance.
+/// All instances of all services must use the same Redis server and the same prefix. Instances that
+/// store rules, for example from webhooks, need write access. Other instances need only read
+/// access, see [`read_only`](Self::read_only). Spawn [`Revocations::run`](super::Revocations::run)
+/// in each instance.
 ///
 /// ```
 /// use tower_logto::{Issuer, revocation::{RedisStore, Revocations}};
@@ -33,11 +33,11 @@ use crate::{error::ConfigError, escape::escaped};
 /// ```
 ///
 /// # While Redis is unavailable
-/// Requests do not wait for Redis, except for up to 1 s until the rules are loaded for the first
-/// time. The rules that an instance already knows still apply. The status and the log show that the
-/// instance is disconnected. The instance reconnects automatically. If the store is
-/// [`strict`](Self::strict), every token is refused with 503 after Redis has been unavailable for
-/// the given time.
+/// Requests do not wait for Redis, with one exception: until the rules are loaded for the first
+/// time, a request waits for up to 1 s. The rules that an instance already knows still apply. The
+/// status and the log show that the instance is disconnected. The instance reconnects
+/// automatically. If the store is [`strict`](Self::strict), every token is refused with 503 after
+/// Redis has been unavailable for the given time.
 ///
 /// If Redis loses a rule, the instances that know the rule keep it. Instances with write access
 /// write the rule to Redis again.
@@ -53,7 +53,7 @@ use crate::{error::ConfigError, escape::escaped};
 /// enables two cryptography providers of rustls, for example aws-lc-rs and ring, rustls panics
 /// unless the process has a default provider. In this case, install a default provider first.
 ///
-/// # Keys
+/// # Keys in Redis
 /// The rules are in the sorted sets `{PREFIX}:blocks` and `{PREFIX}:cutoffs`. The stream
 /// `{PREFIX}:news` contains the latest 100,000 changes, and `{PREFIX}:number` is the number of the
 /// latest change. The eviction policy must be `noeviction` or start with `volatile-`.

@@ -1,8 +1,8 @@
 -- Stores rules. If a rule already exists, the later time is kept. Each new or changed rule is added
 -- to the stream of changes.
 -- KEYS: the blocks, the cut-offs, the stream of changes, and the number of the latest change.
--- ARGV: the time of the oldest cut-off to keep, the largest number of rules, and then the kind, the
--- key and the time of each rule.
+-- ARGV: the time of the oldest cut-off to keep, and the largest number of rules. For each rule,
+-- three more values follow: its kind, its change and target as JSON, and its time.
 for i = 3, #ARGV, 3 do
     local set = KEYS[1]
     if ARGV[i] == 'cut_off' then set = KEYS[2] end

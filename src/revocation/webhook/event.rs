@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A webhook that Logto signed. A [mapping](super::WebhookReceiverBuilder::mapping) turns the
+/// A webhook that Logto created. A [mapping](super::WebhookReceiverBuilder::mapping) turns the
 /// webhook into rules.
 ///
 /// `data` may contain values that a user chose, for example in the event `User.Data.Updated`. Take

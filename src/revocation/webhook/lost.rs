@@ -31,7 +31,7 @@ struct Request {
 
 impl WebhookReceiver {
     /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and
-    /// stores their rules. The future never completes, so spawn it.
+    /// stores the resulting rules. The future never completes, so spawn it.
     ///
     /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each webhook only once.
     /// Logto keeps failed deliveries in a log, `GET /api/hooks/{id}/recent-logs`, for 24 h. That
@@ -99,8 +99,8 @@ impl WebhookReceiver {
         Ok(newest.filter(|_| is_complete))
     }
 
-    /// Stores the rules of a failed delivery. Returns `false` if the rules could not be stored.
-    /// Ignores a body that is not a webhook, and returns `true`.
+    /// Stores the rules of a failed delivery. Returns `false` if the rules could not be stored. If
+    /// the body is not a webhook, ignores the body and returns `true`.
     async fn apply_failed(&self, request: Option<Request>) -> bool {
         let body = request.map(|request| request.body).unwrap_or_default();
         match Webhook::from_json(body) {

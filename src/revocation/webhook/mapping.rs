@@ -138,8 +138,8 @@ impl EventMapping {
 /// `None` for Logto's signed test payload, which has no such data.
 fn suspension(webhook: &Webhook) -> Option<Rule> {
     let user = webhook.text("/params/userId")?;
-    // `data` must be the user object. After a change of the custom data, `data` contains what the
-    // user wrote.
+    // `data` must be the user object. In some other events, for example after a change of the
+    // custom data, `data` contains values that the user chose.
     if webhook.text("/data/id") != Some(user) {
         return None;
     }

@@ -65,7 +65,7 @@ struct Inner {
     revocations: Revocations,
     keys: SigningKeys,
     mapping: Mapping,
-    /// Permits to read a body into memory before its signature is verified.
+    /// The permits for reading a body into memory before its signature is verified.
     bodies: Semaphore,
     warning: Mutex<RepeatedWarning>,
 }
@@ -264,7 +264,7 @@ impl fmt::Debug for WebhookReceiverBuilder {
 
 const MAX_BODIES: usize = 16;
 const MAX_BODY: usize = 1024 * 1024;
-/// Logto waits 10 s for the response. This timeout is shorter than `PLACE_TIMEOUT`, so a permit
+/// Logto waits 10 s for the response. `BODY_TIMEOUT` is shorter than `PLACE_TIMEOUT`, so a permit
 /// becomes free before a waiting request gives up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(4);
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header::CONTENT_TYPE};
 use tokio::sync::watch;
 
-/// How an endpoint of a [`TestIssuer`](crate::testing::TestIssuer) fails.
+/// The way in which an endpoint of a [`TestIssuer`](crate::testing::TestIssuer) fails.
 ///
 /// ```
 /// use tower_logto::testing::{Fault, TestIssuer};
@@ -50,7 +50,8 @@ pub(crate) struct FaultSwitch {
 }
 
 impl FaultSwitch {
-    /// Counts the request and responds to it. Calls `respond` unless a fault prevents that.
+    /// Counts the request and responds to it. `respond` creates the normal response, and is not
+    /// called if a fault replaces that response.
     pub(crate) async fn apply(&self, respond: impl FnOnce() -> Response) -> Response {
         self.requests.send_modify(|requests| *requests += 1);
         let mut faults = self.fault.subscribe();

@@ -1,6 +1,6 @@
 //! Reads `application/x-www-form-urlencoded` as a server does.
 
-/// The parameters of a form, without those whose value is empty.
+/// The parameters of a form, without parameters whose value is empty.
 pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {

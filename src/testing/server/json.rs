@@ -1,4 +1,4 @@
-//! JSON objects with Logto's order of members, and base64url.
+//! JSON objects whose members are in Logto's order, and the base64url encoding.
 
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

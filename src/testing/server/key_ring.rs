@@ -2,7 +2,7 @@
 
 use crate::testing::key::SigningKey;
 
-/// The keys of the issuer. At most three keys are published: the current key, which signs tokens,
+/// The keys of the issuer. At most three keys are published: the current key (which signs tokens),
 /// the next key and the previous key.
 #[derive(Debug)]
 pub(crate) struct KeyRing {

@@ -22,8 +22,8 @@ use tokio::{net::TcpSocket, runtime, sync::oneshot};
 /// A server that runs until it is dropped.
 ///
 /// The server has its own thread and runtime, for three reasons:
-/// - The server continues to run when the runtime of the test that started it ends. All tests of a
-///   binary can therefore share the server.
+/// - The server outlives the runtime of the test that starts it, so all tests of a binary can share
+///   the server.
 /// - A test that pauses tokio's clock does not affect the server.
 /// - Dropping the server's runtime closes every connection.
 pub(crate) struct Server {

@@ -80,7 +80,7 @@ impl TestUser {
         }
     }
 
-    /// Returns the user in Logto's form, or `None` for a deleted user.
+    /// Returns the user as JSON with Logto's member names, or `None` for a deleted user.
     pub(crate) fn to_json(self, id: &str) -> Option<Value> {
         let Self::Active { is_suspended, updated_at } = self else { return None };
         let updated_at = u64::try_from(updated_at.as_millis()).unwrap_or(u64::MAX);
@@ -88,9 +88,9 @@ impl TestUser {
     }
 }
 
-/// The resource indicator of the Management API of a self-hosted Logto.
+/// The resource indicator of the Management API in self-hosted Logto.
 pub(crate) const MANAGEMENT_API: &str = "https://default.logto.app/api";
 
-/// Logto's reserved resource. Every application may request a token for it, and gets every
-/// organization permission of the tenant.
+/// Logto's reserved resource. Every application may request a token for this resource. The token
+/// may have every organization permission of the tenant.
 pub(crate) const ORGANIZATIONS_RESOURCE: &str = "urn:logto:resource:organizations";

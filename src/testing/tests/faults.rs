@@ -80,7 +80,7 @@ async fn stop_closes_hung_connection() {
 }
 
 #[tokio::test]
-async fn slow_response_is_valid() {
+async fn slow_response_is_accepted() {
     let (issuer, validator, _) = start().await;
     issuer.slow(Duration::from_millis(1));
     assert!(validator.validate(&issuer.token().build()).await.is_ok());

@@ -1,4 +1,4 @@
-//! The issuer without a server, which needs no socket and no runtime.
+//! The offline issuer. It has no server, so it needs no socket and no runtime.
 
 use std::time::Duration;
 

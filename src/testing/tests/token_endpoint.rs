@@ -1,4 +1,4 @@
-//! The token endpoint, compared with captured responses of a real Logto.
+//! The token endpoint, compared with captured responses of a real Logto server.
 
 use super::*;
 
@@ -172,7 +172,7 @@ async fn each_combination_of_parameters_gets_its_kind_of_token() {
 /// As in Logto, any application gets every organization permission of the tenant. Only the audience
 /// shows that the token is not for an organization.
 #[tokio::test]
-async fn token_for_the_reserved_resource_is_refused_by_its_audience() {
+async fn token_for_the_reserved_resource_is_refused_because_of_its_audience() {
     let logto = Logto::start().await;
     let resource = ("resource", "urn:logto:resource:organizations");
     let scope = ("scope", "invite:member manage:billing");

@@ -33,10 +33,10 @@ impl Validator {
     /// keys and fetch these keys once. The validators also share the cache of validated tokens and
     /// the queue of signature checks. Each validator checks the claims of a cached token against
     /// its own settings. If you change a setting of the keys, the cache, the queue, the HTTP client
-    /// or the clock, the new validator shares none of these.
+    /// or the clock, the new validator has its own keys, cache and queue.
     ///
-    /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). It keeps
-    /// the realm and the metadata URL, so set these two again for another audience.
+    /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). The
+    /// builder keeps the realm and the metadata URL, so set these two again for another audience.
     ///
     /// # One validator per audience
     /// A scope of one API means nothing in another API. With one validator per API, no guard can

@@ -83,7 +83,7 @@ impl Default for ValidatorBuilder {
 impl ValidatorBuilder {
     /// Trusts an issuer. A validator needs at least one issuer. Each issuer may be added only once.
     ///
-    /// If the validator trusts several issuers, each guard must name the required one with
+    /// If the validator trusts several issuers, each guard must name the required issuer with
     /// [`Require::issuer`](crate::Require::issuer), because two tenants can have organizations with
     /// the same id.
     pub fn trust(mut self, trusted: TrustedIssuer) -> Self {
@@ -162,9 +162,9 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how long stale keys are used while refreshes fail. The default is 24 h. The time must
-    /// be at least as long as keys are [fresh](Self::keys_fresh_for). After that time, requests
-    /// with a token get 503.
+    /// Sets the maximum age of stale keys, which are used while refreshes fail. The default is
+    /// 24 h. The minimum is the time for which keys are [fresh](Self::keys_fresh_for). If the keys
+    /// are older than the maximum age, requests with a token get 503.
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
@@ -215,8 +215,9 @@ impl ValidatorBuilder {
     /// Requests beyond the limit get 503.
     ///
     /// If tokens with bad signatures take too much time, all signature checks wait in a queue, and
-    /// run on a quarter of the cores. Cached tokens never wait. Subjects whose tokens were valid
-    /// before come first, unless 20 bad signatures in the subject's name arrived within a minute.
+    /// run on a quarter of the cores. Cached tokens never wait. A subject comes first if one of its
+    /// earlier tokens was valid, unless 20 bad signatures in the subject's name arrived within a
+    /// minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
         self.shares = false;
@@ -231,12 +232,12 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets a function that returns the builder of the HTTP client for fetching keys. Use it to set
-    /// a proxy, a private CA or a user agent. The crate calls the function once per issuer, at the
-    /// first fetch.
+    /// Sets a function that returns the builder of the HTTP client for fetching keys. Use this
+    /// setting for a proxy, a private CA or a user agent. The crate calls the function once per
+    /// issuer, at the first fetch.
     ///
     /// The crate overrides the builder's settings for redirects, timeout, compression and
-    /// connection pooling. It does not use a proxy for a loopback address.
+    /// connection pooling. The client does not use a proxy for a loopback address.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
@@ -296,8 +297,9 @@ impl ValidatorBuilder {
         self.origin.as_ref().filter(|_| self.shares)
     }
 
-    /// Returns whether guards must name the issuer and the audience. If there are several, guards
-    /// must name them, because a scope or an organization belongs to one issuer and one API.
+    /// Returns whether guards must name the issuer, and whether they must name the audience. Guards
+    /// must do so if there are several, because a scope or an organization belongs to one issuer
+    /// and one API.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

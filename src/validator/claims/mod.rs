@@ -210,8 +210,8 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // The token is refused if another audience starts with `urn:logto:`, because that audience
-        // is an organization, or the reserved resource that gives every application all
+        // If another audience starts with `urn:logto:`, the token is refused. Such an audience is
+        // an organization, or the reserved resource for which every application gets all
         // organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {

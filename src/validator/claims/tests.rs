@@ -1,4 +1,4 @@
-//! Table-driven tests and property tests of the validation of claims.
+//! Table-driven tests and property tests for the validation of claims.
 
 use proptest::prelude::*;
 

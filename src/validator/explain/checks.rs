@@ -118,7 +118,8 @@ impl Report {
     }
 
     /// Returns the trusted issuer in the token's `iss`. If `iss` is not a trusted issuer and the
-    /// validator trusts only one issuer, returns that issuer, so the other checks can be made.
+    /// validator trusts only one issuer, returns the trusted issuer, so the other checks can be
+    /// made.
     fn issuer<'a>(
         &mut self,
         validator: &'a Validator,
@@ -199,8 +200,8 @@ impl Report {
     }
 
     /// Adds the check of `iat`. The validator checks only the type of `iat`. If the value is in the
-    /// future, the check passes with advice, because the clocks of this machine and of Logto
-    /// differ.
+    /// future, the clocks of this machine and of Logto differ. The check then passes, but with
+    /// advice.
     fn issued_at(&mut self, payload: &Payload<'_>, now: u64) {
         match payload.issued_at() {
             Err(reason) => self.fail("iat", "not a date", "a date", reason),
@@ -282,7 +283,15 @@ impl Report {
         match issuer.revocations.revocable(&claims.to_token_claims(json)).check() {
             Ok(()) => self.pass("revocation", none(), "no rule"),
             Err(AuthErrorKind::InvalidToken(reason)) => {
-                self.fail("revocation", "a rule", "no rule", reason);
+                let (found, expected) = match &reason {
+                    InvalidToken::TooLongLife { life, longest } => (
+                        format!("valid for {} s", life.as_secs()),
+                        format!("at most {} s", longest.as_secs()),
+                    ),
+                    InvalidToken::MissingClaim(claim) => (none(), (*claim).into()),
+                    _ => ("a rule".into(), "no rule".into()),
+                };
+                self.fail("revocation", found, expected, reason);
             }
             Err(_) => self.skip("revocation", "the rules, which are unavailable"),
         }

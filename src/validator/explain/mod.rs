@@ -124,8 +124,7 @@ struct Facts {
 }
 
 impl Explanation {
-    /// Returns the verdict: whether the validator accepts the token and all checks of the route
-    /// pass.
+    /// Returns the verdict, which covers the checks of the validator and of the route.
     pub const fn verdict(&self) -> Verdict {
         self.verdict
     }

@@ -1,4 +1,4 @@
-//! Checks for the validator whether a token is revoked.
+//! Checks whether a revocation rule applies to a token.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -31,8 +31,9 @@ struct RevocableToken {
     /// The generation of the rules at the time when the token was last accepted.
     accepted_by: AtomicU64,
     hashes: TokenHashes,
-    /// The time from `iat` to `exp`. `None` if there is no `iat`, which RFC 9068 §2.2 requires:
-    /// the token could be older than any cut-off, also than those that were dropped.
+    /// The time from `iat` to `exp`. `None` if the token has no `iat`, although RFC 9068 §2.2
+    /// requires this claim. Such a token is refused, because it could be older than a cut-off that
+    /// was already dropped.
     life: Option<Duration>,
 }
 
@@ -86,8 +87,8 @@ impl IssuerRevocations {
         }
     }
 
-    /// Hashes the claims of a token that a rule can refer to. If the token is a user's token, also
-    /// records the subject.
+    /// Hashes those claims of a token to which a rule can refer. If the token is a user's token,
+    /// also records the subject.
     pub(crate) fn revocable(&self, claims: &TokenClaims) -> Revocable {
         Revocable(self.0.as_ref().map(|revocations| {
             let hasher = revocations.hasher();
@@ -115,8 +116,9 @@ impl IssuerRevocations {
 }
 
 impl Revocable {
-    /// Refuses the token if a rule revokes it. Looks up the rules only if they changed since the
-    /// token was last accepted.
+    /// Refuses the token if a rule revokes it, if its lifetime is unknown or too long, or if the
+    /// rules are unavailable. Looks up the rules only if they changed since the token was last
+    /// accepted.
     pub(crate) fn check(&self) -> Result<(), AuthErrorKind> {
         self.0.as_ref().map_or(Ok(()), |token| token.check())
     }

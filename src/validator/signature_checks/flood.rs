@@ -1,11 +1,11 @@
-//! Detects floods: times in which failed signature checks take too much time.
+//! Detects floods, which are periods in which failed signature checks take too much time.
 
 use std::time::Duration;
 
 /// Measures the time that signature checks take, in windows of one second.
 ///
 /// A flood starts if failed checks take more than `FAILED_TIME` in a window, and more than a
-/// quarter of the time of all checks. The number of failures does not matter. Otherwise a few
+/// quarter of the time of all checks. The number of failures does not matter. If it did, a few
 /// hundred forged tokens per second would move all checks of a busy service to the queue.
 #[derive(Debug, Default)]
 pub(super) struct FloodDetector {
@@ -23,7 +23,7 @@ struct Window {
     total_time: Duration,
 }
 
-/// A number of signature checks.
+/// The number of signature checks, and how many of them failed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) checked: u64,
@@ -100,7 +100,7 @@ impl Counts {
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// The time that failed checks may take in a window before they are a flood. It is 2 % of one core,
+/// The time that failed checks may take in a window before a flood starts. It is 2 % of one core,
 /// which a service does not notice.
 const FAILED_TIME: Duration = Duration::from_millis(20);
 const LASTS: Duration = Duration::from_secs(10);

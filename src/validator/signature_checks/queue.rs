@@ -39,7 +39,7 @@ pub(super) type Outcome = Result<(), AuthErrorKind>;
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) check: T,
-    /// The time of the monotonic clock from which the check is refused.
+    /// If the check still waits at this time of the monotonic clock, it is refused.
     pub(super) deadline: Duration,
     pub(super) outcome: oneshot::Sender<Outcome>,
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn check_that_waited_too_long_is_refused_also_behind_known_subjects() {
+    fn check_that_waited_too_long_is_refused_even_behind_known_subjects() {
         let mut queue = CheckQueue::new(LIMITS);
         let mut late = push(&mut queue, 1, false);
         let later = NOW + LIMITS.max_time;

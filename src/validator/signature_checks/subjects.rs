@@ -33,7 +33,7 @@ impl SubjectHash {
 #[derive(Debug, Default, Clone, Copy)]
 struct BadSignatures {
     count: u32,
-    /// The second of the monotonic clock in which the first of these signatures was counted.
+    /// The time of the first of these signatures, in whole seconds of the monotonic clock.
     since: u32,
 }
 

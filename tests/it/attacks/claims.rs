@@ -317,7 +317,7 @@ fn deep_payload(target: &Target) -> String {
 }
 
 #[tokio::test]
-async fn token_without_subject_or_bound_to_a_key_is_refused() {
+async fn tokens_without_a_subject_and_tokens_bound_to_a_key_are_refused() {
     let target = Target::start().await;
     let invalid = MalformedClaim("sub");
     let missing = MissingClaim("sub");

@@ -16,7 +16,7 @@ use crate::support::{
 const MOST_JWKS_REQUESTS: u64 = 1 + 2;
 
 #[tokio::test]
-async fn malicious_kid_is_only_compared() {
+async fn malicious_kid_is_only_compared_with_known_key_ids() {
     // With this size limit, tokens with the long key ids are not refused as oversized.
     let target = Target::with(|builder| builder.max_token_size(300 * 1024)).await;
     let other = RawServer::start();
@@ -59,8 +59,8 @@ async fn malicious_kid_is_only_compared() {
     }
     let count = attacks.len() as u64;
     for attack in attacks {
-        // After 5 s, the rate limit permits a refresh for the next key id. Otherwise the request
-        // would wait in real time.
+        // After 5 s, the rate limit permits a refresh for the next key id. Without this call of
+        // `advance`, the request would wait in real time.
         target.harness.clock.advance(5 * SECOND);
         target.assert_outcomes([attack]).await;
     }

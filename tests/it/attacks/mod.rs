@@ -134,8 +134,9 @@ impl Target {
             assert_eq!(body, "", "{name}");
             assert!(challenge.starts_with("Bearer realm=\"shop\""), "{name}");
         }
-        // The challenge lists the scopes that the route requires. The same scopes may be in the
-        // token, so they are removed before the response is searched for parts of the token.
+        // The challenge lists the scopes that the route requires. The token may contain the same
+        // scopes. This code therefore removes the scopes from the headers before it searches for
+        // parts of the token.
         let headers = headers.replace("read:products write:products", "");
         assert_no_part_of(secret, &headers);
         assert_no_part_of(secret, &body);

@@ -367,7 +367,7 @@ async fn invalid_rsa_signature_is_refused() {
 }
 
 /// From an ECDSA signature `(r, s)`, anyone can compute a second valid signature of the same
-/// claims: `(r, n - s)`. The token with the second signature, the twin, gives no additional access.
+/// claims: `(r, n - s)`. A token with this second signature (the twin) gives no additional access.
 /// The cache must not return the result of one of these tokens for the other token.
 #[tokio::test]
 async fn second_ecdsa_signature_has_its_own_cache_entry() {

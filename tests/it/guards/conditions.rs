@@ -98,7 +98,7 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
         // If no alternative accepts a token, the refusal comes from the first alternative that
-        // accepts tokens of its kind.
+        // accepts tokens of this kind.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),
@@ -114,7 +114,7 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
 }
 
 #[tokio::test]
-async fn error_contains_the_condition_the_found_value_and_the_expected_value() {
+async fn error_contains_the_condition_and_the_found_and_expected_values() {
     let tokens = Tokens::issue().await;
     let any = Require::any_kind;
     for (guard, parts) in [
@@ -198,8 +198,9 @@ proptest! {
             let model = [by_header, Require::organization_of_token, Require::any_kind][model]();
             order.iter().fold(model, |guard, condition| CONDITIONS[*condition](guard))
         };
-        // Only the letters of the refusals are compared. If a token fails two conditions on scopes,
-        // the order of the conditions decides which scopes the refusal contains.
+        // Compares the letters of the refusals, but not the scopes in them. If a token fails two
+        // conditions on scopes, the order of the conditions decides which of these scopes the
+        // refusal contains.
         let outcome = |guard: &Require, name| {
             letter(refusal(guard, TOKENS_OF_ALL_KINDS.get(name)).as_ref())
         };

@@ -24,7 +24,7 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs a function that must panic. Returns the message of the panic with its location.
+/// Runs a function that must panic. Returns the message and the location of the panic.
 fn panic_of<T>(build: impl FnOnce() -> T) -> String {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -44,7 +44,7 @@ fn panic_of<T>(build: impl FnOnce() -> T) -> String {
 }
 
 #[test]
-fn a_guard_that_no_token_can_pass_panics_at_the_line_of_the_user() {
+fn a_guard_that_no_token_can_pass_panics_and_the_message_contains_the_line_of_the_user() {
     let issuer = |tenant: &str| Issuer::logto(&format!("https://{tenant}.logto.app")).unwrap();
     let (one, other) = (issuer("one"), issuer("other"));
     let global = Require::global;

@@ -170,7 +170,7 @@ async fn the_handler_gets_a_token_whose_organization_was_checked() {
 }
 
 #[tokio::test]
-async fn a_missing_organization_header_refuses_only_tokens_that_need_it() {
+async fn a_missing_organization_header_is_an_error_only_for_tokens_that_need_the_header() {
     let tokens = Tokens::issue().await;
     let guard = Require::global().or(by_header());
     for (token, refusal) in [

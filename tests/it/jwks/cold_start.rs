@@ -1,4 +1,4 @@
-//! Tests of a validator without keys, whose first requests wait for the first fetch.
+//! Tests of a validator that has no keys yet. Its first requests wait for the first fetch.
 
 use std::time::Duration;
 
@@ -129,7 +129,8 @@ async fn request_beyond_the_waiter_limit_gets_503_without_waiting() {
     });
     harness.logto.jwks_requested(1).await;
     let mut refused = None;
-    // This call waits too, until all 1,024 other calls wait. After that, it is refused immediately.
+    // While fewer than 1,024 other calls are waiting, this call waits too. After that, this call is
+    // refused immediately.
     eventually(|| {
         refused = poll_once(validator.validate(&token));
         refused.is_some()

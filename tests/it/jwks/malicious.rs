@@ -40,8 +40,8 @@ impl MaliciousEndpoint {
 
     fn builder_for(&self, server: &RawServer) -> ValidatorBuilder {
         let trusted = self.logto.trusted(SHOPPING_API).jwks_uri(server.jwks_uri());
-        // Without this setting, each of about 400 HTTP clients would read the root certificates of
-        // the system.
+        // Without this setting, each of the roughly 400 HTTP clients would read the root
+        // certificates of the system.
         let client = || reqwest::Client::builder().tls_certs_only([]);
         Validator::builder().trust(trusted).clock(self.clock.clone()).http_client_builder(client)
     }
@@ -94,7 +94,7 @@ impl MaliciousEndpoint {
     }
 
     /// Asserts that a validator without keys responds with 503 during the attack, and recovers
-    /// afterwards. The JWKS endpoint is a new server, because a late request of an earlier
+    /// afterwards. The JWKS endpoint is a new server, because a late JWKS request of an earlier
     /// validator must not be counted.
     async fn assert_cold_start_recovers(
         &self,
@@ -119,8 +119,9 @@ impl MaliciousEndpoint {
         assert_eq!(response.text().await.unwrap(), "", "{name}");
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
-        // The request may reach its timeout before the fetch does. The delay before the next fetch
-        // starts when the fetch fails, so the first attempt may get 503 again.
+        // The request above may time out before the fetch does. When the fetch fails, the validator
+        // waits before it fetches again. If this wait begins only after the first call of
+        // `advance`, the first attempt gets 503 again.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);
@@ -169,7 +170,7 @@ pub(super) fn jwks_of(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// Returns the key with this value for one of its members.
+/// Returns a copy of the key with this value for the member `name`.
 pub(super) fn with(key: &Value, name: &str, value: impl Into<Value>) -> Value {
     let mut key = key.clone();
     key[name] = value.into();

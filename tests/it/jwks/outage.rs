@@ -63,8 +63,8 @@ async fn recovery_after_the_keys_expired_takes_one_second() {
     validator.validate(&token).await.unwrap();
 }
 
-/// With these settings, keys expire at the end of the time for which they are fresh. Whatever the
-/// jitter is, the refresh must start before the keys expire.
+/// With these settings, keys expire as soon as they are no longer fresh. Whatever the jitter is,
+/// the refresh must start before the keys expire.
 #[tokio::test]
 async fn refresh_starts_before_the_keys_expire() {
     for _ in 0..20 {

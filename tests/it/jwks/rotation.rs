@@ -47,13 +47,21 @@ async fn valid_token_is_accepted_during_captured_rotations() {
     captured.clock.advance(6 * SECOND);
     captured.publish("rotation-1-rsa-current-ec-previous");
     assert_eq!(captured.status("rotation-0-ec").await, 200);
-    assert_eq!(captured.status("rotation-1-rsa").await, 200, "signs as soon as it is published");
+    assert_eq!(
+        captured.status("rotation-1-rsa").await,
+        200,
+        "the new key signs as soon as it is published"
+    );
     assert_eq!(captured.status("rotation-0-ec").await, 200);
 
     captured.clock.advance(7 * SECOND);
     captured.publish("rotation-2-ec-current-rsa-previous");
     assert_eq!(captured.status("rotation-1-rsa").await, 200);
-    assert_eq!(captured.status("rotation-2-ec").await, 200, "within the cooldown of the first");
+    assert_eq!(
+        captured.status("rotation-2-ec").await,
+        200,
+        "within the cooldown of the first rotation"
+    );
     assert_eq!(captured.status("rotation-1-rsa").await, 200);
     assert_eq!(captured.logto.jwks_requests(), 3);
     // The second rotation removed the oldest key, although a token that is signed with this key has
@@ -158,8 +166,8 @@ async fn keys_of_two_issuers_are_kept_apart() {
     assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 401, "audience");
     let theirs = theirs.audience("https://other.api");
     assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 200);
-    // A token of the first issuer is signed with the key of the other issuer. The second forged
-    // token also has the key id of the first issuer.
+    // The `iss` of both forged tokens is the first issuer, but they are signed with the other
+    // issuer's key. The second forged token also has the key id of the first issuer.
     let forged = one.token().signed_by(&other.logto.signing_key());
     assert_eq!(status(&validator.validate(&forged.clone().build()).await), 401);
     let forged = forged.kid(one.logto.current_kid());
@@ -167,7 +175,7 @@ async fn keys_of_two_issuers_are_kept_apart() {
 }
 
 #[tokio::test]
-async fn two_rotations_within_the_cooldown_delay_no_token() {
+async fn two_rotations_within_the_cooldown_do_not_delay_tokens() {
     let harness = Harness::start().await;
     let validator = harness.builder().max_waiting_unknown(0).build().unwrap();
     validator.warm_up().await.unwrap();
@@ -176,8 +184,9 @@ async fn two_rotations_within_the_cooldown_delay_no_token() {
         harness.clock.advance(2 * SECOND);
         assert_eq!(status(&validator.validate(&harness.token().build()).await), 200);
     }
-    // For a third rotation, the rate limit permits no fetch yet. Its tokens would normally wait for
-    // the next permit. Here they get 429, because the waiter limit is 0.
+    // After the third rotation, the rate limit permits no fetch yet. Normally, a request with a
+    // token of the third key would wait until the next fetch is permitted. Here it gets 429,
+    // because the waiter limit is 0.
     harness.logto.rotate();
     let third = harness.token().build();
     let refused = validator.validate(&third).await.unwrap_err();
@@ -188,7 +197,7 @@ async fn two_rotations_within_the_cooldown_delay_no_token() {
 
 /// A cache in front of the JWKS endpoint serves the old key set for 60 s after the rotation.
 #[tokio::test]
-async fn stale_key_set_from_a_cdn_delays_new_keys_until_the_cdn_updates_it() {
+async fn stale_key_set_from_a_cdn_delays_new_keys_until_the_cdn_has_the_new_key_set() {
     let harness = Harness::start().await;
     let validator = harness.validator();
     let old = harness.token().build();
@@ -197,8 +206,8 @@ async fn stale_key_set_from_a_cdn_delays_new_keys_until_the_cdn_updates_it() {
     harness.logto.rotate();
     harness.logto.fault_jwks(Fault::Status(200, stale));
     let new = harness.token().build();
-    // The key set that the cache serves lacks the new key. The validator therefore treats the key
-    // id like a made-up one.
+    // The key set that the cache serves lacks the new key. The validator therefore treats the id of
+    // the new key like the id of a key that does not exist.
     for _ in 0..12 {
         assert_eq!(status(&validator.validate(&new).await), 401);
         assert_eq!(status(&validate_now(&validator, &old)), 200);

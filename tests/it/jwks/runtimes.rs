@@ -28,8 +28,8 @@ fn runtime_that_shuts_down_during_a_fetch_does_not_block_the_next_fetch() {
     new_runtime().block_on(validator.validate(&token)).unwrap();
 }
 
-/// A runtime is blocked if its worker is stuck in a handler, or if the program runs it only from
-/// time to time. The tasks of a blocked runtime neither complete nor are they dropped.
+/// A runtime is blocked if its worker is stuck in a handler, or if the program runs the runtime
+/// only from time to time. A blocked runtime neither completes nor drops its tasks.
 #[test]
 fn blocked_runtime_delays_no_other_runtime_and_restores_no_removed_key() {
     let (blocked, other) = (new_runtime(), new_runtime());

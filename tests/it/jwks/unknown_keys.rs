@@ -9,7 +9,8 @@ use crate::support::{Harness, SECOND, spawn_validate, status, validate_all, vali
 async fn thousand_random_key_ids_fetch_twice() {
     let harness = Harness::start().await;
     // With a limit of 0, no request waits for the next permitted fetch. The rate limit uses the
-    // manual clock, so a request that waits would wait for the full 5 s in real time.
+    // manual clock, which does not advance by itself. A waiting request would therefore wait for
+    // the full 5 s in real time.
     let validator = harness.builder().max_waiting_unknown(0).build().unwrap();
     let known = harness.token().build();
     validator.validate(&known).await.unwrap();
@@ -21,8 +22,8 @@ async fn thousand_random_key_ids_fetch_twice() {
     }
     assert_eq!(harness.logto.jwks_requests(), 1 + 2);
 
-    // A key that is published during the flood is accepted when the rate limit permits the next
-    // fetch, after 5 s.
+    // If a key is published during the flood, its tokens are accepted when the rate limit permits
+    // the next fetch, after 5 s.
     harness.logto.rotate();
     let rotated = harness.token().build();
     assert_eq!(status(&validator.validate(&rotated).await), 429, "the rate limit is used up");
@@ -46,8 +47,8 @@ async fn malformed_token_causes_no_jwks_fetch() {
     }
 }
 
-/// The fetch in flight may have read the JWKS before the rotation. If its result lacks the key, the
-/// key may exist nevertheless.
+/// The fetch in flight may have read the JWKS before the rotation. If the result of this fetch
+/// lacks the key, the key may exist nevertheless.
 #[tokio::test]
 async fn waiter_that_joined_an_older_fetch_may_start_one_more_fetch() {
     let harness = Harness::start().await;

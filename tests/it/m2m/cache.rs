@@ -1,5 +1,5 @@
-//! Tests of the token cache of the client: token requests that many callers share, refreshes before
-//! the expiry, backoff, and invalidation.
+//! Tests of the token client's cache: token requests that many callers share, refreshes before the
+//! expiry, backoff, and invalidation.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -48,7 +48,7 @@ async fn token_requests_with_reordered_scopes_share_a_cached_token() {
 }
 
 #[tokio::test]
-async fn cancelled_caller_does_not_cancel_the_request_of_others() {
+async fn cancelled_caller_does_not_cancel_the_token_request_of_other_callers() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -70,7 +70,7 @@ async fn cancelled_caller_does_not_cancel_the_request_of_others() {
 }
 
 #[tokio::test]
-async fn tokens_of_one_hour_need_about_25_requests_in_a_simulated_day() {
+async fn tokens_valid_for_one_hour_need_about_25_token_requests_in_a_simulated_day() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -208,7 +208,7 @@ async fn permanent_errors_are_retried_rarely() {
 }
 
 #[tokio::test]
-async fn rfc_9110_section_10_2_3_retry_after_delays_the_next_request() {
+async fn rfc_9110_section_10_2_3_retry_after_header_delays_the_next_request() {
     let clock = ManualClock::default();
     let server = serve(|n, _| match n {
         0 => response("429 Too Many Requests", "retry-after: 120\r\n", ""),
@@ -340,7 +340,7 @@ async fn token_lifetime_below_one_second_does_not_cause_a_request_per_call() {
 }
 
 /// A service may take the organization for a token request from the path of an incoming request.
-/// Its callers can therefore choose any organization.
+/// The callers of such a service can therefore choose any organization.
 #[tokio::test]
 async fn organizations_that_do_not_exist_evict_no_token_and_cost_few_requests() {
     let clock = ManualClock::default();

@@ -76,7 +76,7 @@ async fn hint_for_a_wrong_token_endpoint_path_contains_the_right_address() {
 }
 
 #[tokio::test]
-async fn hint_for_a_cloud_resource_at_a_self_hosted_logto_names_the_right_constructor() {
+async fn hint_for_a_logto_cloud_resource_on_a_self_hosted_server_names_the_right_constructor() {
     let refused = "{\"error\":\"invalid_target\",\"error_description\":\"unknown resource\"}";
     let server = serve(move |_, _| json("400 Bad Request", refused));
     let tokens = client_at(&server).build().unwrap();

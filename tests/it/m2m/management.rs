@@ -35,8 +35,8 @@ async fn start(
     });
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
-    // The request does not require the scope `all`, because the token response above grants another
-    // scope.
+    // This token request does not require the scope `all`, because the token response above grants
+    // another scope.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)
@@ -207,7 +207,7 @@ async fn list_can_be_resumed_after_an_error() {
 }
 
 #[tokio::test]
-async fn calls_fail_immediately_until_the_retry_after_of_a_429_has_passed() {
+async fn calls_fail_immediately_until_the_retry_after_time_of_a_429_has_passed() {
     let (server, api, clock) = start(|n, _| match n {
         0 => {
             let body = "{\"code\":\"request.rate_limited\",\"message\":\"Slow down.\"}";

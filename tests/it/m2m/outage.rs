@@ -29,8 +29,8 @@ async fn outage_does_not_affect_callers_until_the_token_expires() {
     assert_eq!(error.status().unwrap(), 500);
     assert!(error.is_retryable());
     assert!(error.to_string().contains("responded with 500 Internal Server Error (text/plain)"));
-    // Refreshes start only in the last 90 s of the token's lifetime. They are retried after 250 ms,
-    // doubling up to 30 s.
+    // Refreshes start only in the last 90 s of the token's lifetime. A failed refresh is retried
+    // after 250 ms. With each further failure, this delay doubles, up to 30 s.
     let requests = issuer.token_requests() - 1;
     assert!((5..=12).contains(&requests), "{requests}");
 
@@ -44,7 +44,7 @@ async fn outage_does_not_affect_callers_until_the_token_expires() {
 }
 
 #[tokio::test]
-async fn client_without_a_token_retries_after_250_ms_doubling_to_30_s() {
+async fn client_without_a_token_retries_with_a_delay_that_doubles_from_250_ms_to_30_s() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -64,7 +64,7 @@ async fn client_without_a_token_retries_after_250_ms_doubling_to_30_s() {
 }
 
 #[tokio::test]
-async fn closed_port_is_a_connection_error() {
+async fn closed_port_causes_a_connection_error() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
@@ -79,7 +79,7 @@ async fn closed_port_is_a_connection_error() {
 }
 
 #[tokio::test]
-async fn hanging_endpoint_is_a_timeout() {
+async fn hanging_endpoint_causes_a_timeout_error() {
     let clock = ManualClock::default();
     let issuer = logto(&clock).await;
     let tokens = tower_logto::m2m::TokenClient::builder(&issuer.issuer(), "app", secret())
@@ -94,7 +94,7 @@ async fn hanging_endpoint_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn connection_that_breaks_before_a_response_is_retried_once() {
+async fn token_request_is_retried_once_if_the_connection_breaks_without_a_response() {
     let server = serve(|n, _| if n == 0 { Vec::new() } else { granted("a") });
     let tokens = client_at(&server).build().unwrap();
     tokens.token(&read()).await.unwrap();
@@ -121,8 +121,8 @@ async fn no_idle_connection_to_the_token_endpoint_is_kept() {
     assert_eq!(connections, [0, 1, 2]);
 }
 
-/// A program may use its runtime only from time to time, or may be suspended. Meanwhile, nothing
-/// polls the background task of the token request.
+/// A program may use its runtime only from time to time, or may be suspended. While the runtime
+/// does not run, nothing polls the background task of the token request.
 #[test]
 fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -162,8 +162,8 @@ async fn retry_after_of_a_failed_refresh_ends_when_the_cached_token_expires() {
     });
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     tokens.token(&read()).await.unwrap();
-    // The refresh is due, and the server answers it with the 503. The cached token is valid for
-    // another 5 s.
+    // The refresh is now due, and the server responds to it with the 503. The cached token is valid
+    // for another 5 s.
     clock.advance(Duration::from_secs(3_595));
     tokens.token(&read()).await.unwrap();
     background_tasks_done().await;

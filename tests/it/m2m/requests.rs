@@ -1,5 +1,5 @@
 //! Tests of the content of token requests, of client authentication, of the settings, and of
-//! invalid requests, which are never sent.
+//! invalid token requests, which are never sent.
 
 use tower_logto::{
     Issuer,
@@ -86,7 +86,7 @@ async fn secret_is_sent_with_one_authentication_method_only() {
 }
 
 #[tokio::test]
-async fn invalid_request_is_refused_before_any_io() {
+async fn invalid_token_request_is_refused_before_any_io() {
     let server = serve(|_, _| granted("a"));
     let tokens = client_at(&server).build().unwrap();
     for request in [
@@ -144,7 +144,7 @@ async fn authorize_leaves_exactly_one_authorization_header() {
     let issuer = logto(&clock).await;
     let tokens = client_of(&issuer, &clock);
     let get = reqwest::Client::builder().build().unwrap().get("http://127.0.0.1/");
-    // The request already has another credential, which may be the token of a first attempt.
+    // The request already has an `Authorization` header, for example from a first attempt.
     let get = get.bearer_auth("another");
     let request = tokens.authorize(get, &read()).await.unwrap().build().unwrap();
     assert_eq!(request.headers().get_all("authorization").iter().count(), 1);

@@ -1,5 +1,5 @@
-//! Tests of the token client with captured responses of a real Logto, and with responses that do
-//! not come from Logto.
+//! Tests of the token client with responses that were captured from a real Logto server, and with
+//! responses that do not come from Logto.
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -6,8 +6,8 @@ use tower_logto::m2m::SendError;
 use super::support::{client_at, granted, json, read, response, serve};
 use crate::support::{RawServer, eventually, poll_once};
 
-/// Starts a server that issues the tokens `t0`, `t1` and so on. On all other paths, the server
-/// responds with 401 to the tokens in `refused`.
+/// Starts a server that issues the tokens `t0`, `t1` and so on. On all paths except the token
+/// endpoint, the server responds with 401 to the tokens in `refused`.
 fn server_that_refuses(refused: &'static [&str], challenge: &'static str) -> RawServer {
     let issued = std::sync::atomic::AtomicUsize::new(0);
     serve(move |_, received| {
@@ -54,7 +54,7 @@ async fn streamed_body_is_not_repeated() {
     let url = format!("{}/orders", server.url());
     let response = tokens.send(http.post(&url).body(stream()), &read()).await.unwrap();
     assert_eq!(response.status(), 401);
-    // Waits until the client has the new token, which the next request then uses.
+    // Waits until the client has the new token. The next request then uses this token.
     eventually(|| {
         let token = poll_once(tokens.token(&read())).expect("no call waits").unwrap();
         token.secret() == "t1"

@@ -47,8 +47,8 @@ impl Setup {
     }
 }
 
-/// Advances tokio's clock. Before and after the call, the clock runs at its usual speed, because
-/// the connections need it.
+/// Advances tokio's clock. Before and after this call, the clock runs at its usual speed, because
+/// the HTTP connections need a running clock.
 async fn advance(seconds: u32) {
     tokio::time::pause();
     tokio::time::advance(seconds * SECOND).await;
@@ -72,7 +72,7 @@ async fn failed_deliveries_are_read_at_the_start_and_every_30_s() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_management_api_is_logged_and_later_webhooks_are_found() {
+async fn an_outage_of_the_management_api_is_logged_and_failed_webhooks_are_found_after_it() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
     setup.webhooks.suspend("alice").fail();
@@ -134,7 +134,7 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
 }
 
 #[tokio::test]
-async fn a_management_api_of_another_tenant_blocks_no_user() {
+async fn the_management_api_of_another_tenant_blocks_no_user() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
     let validator = tower_logto::Validator::builder()

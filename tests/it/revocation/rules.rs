@@ -100,7 +100,7 @@ async fn organization_permission_token_is_revoked_with_the_organization_in_its_a
 }
 
 #[tokio::test]
-async fn a_cut_off_has_a_margin_and_the_second_of_the_change_counts() {
+async fn a_cut_off_refuses_tokens_until_a_margin_after_the_change() {
     let setup = Setup::start().await;
     let token = |iat: u64| setup.token().claim("iat", iat).build();
     let changed = at(NOW) + Duration::from_millis(999);
@@ -200,10 +200,27 @@ async fn cut_off_is_kept_until_every_token_that_it_refuses_has_expired() {
     // This is the last token that the cut-off refuses. The token was issued at the end of the
     // margin, and it has the longest lifetime.
     let token = setup.token().claim("iat", NOW + 2).claim("exp", NOW + 2 + 86_400).build();
-    // The token is accepted until the clock tolerance of 30 s after its `exp` has passed.
+    // Without the cut-off, the token would be accepted until 30 s (the clock tolerance) after its
+    // `exp`.
     setup.harness.clock.advance(24 * HOUR + 31 * SECOND);
     setup.store(Rule::revoke_client("other", at(NOW + 86_431))).await;
     assert_eq!(outcome(&setup.validator.validate(&token).await), "revoked");
+}
+
+#[tokio::test]
+async fn explanation_shows_why_the_set_refuses_a_token() {
+    let setup = Setup::start().await;
+    setup.store(Rule::block_subject("bob", at(NOW))).await;
+    for (token, expected) in [
+        (setup.token().subject("bob"), ["a rule", "no rule", "revoked"]),
+        (setup.token().lifetime(25 * HOUR), ["90000 s", "86400 s", "longest_token_life"]),
+        (setup.token().without_claim("iat"), ["none", "iat", "the claim iat is missing"]),
+    ] {
+        let explanation = setup.validator.explain(&token.build()).await.to_string();
+        let line = explanation.lines().find(|line| line.contains("revocation")).unwrap();
+        let contains = |part: &str| explanation.contains(part);
+        assert!(line.contains("FAILED") && expected.into_iter().all(contains), "{explanation}");
+    }
 }
 
 #[tokio::test]
@@ -221,7 +238,7 @@ async fn times_in_the_far_future_and_past_are_limited() {
 }
 
 #[tokio::test]
-async fn old_cut_offs_are_dropped_and_blocks_are_not() {
+async fn old_cut_offs_are_dropped_and_old_blocks_are_kept() {
     let setup = Setup::start().await;
     setup.store(Rule::revoke_client("shop", at(NOW))).await;
     setup.store(Rule::block_subject("alice", at(NOW))).await;
@@ -342,7 +359,7 @@ async fn recheck_refuses_a_token_whose_key_was_removed() {
     setup.harness.logto.rotate();
     setup.harness.logto.delete_previous();
     setup.harness.clock.advance(11 * MINUTE);
-    assert!(setup.validator.recheck(&token).is_ok(), "it starts the refresh");
+    assert!(setup.validator.recheck(&token).is_ok(), "this call starts the refresh");
     eventually(|| setup.validator.recheck(&token).is_err()).await;
     assert_eq!(setup.validator.recheck(&token).unwrap_err().reason(), "unknown_key");
 }

@@ -1,5 +1,5 @@
-//! Tests of the webhook receiver over a real socket. Some of their webhooks were captured from a
-//! real Logto.
+//! Tests of the webhook receiver over a real socket. Some of the webhooks were captured from a real
+//! Logto server.
 
 use std::{
     future::pending,
@@ -173,8 +173,8 @@ async fn events_without_the_data_for_a_rule_create_no_rule() {
     }
 }
 
-/// In 5 of 10 trials with a real Logto, the webhook of the suspension arrived last, although the
-/// user had already been reactivated.
+/// In 5 of 10 trials with a real Logto server, the webhook of the suspension arrived last, although
+/// the user had already been reactivated.
 #[tokio::test]
 async fn late_duplicate_and_reordered_webhooks_lead_to_the_state_in_logto() {
     let (receiver, sender) = with_kit().await;
@@ -278,8 +278,8 @@ async fn large_bodies_are_refused_before_they_are_read() {
     }
 }
 
-/// 16 requests whose bodies never end take all places. The next webhook waits for a place. After
-/// 4 s, the slow requests get 408, and the webhook is accepted.
+/// While the receiver reads 16 request bodies that never end, the next webhook waits. After 4 s,
+/// the slow requests get 408, and the webhook is accepted.
 #[tokio::test(start_paused = true)]
 async fn at_most_16_bodies_are_read_at_a_time_and_each_for_4_s() {
     let (_, sender) = with_kit().await;
@@ -298,7 +298,7 @@ async fn at_most_16_bodies_are_read_at_a_time_and_each_for_4_s() {
     tokio::task::yield_now().await;
     let started = tokio::time::Instant::now();
     let waiting = request(webhook.body().to_owned().into()).await.unwrap();
-    assert_eq!(waiting.status(), StatusCode::NO_CONTENT, "it waits for a place");
+    assert_eq!(waiting.status(), StatusCode::NO_CONTENT, "the webhook is accepted after a wait");
     assert_eq!(started.elapsed(), 4 * SECOND);
     for response in slow {
         let response = tokio::time::timeout(TIMEOUT, response).await.unwrap().unwrap().unwrap();
@@ -307,7 +307,7 @@ async fn at_most_16_bodies_are_read_at_a_time_and_each_for_4_s() {
 }
 
 #[test]
-fn missing_and_padded_keys_are_config_errors_and_debug_output_shows_no_key() {
+fn missing_and_padded_signing_keys_are_config_errors_and_debug_output_shows_no_signing_key() {
     let issuer = Issuer::logto("https://tenant.logto.app").unwrap();
     let revocations = Revocations::new([&issuer]).unwrap();
     let builder = || WebhookReceiver::builder(&revocations);

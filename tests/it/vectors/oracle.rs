@@ -115,7 +115,7 @@ fn assert_agreement(algorithm: Algorithm, another: Algorithm) {
         [&[0], &signature[..]].concat(),
         [&signature[..], &[0]].concat(),
         [&signature[..], &signature[..]].concat(),
-        // The signature after the first bytes of an ASN.1 encoding.
+        // The first bytes of an ASN.1 encoding, followed by the signature.
         [&[0x30, 0x44, 2, 0x20], &signature[..]].concat(),
     ] {
         check(algorithm, message, &malformed, false);

@@ -15,7 +15,7 @@ use crate::{
     through_proxy::{IDENTITY, REFUSED_TARGETS},
 };
 
-/// Asks the server whether a request is permitted, as nginx does.
+/// Asks the server whether a request is permitted, with the headers that nginx sends.
 async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> Response {
     let mut request = b"GET /auth HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".to_vec();
     request.extend(format!("X-Original-Method: {method}\r\nX-Original-URI: ").bytes());
@@ -121,7 +121,7 @@ async fn every_200_has_every_identity_header() {
     let token = fixture.user().organization_resource("acme").build();
     let response = ask(&fixture, "GET", b"/my-organization", &bearer(&token)).await;
     assert_eq!(identity(&response), ["alice", "app", "acme", ""]);
-    // A public rule ignores the token.
+    // Under a public rule, the server ignores the token.
     let response = ask(&fixture, "GET", b"/public", &bearer(&fixture.token())).await;
     assert_eq!(identity(&response), [""; 4]);
 }

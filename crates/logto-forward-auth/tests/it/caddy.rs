@@ -49,7 +49,7 @@ async fn the_client_cannot_forge_headers() {
 }
 
 #[tokio::test]
-async fn refusals_keep_status_challenge_and_retry_after() {
+async fn refusals_keep_the_status_the_challenge_and_retry_after() {
     let Some(setup) = setup().await else { return };
     setup.refusals_keep_status_challenge_and_retry_after().await;
     setup.a_stopped_server_permits_nothing().await;

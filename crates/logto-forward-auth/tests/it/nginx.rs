@@ -11,8 +11,8 @@ use crate::{
 
 const CONFIGURATION: &str = include_str!("../../docs/nginx.conf");
 
-/// Starts nginx with the documented configuration, in which `proxy_pass` to the service gets this
-/// path.
+/// Starts nginx with the documented configuration. Appends this path to the URL of the service in
+/// `proxy_pass`.
 async fn setup(path_of_proxy_pass: &str) -> Option<Setup> {
     let program = installed("/usr/sbin/nginx")?;
     let fixture = Fixture::start("nginx").await;
@@ -63,7 +63,7 @@ async fn the_client_cannot_forge_headers() {
 }
 
 #[tokio::test]
-async fn refusals_keep_status_challenge_and_retry_after() {
+async fn refusals_keep_the_status_the_challenge_and_retry_after() {
     let Some(setup) = setup("").await else { return };
     setup.refusals_keep_status_challenge_and_retry_after().await;
     setup.a_stopped_server_permits_nothing().await;

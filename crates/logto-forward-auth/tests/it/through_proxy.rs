@@ -14,9 +14,9 @@ use crate::support::{
 pub(crate) const IDENTITY: [&str; 4] =
     ["X-Auth-Subject", "X-Auth-Client-Id", "X-Auth-Organization-Id", "X-Auth-Scopes"];
 
-/// The targets that the server must refuse. The token of the tests may request `/products/…`, but
-/// not `/admin`. For each target, some way of normalizing paths results in another path, mostly in
-/// `/admin`.
+/// The targets that the server must refuse. The token in the tests gives access to `/products/…`,
+/// but not to `/admin`. For each target, some way of normalizing paths results in another path,
+/// which is `/admin` in most cases.
 pub(crate) const REFUSED_TARGETS: &[&[u8]] = &[
     b"/products/../admin",
     b"/products/./../admin",
@@ -91,7 +91,7 @@ pub(crate) const REFUSED_TARGETS: &[&[u8]] = &[
     b"/adm%69n/",
 ];
 
-/// The program, a proxy that asks it, and the service behind the proxy.
+/// The running program, a proxy that asks the program, and the service behind the proxy.
 pub(crate) struct Setup {
     pub(crate) fixture: Fixture,
     pub(crate) upstream: Upstream,
@@ -175,8 +175,8 @@ impl Setup {
             assert_eq!(response.status, 200, "{}", self.proxy.output());
             let head = self.upstream.take_head().unwrap();
             for (name, expected) in IDENTITY.iter().zip(expected) {
-                // If an identity header has no value, some proxies send it empty, and others omit
-                // it.
+                // If there is no value for an identity header, some proxies send an empty header,
+                // and others omit the header.
                 let mut values = all_variants(&head, name);
                 values.retain(|value| !value.is_empty());
                 assert_eq!(values.join("|"), expected, "{name}: {head}");
@@ -242,8 +242,8 @@ impl Setup {
     }
 
     async fn unavailable_keys_give_503(&self) {
-        // After this request, the server has the keys. The next JWKS fetch is caused by the unknown
-        // key.
+        // After this request, the server has the keys. The token below has an unknown key, which
+        // causes the next JWKS fetch.
         let token = bearer(&self.fixture.token());
         assert_eq!(self.send("GET", b"/products/1", &token).await.status, 200);
         self.upstream.take_targets();
@@ -270,8 +270,8 @@ impl Setup {
     }
 }
 
-/// Replaces addresses in a documented configuration. Panics if the configuration does not contain
-/// one of the addresses.
+/// Replaces addresses in a documented configuration. Panics if one of the addresses is not in the
+/// configuration.
 pub(crate) fn with_addresses(template: &str, replacements: &[(&str, String)]) -> String {
     replacements.iter().fold(template.to_owned(), |text, (documented, address)| {
         assert!(text.contains(documented), "{documented}");

@@ -1,4 +1,4 @@
-//! Tests of rare faults of Redis and of the network, and of the limits of the number of rules.
+//! Tests of rare faults of Redis and of the network, and of the limit on the number of rules.
 
 use tower_logto::testing::ManualClock;
 
@@ -8,7 +8,8 @@ use crate::support::HOUR;
 const NEWS: &str = "{test:tenant}:news";
 const BLOCKS: &str = "{test:tenant}:blocks";
 
-/// Returns the JSON text that stands for a block of this user in the sorted set of blocks in Redis.
+/// Returns the JSON text of a rule that blocks this user. The sorted set `BLOCKS` in Redis contains
+/// such texts.
 fn block(user: &str) -> String {
     format!(r#"{{"change":"block","target":{{"subject":"{user}"}}}}"#)
 }

@@ -1,4 +1,4 @@
-//! Tests of revocation rules that instances share over a real Redis.
+//! Tests of revocation rules that instances share over a real Redis server.
 
 mod faults;
 mod outages;

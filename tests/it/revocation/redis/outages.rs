@@ -1,5 +1,5 @@
-//! Tests with a Redis that is unavailable, disconnected, empty or slow, or that contains broken
-//! data.
+//! Tests with a Redis server that is unavailable, disconnected, empty or slow, or that contains
+//! broken data.
 
 use super::*;
 
@@ -108,8 +108,8 @@ async fn broken_content_is_skipped() {
         redis.command(&["XADD", news, "*", "rule", "\u{1b}[31m", "at", "1e999"]).await;
         instance.revocations.block_subject("bob").await.unwrap();
         instance.until_rules(2).await;
-        // If the key of the blocks is not a sorted set, the instance stays disconnected, and its
-        // status contains the error.
+        // If the Redis key for the blocks contains no sorted set, the instance stays disconnected,
+        // and its status contains the error.
         redis.command(&["DEL", blocks]).await;
         redis.command(&["SET", blocks, "text"]).await;
         let other = Instance::start(&issuer, store(&redis.url()));
@@ -174,7 +174,10 @@ async fn requests_wait_for_the_first_load_for_at_most_a_second() {
         let instance = Instance::start(&issuer, store(&proxy.url()));
         let alice = token(&issuer, "alice");
         instance.validator.warm_up().await.unwrap();
-        assert!(instance.validator.try_validate(&alice).is_none(), "it would have to wait");
+        assert!(
+            instance.validator.try_validate(&alice).is_none(),
+            "the request would have to wait"
+        );
         let waiting = instance.status_of(&alice);
         let restored = async {
             tokio::task::yield_now().await;
@@ -192,7 +195,10 @@ async fn requests_wait_for_the_first_load_for_at_most_a_second() {
         assert_eq!(status(&validator.validate(&alice).await), 200);
         let waited = started.elapsed();
         assert!(waited >= Duration::from_millis(900), "{waited:?}");
-        assert!(validator.try_validate(&token(&issuer, "bob")).is_some(), "once only");
+        assert!(
+            validator.try_validate(&token(&issuer, "bob")).is_some(),
+            "requests wait only once"
+        );
         assert!(!idle.status().is_running);
         assert_eq!(idle.status().source, SourceState::Disconnected);
         assert!(log.text().contains("Revocations::run"), "{}", log.text());

@@ -1,5 +1,5 @@
 //! Tests that the rules of one instance apply on the other instances, and tests of the settings of
-//! a store.
+//! `RedisStore`.
 
 use super::*;
 

@@ -76,7 +76,8 @@ impl Fixture {
         Self::start_file(|logto| config(logto, top, RULES)).await
     }
 
-    /// Starts the program with the configuration file that `text` returns.
+    /// Starts the program with a configuration file. The closure `text` returns the contents of the
+    /// file.
     pub(crate) async fn start_file(text: impl Fn(&TestIssuer) -> String) -> Self {
         let logto = TestIssuer::start().await.unwrap();
         let file = TemporaryFile::new("toml", &text(&logto));

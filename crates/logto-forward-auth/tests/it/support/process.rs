@@ -79,8 +79,8 @@ fn record(output: impl Read + Send + 'static, lines: watch::Sender<Vec<String>>)
     });
 }
 
-/// Returns the path if this proxy is installed. If not, returns `None`, and the test is skipped. In
-/// CI, panics if the proxy is not installed.
+/// Returns the path if this proxy is installed. Otherwise, returns `None`, and the caller skips the
+/// test. In CI, panics instead, because CI must not skip the test.
 pub(crate) fn installed(path: &'static str) -> Option<&'static str> {
     if Path::new(path).exists() {
         return Some(path);
@@ -106,6 +106,6 @@ pub(crate) async fn wait_for(address: SocketAddr, process: &Process) {
 }
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-/// The interval between two attempts to connect. Only a connection shows that a server has
+/// The interval between two attempts to connect. Only a successful attempt shows that a server has
 /// opened its port.
 const POLL: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! The protected service. It records the head of every request, byte for byte.
+//! The protected service. It records the head of every request without normalizing the head.
 
 use std::{
     net::SocketAddr,
@@ -29,7 +29,8 @@ impl Upstream {
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
                     let Some(head) = read_until(&mut stream, b"\r\n\r\n").await else { return };
-                    // Reads the body, because an unread body would reset the connection.
+                    // Reads the body, because a connection that is closed with unread data is
+                    // reset.
                     if !values(&head, "transfer-encoding").is_empty() {
                         read_until(&mut stream, b"0\r\n\r\n").await;
                     }
@@ -46,14 +47,14 @@ impl Upstream {
         upstream
     }
 
-    /// Returns the targets of all requests since the last call.
+    /// Returns the targets of the recorded requests, and clears the record.
     pub(crate) fn take_targets(&self) -> Vec<String> {
         let heads = std::mem::take(&mut *self.heads.lock().unwrap());
         heads.iter().map(|head| head.split(' ').nth(1).unwrap().to_owned()).collect()
     }
 
-    /// Returns the head of the only request since the last call, or `None` if the service received
-    /// no request. Panics if the service received several requests.
+    /// Returns the head of the only recorded request, or `None` if no request was recorded. Clears
+    /// the record. Panics if several requests were recorded.
     pub(crate) fn take_head(&self) -> Option<String> {
         let mut heads = std::mem::take(&mut *self.heads.lock().unwrap());
         assert!(heads.len() < 2, "{heads:?}");
@@ -69,7 +70,8 @@ async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns all values of a header, including the variants of its name with underscores.
+/// Returns all values of a header. A name with underscores in place of hyphens counts as the same
+/// header.
 pub(crate) fn all_variants(head: &str, name: &str) -> Vec<String> {
     let names = head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, _)| name);
     let mut names: Vec<_> = names
