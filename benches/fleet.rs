@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench fleet [-- INSTANCES]` prints the table in `ARCHITECTURE.md`. Each instance
 //! has its own validator and token client. Every 5 s of the manual clock, each instance serves one
-//! request and needs one client token. The requests to the test issuer go over loopback.
+//! request and asks its token client for a token. The requests to the test issuer go over loopback.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -34,7 +34,9 @@ fn main() {
 
 async fn simulate(instances: usize) {
     println!(
-        "| {instances} instances | minutes | JWKS requests per minute | peak | token requests per minute | peak |"
+        "| phase | duration in minutes | JWKS requests per minute, mean \
+         | JWKS requests per minute, peak | token requests per minute, mean \
+         | token requests per minute, peak |"
     );
     println!("|---|---|---|---|---|---|");
     let mut fleet = Fleet::start(instances).await;
@@ -57,7 +59,7 @@ struct Fleet {
     instances: Vec<Instance>,
     /// A valid token, which is replaced every 30 minutes.
     token: String,
-    /// The number of made-up key ids so far.
+    /// The number of key ids that were made up so far.
     made_up: u64,
 }
 
@@ -96,7 +98,8 @@ impl Fleet {
         Self { logto, clock, instances, token: String::new(), made_up: 0 }
     }
 
-    /// Simulates this number of minutes, and prints one row of the table.
+    /// Simulates this number of minutes, and prints one row of the table. If `attack` is set, each
+    /// instance also receives a token with a made-up key id every 5 s.
     async fn run(&mut self, name: &str, minutes: usize, attack: bool) {
         let (first, mut before) = (self.requests(), self.requests());
         let mut peak = Requests { jwks: 0, token: 0 };
@@ -128,8 +131,8 @@ impl Fleet {
         for step in 0..STEPS {
             self.clock.advance(Duration::from_secs(5) / STEPS as u32);
             for instance in self.instances.iter().filter(|instance| instance.phase == step) {
-                // A single poll starts the requests to Logto. `background_tasks_done` waits below
-                // until they end.
+                // A single poll starts the tasks that send requests to Logto. Below,
+                // `background_tasks_done` waits for these tasks.
                 poll_once(instance.validator.validate(&self.token));
                 poll_once(instance.tokens.token(&request));
                 if attack {

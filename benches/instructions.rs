@@ -1,9 +1,9 @@
-//! Sends one kind of request COUNT times. `.ci/instructions` runs this program in valgrind, and
-//! counts the instructions.
+//! Sends the same request to the layer many times. `.ci/instructions` runs this program in
+//! valgrind, which counts the instructions.
 //!
-//! `instructions NAME COUNT` sends the requests. `NAME` is a kind of request. Without arguments,
-//! the program prints the names of all kinds. The program calls the layer directly, without a
-//! router. The inner service does nothing.
+//! `instructions NAME COUNT` sends the kind of request with this name COUNT times. Without
+//! arguments, the program prints the names of all kinds. The program calls the layer directly,
+//! without a router. The inner service does nothing.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -29,6 +29,7 @@ struct Kind {
     /// The time of the request, in seconds after `ISSUED`.
     age: u64,
     token: Option<String>,
+    /// The expected status of the response.
     status: u16,
 }
 

@@ -6,10 +6,10 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `LOGTO_ENDPOINT` | the endpoint of the tenant that issues the tokens |
-//! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | the id and the secret of a machine-to-machine app of that tenant |
+//! | `LOGTO_APP_ID`, `LOGTO_APP_SECRET` | the id and the secret of a machine-to-machine application of the tenant |
 //! | `LOGTO_RESOURCE` | the API's resource indicator (default: `https://shopping.api`) |
-//! | `SHOPPING_API_URL` | the URL of the shop to call, such as the URL of the example `shopping_api` |
-//! | `LOGTO_ORGANIZATION_ID` | the id of an organization that the app is a member of |
+//! | `SHOPPING_API_URL` | the URL of the shop to call, such as the URL of the example `shopping_api` (optional) |
+//! | `LOGTO_ORGANIZATION_ID` | the id of an organization that the application is a member of (optional) |
 
 #[path = "shopping_api/api.rs"]
 #[allow(dead_code, unreachable_pub, reason = "this file belongs to the other example")]

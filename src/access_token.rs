@@ -76,8 +76,8 @@ impl AccessToken {
         self.verified.claims.get(self.verified.claims.subject)
     }
 
-    /// Returns `client_id`, the application that asked for the token (RFC 9068 §2.2). Logto always
-    /// sets this claim.
+    /// Returns `client_id`, the application that requested the token (RFC 9068 §2.2). Every access
+    /// token from Logto contains this claim.
     pub fn client_id(&self) -> Option<&str> {
         self.verified.claims.client_id.map(|span| self.verified.claims.get(span))
     }
@@ -241,7 +241,7 @@ impl AccessToken {
     /// checked.
     ///
     /// Call [`require_scopes`](Self::require_scopes) on the returned token. The original token is
-    /// still unchecked, so `require_scopes` does not accept the organization's scopes from it.
+    /// not marked, so `require_scopes` does not accept the organization's scopes from it.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -252,9 +252,9 @@ impl AccessToken {
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization, or if
-    /// it is a global token. If the required issuer or audience is not named, the error is the same
-    /// as in [`require_scopes`](Self::require_scopes).
+    /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization or for
+    /// none. If the required issuer or audience is not named, the error is the same as in
+    /// [`require_scopes`](Self::require_scopes).
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
@@ -301,7 +301,7 @@ impl AccessToken {
         Ok(Self { organization_checked: true, ..self.clone() })
     }
 
-    /// Fails if a rule revokes the token.
+    /// Fails if the token is revoked, or if the rules that revoke tokens are unavailable.
     pub(crate) fn check_revocation(&self) -> Result<(), AuthError> {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
@@ -353,7 +353,7 @@ impl AccessToken {
         })
     }
 
-    /// Returns the heap size of the token in bytes. The cache uses it as the weight of an entry.
+    /// Returns the heap size of the token in bytes. It determines the weight of the cache entry.
     pub(crate) fn heap_size(&self) -> usize {
         let TokenClaims { text, audiences, .. } = &self.verified.claims;
         let spans = match audiences {
@@ -380,7 +380,8 @@ impl AccessToken {
         AuthError::new(kind, challenge).with_identity(self.identity())
     }
 
-    /// Returns who sent the token, or `None` if refusals are not logged at the current log level.
+    /// Returns the identity in the token, or `None` if refusals are not logged at the current log
+    /// level.
     fn identity(&self) -> Option<Identity> {
         let identity = || Identity::new(self.subject(), self.client_id(), self.organization_id());
         self.verified.challenge.log_level.is_enabled().then(identity)

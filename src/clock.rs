@@ -1,4 +1,4 @@
-//! The source of time. No other file reads the system's clocks.
+//! The source of time. No other file reads the clocks of the standard library.
 
 use std::{
     fmt,
@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// A source of time. The crate uses wall-clock time for `exp` and `nbf`, and monotonic time for the
-/// age of keys and for retries.
+/// A source of time. The crate uses wall-clock time for `exp` and `nbf`, monotonic time for
+/// retries, and both for the age of keys.
 ///
 /// The default clock reads the system's clocks. A test can use a `testing::ManualClock` or another
 /// implementation of this trait:

@@ -133,7 +133,8 @@ impl<State: Sync, S: Scope> OptionalFromRequestParts<State> for Scoped<S> {
     }
 }
 
-/// Turns an absent token into `None`. An invalid token or a missing layer is still an error.
+/// Turns the error for an absent token into `None`. Every other error remains an error, for example
+/// a missing scope or a missing layer.
 fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthError> {
     match extracted {
         Err(error) if matches!(error.kind(), AuthErrorKind::MissingToken) => Ok(None),

@@ -45,6 +45,7 @@ impl HttpClients {
     /// - a timeout for the whole request
     /// - no compression, because a small compressed body could decompress to a large body
     /// - no proxy for loopback addresses
+    /// - no plain `http` if the URL is `https`
     /// - no log messages with the bytes that a connection sends and receives
     fn builder(&self, url: &Url, timeout: Duration) -> ClientBuilder {
         if url.scheme() == "http" && !is_loopback(url) {

@@ -26,7 +26,8 @@ pub struct Issuer(Arc<str>);
 impl Issuer {
     /// Returns the issuer of a Logto endpoint: the endpoint followed by `/oidc`.
     ///
-    /// The endpoint is `https://tenant.logto.app`, a custom domain or a self-hosted origin.
+    /// The endpoint is the URL of a tenant, such as `https://tenant.logto.app`, of a custom domain
+    /// or of a self-hosted server.
     ///
     /// # Errors
     /// If `endpoint` is neither an `https` URL nor an `http` URL of a loopback host, or if it has a

@@ -15,7 +15,8 @@ pub(crate) trait MemberVisitor<'de> {
     fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads exactly one JSON object without duplicate members.
+/// Reads exactly one JSON object without duplicate members. `malformed` describes the error if the
+/// text is not such an object.
 ///
 /// The derive macro of serde is not enough, because it accepts an array in place of an object, and
 /// accepts duplicates of unknown members.
@@ -64,8 +65,9 @@ struct MemberNames<'de> {
     borrowed: [&'de str; MAX_MEMBERS],
     borrowed_count: usize,
     escaped: Vec<String>,
-    /// A set of bits. The length and the first byte of a name determine the bit of the name. If the
-    /// bit is not set yet, the name is new, so most names need no comparison.
+    /// A set of 64 bits. Each name maps to one of the bits, which is chosen by the length and the
+    /// first byte of the name. If that bit is not set yet, the name is new, so most names need no
+    /// comparison.
     shapes: u64,
 }
 
@@ -192,6 +194,7 @@ pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
     }
 }
 
+/// The maximum number of members of an object.
 const MAX_MEMBERS: usize = 64;
 
 #[cfg(test)]

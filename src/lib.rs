@@ -3,9 +3,10 @@
 //! # How a request is handled
 //! [`AuthLayer`] reads the `Authorization` header of a request and passes the token to a
 //! [`Validator`]. The validator trusts one or more issuers. For each issuer, a [`TrustedIssuer`]
-//! sets the accepted audiences and algorithms, and the address of the keys. A valid token becomes
-//! an [`AccessToken`] in the request's extensions. If the token is invalid, the layer responds with
-//! an [`AuthError`]. The error determines the status and the challenge of the response.
+//! specifies the accepted audiences and algorithms, and the address of the keys. A valid token
+//! becomes an [`AccessToken`] in the request's extensions. If the token is invalid, the layer
+//! responds with an [`AuthError`]. The error determines the status and the challenge of the
+//! response.
 //!
 //! Scopes, organizations and custom claims can be checked in three places:
 //! - on the route, with the guard [`Require`];
@@ -16,7 +17,7 @@
 //! The same scope name has a different meaning in each of Logto's permission models. Each token
 //! therefore has a [`TokenKind`], and a guard accepts only the kinds that it names:
 //!
-//! | token | requested with | accepted by |
+//! | token for | parameters of the token request | accepted by |
 //! |---|---|---|
 //! | global API resource | `resource` | [`Require::global`], and [`Scoped`] or [`AccessToken::require_scopes`] outside organization guards |
 //! | organization-level API resource | `resource`, `organization_id` | organization guards ([`Require::organization_in_path`] or another `Require::organization_…` constructor), [`Scoped`] or [`AccessToken::require_scopes`] inside these guards, and [`AccessToken::require_organization`] |
@@ -48,9 +49,8 @@
 //!
 //! Machine-to-machine tokens are not affected. Such a token has either the scopes of the
 //! application's global roles, or the scopes of the application's roles in one organization. An
-//! organization permission token has the scopes of one organization. If every route of an API
-//! belongs to an organization, set [`TrustedIssuer::organization_tokens_only`] to refuse all global
-//! tokens.
+//! organization permission token has the scopes of one organization. If no route of an API needs
+//! global tokens, set [`TrustedIssuer::organization_tokens_only`] to refuse them.
 //!
 //! # Several issuers or audiences
 //! Use one validator per audience, because a scope of one API has no meaning in another API.
@@ -72,9 +72,10 @@
 //! | the rules that revoke tokens are unavailable, and the set of revocations is strict | 503 | none, but `Retry-After` |
 //! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the crate logs an error |
 //!
-//! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`.
-//! Handlers and extractors respond with HTTP statuses. With the feature `tonic`, an [`AuthError`]
-//! converts to a `tonic::Status`.
+//! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`. If
+//! an extractor refuses the request, or if a handler returns an [`AuthError`], the response has an
+//! HTTP status. With the feature `tonic`, a handler can convert an [`AuthError`] to a
+//! `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
 //! (`RUST_LOG=tower_logto=debug`). The response contains neither the reason nor the fix.
@@ -116,16 +117,16 @@
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
 //!   after the last method.
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If the
-//!   inner router repeats a parameter's name, the guard and the handler can get different values.
-//!   Use `nest` instead.
+//!   inner and the outer router use the same parameter name, the guard and the handler can get
+//!   different values. Use `nest` instead.
 //! - In a `Router`, the layer added last runs first, so add [`AuthLayer`] after the guards. In a
 //!   `ServiceBuilder`, the layer added first runs first. See [the guide](guide::routes).
 //! - Each token with a wrong signature costs one signature check. During a flood of such tokens,
 //!   the checks move to other threads, and the first token of a new subject waits in a queue. Limit
 //!   the request rate in front of the service.
 //! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds a permit of
-//!   this limit. After a refusal, the service keeps the permit until the service is called again or
-//!   dropped. axum and hyper-util drop the service after each request.
+//!   this limit. After a refusal, the limited service keeps the permit until the service is called
+//!   again or dropped. axum and hyper-util drop the service after each request.
 //! - WebSockets and streams can stay open after `exp`. Close them at [`AccessToken::expires_at`],
 //!   or check their token again with [`Validator::recheck`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts this claim.

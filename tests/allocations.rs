@@ -2,8 +2,8 @@
 //! memory a cached token takes.
 //!
 //! These tests are a separate binary, because they replace the global allocator. The new allocator
-//! counts the allocations of each thread separately. The tests compare the minimum of several runs,
-//! because some insertions into the cache also run its maintenance.
+//! counts the allocations of each thread separately. The tests use the minimum of several runs,
+//! because some insertions into the cache also run the cache's maintenance, which allocates.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,7 +54,8 @@ fn cache_hit_in_the_layer_allocates_only_the_extension() {
     let layer = AuthLayer::new(validator(jwks(), 10_000));
     let hit = min_allocations_of_calls(&mut layer.layer(EmptyService), Some(&es384_token()), 200);
     let extension = min_allocations(|| http::Extensions::new().insert(Arc::new(())));
-    // The layer inserts an `Arc` that it already has, so only the extension itself allocates.
+    // `extension` includes the allocation of a new `Arc`. The layer inserts an `Arc` that already
+    // exists, so the layer needs one allocation less.
     assert_eq!(hit, extension - 1);
 }
 
@@ -69,8 +70,8 @@ fn first_validation_allocates_at_most_eight_times() {
 
 #[test]
 fn refusal_does_not_exceed_its_allocation_limit() {
-    // The extension needs three allocations, and the header map with the challenge needs two. With
-    // the feature `metrics`, the label of the counter needs one more.
+    // The response extension with the error needs three allocations, and the header map with the
+    // challenge needs two. With the feature `metrics`, the label of the counter needs one more.
     let labels = usize::from(cfg!(feature = "metrics"));
     for (name, jwks, token, most) in [
         ("missing", jwks(), None, 5),

@@ -56,7 +56,7 @@ fn handlers() -> Vec<(&'static str, Handler)> {
     let empty_objects = "{},".repeat(85_000);
     vec![
         (
-            "100 MB with its length",
+            "100 MB with a Content-Length",
             Box::new(move |connection: &mut Connection| {
                 connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n")?;
                 (0..1600).try_for_each(|_| connection.send(&spaces))

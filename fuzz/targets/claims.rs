@@ -16,6 +16,7 @@ use tower_logto::{
 };
 use tower_logto_fuzz::{AUDIENCE, ISSUER, NOW};
 
+/// The default clock tolerance in seconds.
 const TOLERANCE: f64 = 30.0;
 const ORGANIZATION: &str = "urn:logto:organization:";
 

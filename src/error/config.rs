@@ -31,8 +31,9 @@ impl ConfigError {
     }
 
     /// Makes the message use this name of the setting: its name in a configuration file, or its
-    /// environment variable. If the message already uses such a name, keeps that name. These
-    /// settings allow only one issuer, so the message does not contain the issuer.
+    /// environment variable. If the message already uses such a name, keeps that name. A
+    /// configuration file and the environment can specify only one issuer, so the message does not
+    /// contain the issuer.
     pub(crate) fn written_as(self, name: Box<str>) -> Self {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }

@@ -1,10 +1,11 @@
-//! The condition that a valid token does not satisfy. A guard or a handler sets the condition.
+//! A condition, imposed by a guard or a handler, that a valid token does not satisfy.
 
 use std::{error::Error, fmt};
 
 use crate::error::mismatch::Mismatch;
 
-/// The condition of [`Require`](crate::Require) that a valid token does not satisfy.
+/// The condition that a valid token does not satisfy. The condition comes from a
+/// [`Require`](crate::Require) guard or from a handler.
 ///
 /// ```
 /// use tower_logto::{AuthError, error::{AuthErrorKind, FailedCondition}};
@@ -25,10 +26,12 @@ pub enum FailedCondition {
     /// [`Require::client_ids`](crate::Require::client_ids) does not list the application that
     /// requested the token.
     ClientId(Mismatch),
-    /// The token is not from the issuer that [`Require::issuer`](crate::Require::issuer) requires.
+    /// The token is not from the issuer that [`Require::issuer`](crate::Require::issuer) or
+    /// [`AccessToken::require_issuer`](crate::AccessToken::require_issuer) requires.
     Issuer(Mismatch),
-    /// The token is not for the API that [`Require::audience`](crate::Require::audience) requires.
-    /// The found value is the first audience of the token.
+    /// The token is not for the API that [`Require::audience`](crate::Require::audience) or
+    /// [`AccessToken::require_audience`](crate::AccessToken::require_audience) requires. The found
+    /// value is the first audience of the token.
     Audience(Mismatch),
     /// The claims do not deserialize into the `T` of `Claims<T>` or
     /// [`AccessToken::claims`](crate::AccessToken::claims). The text contains the name of the

@@ -41,8 +41,8 @@ pub enum InvalidToken {
     CriticalHeader,
     /// `iss` is not a trusted issuer.
     UntrustedIssuer(Mismatch),
-    /// `aud` contains none of the issuer's audiences. The found value is the first audience in the
-    /// token.
+    /// `aud` contains none of the audiences that the settings allow for the issuer. The found value
+    /// is the first audience in the token.
     WrongAudience(Mismatch),
     /// `aud` contains several kinds of audience, several organizations, or an organization that
     /// differs from `organization_id`.
@@ -54,7 +54,7 @@ pub enum InvalidToken {
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` lies further in the past than the clock tolerance.
+    /// `exp` lies in the past, by at least the clock tolerance.
     Expired {
         /// The time since `exp`. The clock tolerance is not subtracted.
         ago: Duration,
@@ -72,14 +72,15 @@ pub enum InvalidToken {
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,
-    /// The key with this `kid` is not for the algorithm of the token.
+    /// The key with the token's `kid` is not for this algorithm, which is the token's `alg`.
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
-    /// A rule revokes the token. See [`ValidatorBuilder`](crate::ValidatorBuilder).
+    /// A rule revokes the token. See the method `revocations` of
+    /// [`ValidatorBuilder`](crate::ValidatorBuilder).
     Revoked,
     /// The lifetime of the token is longer than the time for which rules that revoke tokens are
-    /// kept.
+    /// kept. Such a token could outlive the rule that revokes it.
     TooLongLife {
         /// The time from `iat` to `exp`.
         life: Duration,
@@ -192,7 +193,7 @@ impl fmt::Display for InvalidToken {
             }
             Self::Expired { ago } => write!(
                 f,
-                "the token expired: exp was {} s ago, which is more than the clock tolerance; ask \
+                "the token expired: exp was {} s ago, which is not within the clock tolerance; ask \
                  Logto for a new token; if this one is new, compare this machine's clock with Logto's",
                 ago.as_secs()
             ),

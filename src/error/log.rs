@@ -1,5 +1,6 @@
-//! Logs refusals. Each refused request gets one line with the reason and what is known about the
-//! request and its sender. If the service is misconfigured, the number of lines is limited.
+//! Logs refusals. Each refused request gets one line. The line contains the reason and, if known,
+//! the method, the path, and the token's subject, client and organization. If the service is
+//! misconfigured, the number of lines is limited.
 
 use std::{
     collections::BTreeMap,
@@ -99,7 +100,9 @@ impl LogLimit {
     }
 }
 
+/// The number of lines with the same reason that are logged immediately.
 const MAX_LINES_AT_ONCE: u32 = 20;
+/// After `MAX_LINES_AT_ONCE` lines, one line with the same reason is logged per interval.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ use crate::{
 ///
 /// Your code reads the reason from [`kind`](Self::kind). The operator reads the reason in the log,
 /// which contains the text of [`Display`](fmt::Display). This text says what is wrong and how to
-/// fix the problem. The caller gets only [`status`](Self::status) and
-/// [`challenge`](Self::challenge).
+/// fix the problem. The caller gets only [`status`](Self::status), [`challenge`](Self::challenge)
+/// and [`retry_after`](Self::retry_after).
 ///
 /// # Custom refusals
 /// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error that a
@@ -57,11 +57,12 @@ use crate::{
 pub struct AuthError {
     kind: AuthErrorKind,
     challenge: Option<Arc<ChallengeSettings>>,
-    /// The sender of the token, for the log. `None` unless the signature of the token was verified.
+    /// The identity in the token, for the log. `None` if the token's signature was not verified, or
+    /// if refusals are not logged at the current log level.
     identity: Option<Arc<Identity>>,
 }
 
-/// The sender of a validated token. The fields are claims, escaped and cut.
+/// The subject, client and organization in a validated token, escaped and cut.
 pub(crate) struct Identity {
     pub(crate) subject: Box<str>,
     pub(crate) client_id: Option<Box<str>>,
@@ -112,7 +113,7 @@ pub enum AuthErrorKind {
     },
     /// The route does not accept this kind of token: 403 `insufficient_scope`.
     WrongKind(TokenKind),
-    /// The token fails another condition of a guard: 403 `insufficient_scope`.
+    /// The token fails another condition of a guard or a handler: 403 `insufficient_scope`.
     FailedCondition(FailedCondition),
     /// A custom refusal, with its reason for the log: 403 `insufficient_scope`. See
     /// [`AuthError::forbidden`].
@@ -129,7 +130,8 @@ pub enum AuthErrorKind {
     /// or this request waited too long: 503 with `Retry-After`. See
     /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
     TooManySignatureChecks {
-        /// The maximum time that a request waits in the queue.
+        /// The time after which the caller should retry. It is the maximum time that a request
+        /// waits in the queue.
         retry_after: Duration,
     },
     /// The rules that revoke tokens have been unavailable for too long: 503 with `Retry-After`.

@@ -8,8 +8,8 @@ use tonic::{
 
 use crate::error::AuthError;
 
-/// Converts a refusal in a handler into a status. The status has the code, the message, the
-/// challenge and `retry-after`.
+/// Converts a refusal in a handler into a status with a code and a message. The status's metadata
+/// contains the challenge and `retry-after`.
 ///
 /// The conversion logs the refusal, as the layers do.
 ///
@@ -42,9 +42,9 @@ impl From<AuthError> for Status {
     }
 }
 
-/// Returns the status of an outgoing call for which no token could be obtained. The code is
-/// UNAVAILABLE if a retry may help, PERMISSION_DENIED if the application lacks a role, INTERNAL if
-/// the token request is invalid, and UNAUTHENTICATED otherwise.
+/// Converts the error into the status of the outgoing call that needed the token. The code is
+/// UNAVAILABLE if a retry may help, PERMISSION_DENIED if the application lacks a permission in
+/// Logto, INTERNAL if the token request is invalid, and UNAUTHENTICATED otherwise.
 ///
 /// The message has no details, because a handler may return the status to its own caller. The
 /// [`source`](std::error::Error::source) of the status is the `TokenRequestError`.

@@ -1,5 +1,5 @@
-//! Fetches a JWKS over HTTP with one conditional request. The time of the request and the size of
-//! the response are limited.
+//! Fetches a JWKS over HTTP with one conditional request. The duration of the request and the
+//! size of the response are limited.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -132,4 +132,5 @@ const JWKS_PATH: &str = "/oidc/jwks";
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest accepted response body. Logto publishes one to three keys, which take about 3 KB.
 const MAX_BODY: usize = 256 * 1024;
+/// The longest `ETag` that is stored, in bytes. Longer values are ignored.
 const MAX_ETAG: usize = 256;

@@ -98,6 +98,22 @@ impl KeyStore {
         }
     }
 
+    /// Checks whether this key is still in the issuer's key set. Does not wait: unlike
+    /// [`holds`](Self::holds), this method accepts old keys while a refresh is in flight.
+    pub(crate) fn recheck(
+        &self,
+        key: &Arc<VerifyingKey>,
+        now: Moment,
+    ) -> Result<(), AuthErrorKind> {
+        let is_held = match self {
+            Self::Static(keys) => keys.holds(key),
+            Self::Remote(remote) => {
+                remote.usable_keys(now).holds(key).ok_or_else(|| remote.unavailable())?
+            }
+        };
+        if is_held { Ok(()) } else { Err(InvalidToken::unknown_key(key.kid()).into()) }
+    }
+
     /// Returns the status of the keys, without I/O.
     pub(crate) fn status(&self, issuer: &str) -> IssuerStatus {
         match self {

@@ -1,11 +1,12 @@
-//! Remembers the key ids that are missing from the refreshed key set.
+//! Remembers the key ids that the key set does not contain even after a refresh.
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
-/// The key ids that were missing from a refreshed key set.
+/// The key ids that the key set did not contain even after a refresh. While no refresh is
+/// permitted, tokens with these key ids are refused without waiting.
 ///
 /// The number of stored key ids is limited, so callers cannot fill the memory. The hashes are
 /// seeded, so callers cannot find colliding ids.
@@ -16,8 +17,7 @@ pub(super) struct MissingKeys {
 }
 
 impl MissingKeys {
-    /// Adds a key id that is missing from the refreshed key set. If too many key ids are stored,
-    /// removes all of them first.
+    /// Adds a key id. If 1,024 key ids are already stored, removes all of them first.
     pub(super) fn insert(&mut self, kid: Option<&str>) {
         if self.hashes.len() >= MAX_MISSING_KEYS {
             self.hashes.clear();

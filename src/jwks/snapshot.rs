@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// [`Validator::key_snapshot`](crate::Validator::key_snapshot) returns a snapshot, and
 /// [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys) starts a validator
-/// with it. You can store a snapshot in any format of serde. The crate itself stores no snapshots.
+/// with it. You can store a snapshot in any serde format. The crate itself stores no snapshots.
 ///
 /// **Anyone who can change the stored snapshot can sign tokens that the validator accepts.**
 /// Protect the snapshot like a configuration file that contains a key set. The snapshot contains no

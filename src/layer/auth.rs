@@ -96,7 +96,8 @@ impl<S> Layer<S> for AuthLayer {
 /// The service of [`AuthLayer`].
 ///
 /// # Runtime
-/// Fetching keys requires a tokio runtime with I/O and time enabled. Nothing else does.
+/// Fetching keys requires a tokio runtime with I/O and time enabled. Waiting for revocation rules
+/// from Redis requires a tokio runtime with time enabled. Nothing else requires a runtime.
 #[derive(Debug, Clone)]
 pub struct AuthService<S> {
     inner: S,
@@ -153,8 +154,9 @@ where
     }
 }
 
-/// Waits for keys or for a signature check, then calls the inner service. The future is boxed,
-/// because few requests need it.
+/// Waits for keys, for a queued signature check or for the first revocation rules, then calls the
+/// inner service. Few requests need this future. It is boxed, so it does not enlarge the response
+/// future of the other requests.
 fn call_when_finished<S, ReqBody, ResBody>(
     mut ready: S,
     mut request: Request<ReqBody>,

@@ -25,7 +25,8 @@ pin_project! {
     enum FutureState<F, B, E> {
         Inner { #[pin] future: F },
         Refused { response: Option<Response<B>> },
-        // The key must be fetched, or the signature check must wait in the queue.
+        // The key must be fetched, the signature check must wait in the queue, or the first
+        // revocation rules must be loaded.
         Deferred { future: Deferred<B, E> },
     }
 }

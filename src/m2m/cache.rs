@@ -38,6 +38,7 @@ pub(crate) struct TokenCache {
     /// Counts the candidates that Logto refuses, for example because their organization does not
     /// exist. Above a limit, the cache accepts no new candidates for a while.
     refusals: Mutex<RateLimit>,
+    /// Limits the number of calls that wait for token requests.
     waiters: Semaphore,
 }
 
@@ -55,8 +56,8 @@ struct EntryState {
     /// Whether a service has refused the token. Until the token's successor arrives, other calls
     /// still get the refused token, because another service may accept it.
     is_refused: bool,
-    /// The time from which a call may start a token request: to refresh the token, or to retry
-    /// after a failure.
+    /// The monotonic time from which a call may start a token request: to refresh the token, or to
+    /// retry after a failure.
     next_request_at: Duration,
     requests: SingleFlight<TokenResult>,
     /// The number of token requests since the last success, including the request in flight. If a
@@ -64,8 +65,10 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
+    /// The number of invalidations in a row. If [`LAST_KEEP`] passes after `keep_until` without an
+    /// invalidation, the next invalidation counts as the first.
     invalidated_in_a_row: u32,
-    /// The time until which [`TokenCache::invalidate`] keeps the token.
+    /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
 }
 
@@ -84,8 +87,8 @@ impl TokenCache {
         capacity: usize,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // Uses LRU, because moka's default policy does not admit new entries to a full cache. Each
-        // call for such an entry would then request another token.
+        // Uses LRU, because moka's default policy may refuse new entries if the cache is full. Each
+        // call for such an entry would then request a new token.
         let entries = |capacity| {
             Cache::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build()
         };
@@ -101,8 +104,8 @@ impl TokenCache {
         }
     }
 
-    /// Returns the cached token. If no valid token is cached, waits for the token request in
-    /// flight.
+    /// Returns the cached token. If no valid token is cached, waits for a token request, which is
+    /// either in flight or started by this call.
     pub(crate) async fn token(self: &Arc<Self>, request: &TokenRequest) -> TokenResult {
         let entry = self.entry(request)?;
         match self.look_up(&entry, None) {
@@ -192,8 +195,8 @@ impl TokenCache {
         }
     }
 
-    /// Looks up the token for a call. If a service has refused the call because of its token,
-    /// `refused` is that token.
+    /// Looks up the token for a call. If a service has refused the caller's last token, `refused`
+    /// is that token. While that token counts as invalidated, this method does not return it.
     fn look_up(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,
@@ -209,8 +212,8 @@ impl TokenCache {
         };
         if let Some(token) = state.token.clone().filter(is_usable) {
             if delay.is_zero() && in_flight.is_none() {
-                // The result does not matter. Outside a tokio runtime no refresh starts, and calls
-                // return the cached token until it expires.
+                // Ignores the result, because this call returns the cached token. Outside a tokio
+                // runtime, no refresh starts.
                 let _ = self.start_request(entry, &mut state, now);
             }
             return CacheLookup::Ready(Ok(token));
@@ -416,8 +419,8 @@ fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
 }
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
-/// The lifetime that is assumed for a token without `expires_in`. Logto always sends `expires_in`.
-/// If Logto ever leaves it out, the cost of one token per minute is acceptable.
+/// The assumed lifetime of a token whose `expires_in` is missing or invalid. Logto always sends a
+/// valid `expires_in`. If it ever does not, the cost of about one token per minute is acceptable.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -425,15 +428,15 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// secret or a missing role.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// How long the cache keeps the successor of an invalidated token, even if a service refuses the
-/// successor too.
+/// After a token was invalidated, the cache keeps its successor for this time, even if a service
+/// refuses the successor too. With each further invalidation, the time doubles up to [`LAST_KEEP`].
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;
 const MAX_CANDIDATES: u64 = 1_000;
-/// The number of candidates that Logto may refuse in a burst. A program that starts with a few
-/// wrong settings stays below this number. After a burst, Logto may refuse one candidate per
-/// interval.
+/// After Logto has refused this many candidates in a burst, the cache accepts no new candidates.
+/// After each [`REFUSAL_INTERVAL`], it accepts new candidates again until the next refusal. A
+/// program that starts with a few wrong settings stays below this number.
 const MAX_REFUSALS: u32 = 20;
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);

@@ -27,7 +27,8 @@ use crate::{
 /// Requests access tokens with the client credentials grant (RFC 6749 §4.4), caches them, and
 /// refreshes them before they expire.
 ///
-/// A client is cheap to clone. Create one per application and share it across the whole program.
+/// A client is cheap to clone. Create one client for each Logto application whose credentials your
+/// program uses, and share that client across the program.
 ///
 /// ```no_run
 /// use tower_logto::{m2m::{ClientSecret, TokenClient, TokenRequest}, Issuer};
@@ -47,7 +48,7 @@ use crate::{
 pub struct TokenClient(Arc<TokenCache>);
 
 impl TokenClient {
-    /// Creates a client for one application of an issuer, with the defaults of
+    /// Creates a client for the machine-to-machine application with this id, with the defaults of
     /// [`TokenClientBuilder`]. This constructor does no I/O and starts no task.
     ///
     /// # Errors
@@ -86,9 +87,9 @@ impl TokenClient {
     /// the token request that all concurrent calls share.
     ///
     /// # Errors
-    /// Returns an error if no token is available. After a failed token request, calls fail
-    /// immediately with the same error for as long as
-    /// [`retry_after`](TokenRequestError::retry_after) says.
+    /// Returns an error if no token is available. Further calls then fail immediately with the same
+    /// error, until the time that [`retry_after`](TokenRequestError::retry_after) returned has
+    /// passed.
     ///
     /// # Cancel safety
     /// This method is cancel safe. The token request runs in its own task and continues for
@@ -102,17 +103,18 @@ impl TokenClient {
     }
 
     /// Reports a token that a service has refused. Inside a tokio runtime, this method starts to
-    /// fetch the token's successor in the background.
+    /// fetch the token's successor in the background. Outside a runtime, the next call of
+    /// [`token`](Self::token) starts the fetch.
     ///
     /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
     /// services may accept it. The call that was refused should use [`successor`](Self::successor).
     /// The client drops the refused token when it expires, or when Logto responds with
     /// `invalid_client` or `access_denied`.
     ///
-    /// This method affects only the given token, not its successor. If a service refuses the
-    /// successor too, the client keeps the successor for 10 s. With each further invalidation, this
-    /// time doubles, up to 10 min. Therefore, a service that answers every call with `401` does not
-    /// cause a token request for every call.
+    /// This method affects only the given token, not its successor. For 10 s after the
+    /// invalidation, the client keeps the successor, even if a service refuses the successor too.
+    /// With each further invalidation, this time doubles, up to 10 min. Therefore, a service that
+    /// answers every call with `401` does not cause a token request for every call.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);
     }
@@ -250,8 +252,9 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets how long before its expiry a token is refreshed. The margin is at most half of the
-    /// token's lifetime. Default: 60 s or a tenth of the lifetime, whichever is shorter.
+    /// Sets how long before its expiry a token is refreshed. A margin of more than half of the
+    /// token's lifetime is reduced to half. Default: 60 s or a tenth of the lifetime, whichever is
+    /// shorter.
     ///
     /// Up to half of the margin is added at random. The first call within the margin starts the
     /// refresh and returns the cached token. The client does not refresh a token that no call asks

@@ -140,8 +140,8 @@ impl ClientCredentials {
     }
 }
 
-/// Returns the reason why Logto would refuse this secret for every application, if there is such a
-/// reason.
+/// Returns the reason why this secret cannot be valid for any application in Logto. Returns `None`
+/// if there is no such reason.
 fn unreadable_by_logto(secret: &str) -> Option<&'static str> {
     if secret.ends_with(['\n', '\r']) {
         Some("ends with a line break, as files do: trim the text after reading the file")

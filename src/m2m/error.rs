@@ -50,22 +50,25 @@ pub struct TokenRequestError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenRequestErrorKind {
-    /// The request is invalid and was not sent.
+    /// The token request was not sent, because it is invalid or because the call was made outside a
+    /// tokio runtime.
     NotSent,
     /// The token endpoint did not respond in time.
     Timeout,
-    /// Connecting to the token endpoint failed, or the connection broke.
+    /// Connecting to the token endpoint failed, or the connection broke. An error also has this
+    /// kind if the HTTP client could not be built, or if the token request was interrupted by a
+    /// panic or by the shutdown of its runtime.
     Connection,
     /// The token endpoint refused the request with an error of RFC 6749 §5.2.
     Refused,
     /// The response is not a token response. It may be a proxy's error page, a server error, a
     /// redirect, or a body that is truncated or too large.
     UnexpectedResponse,
-    /// Logto issued a token without scopes that the request requires.
+    /// Logto issued a token that lacks some of the required scopes.
     MissingScopes,
     /// Too many calls already wait for tokens of this client, or Logto recently refused too many
-    /// different token requests. The second limit does not apply to a [`TokenRequest`] for which
-    /// Logto has issued a token before.
+    /// different token requests. The second limit does not apply to a [`TokenRequest`] that is in
+    /// the client's cache.
     Overloaded,
 }
 
@@ -273,7 +276,7 @@ fn refusal_hint(
             "a resource indicator is an absolute URI, such as https://shopping.api"
         }
         "invalid_target" if request.is_for_management_api() && !is_logto_cloud(url) => {
-            "the Management API of self-hosted Logto has another resource indicator: use \
+            "self-hosted Logto uses a different resource indicator for the Management API: use \
              TokenRequest::self_hosted_management_api or ManagementApi::self_hosted"
         }
         "invalid_target" => {
@@ -321,4 +324,6 @@ pub(crate) const ASSIGN_MANAGEMENT_ROLE: &str =
 const NOT_MACHINE_TO_MACHINE: &str =
     "only a machine-to-machine app may request such a token: is this the id of another app?";
 const TOKEN_PATH: &str = "/oidc/token";
+/// The largest length of an error code in bytes. A response with a longer code is treated as an
+/// unexpected response.
 const MAX_CODE: usize = 64;

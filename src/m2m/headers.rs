@@ -50,7 +50,7 @@ pub(crate) fn is_temporary(status: StatusCode) -> bool {
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// The longest `Retry-After` that the client follows. During an outage, a server may send any
+/// A longer `Retry-After` is shortened to this delay. During an outage, a server may send any
 /// value. With this limit, the client does not wait long after the outage has ended.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2 * 60);
 

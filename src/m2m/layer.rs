@@ -83,7 +83,7 @@ struct BearerConfig<B> {
 }
 
 impl<B> BearerLayer<B> {
-    /// Creates a layer that retries once after a `401`, with a clone of the body.
+    /// Creates a layer that repeats a refused request once, with a clone of the body.
     pub fn new(tokens: TokenClient, request: TokenRequest) -> Self
     where
         B: Clone,
@@ -91,7 +91,8 @@ impl<B> BearerLayer<B> {
         Self::retry_with(tokens, request, |body| Some(body.clone()))
     }
 
-    /// Creates a layer that retries once after a `401`, if `copy` returns a copy of the body.
+    /// Creates a layer that repeats a refused request once, if `copy` returns a copy of the body.
+    /// The layer calls `copy` before it sends a request, because sending consumes the body.
     pub fn retry_with(
         tokens: TokenClient,
         request: TokenRequest,
@@ -100,8 +101,9 @@ impl<B> BearerLayer<B> {
         Self(Arc::new(BearerConfig { tokens, request, copy }))
     }
 
-    /// Creates a layer that does not retry. The body can therefore have any type. After a `401`,
-    /// the layer starts to fetch a new token in the background, and uses it for later requests.
+    /// Creates a layer that does not retry. The body can therefore have any type. If a token is
+    /// refused, the layer starts to fetch a new token in the background, and uses the new token for
+    /// later requests.
     pub fn without_retry(tokens: TokenClient, request: TokenRequest) -> Self {
         Self::retry_with(tokens, request, |_| None)
     }
@@ -175,8 +177,8 @@ where
     service.call(retry).await.map_err(Into::into)
 }
 
-/// Boxes the error. For a gRPC request, first converts it to a `tonic::Status`, because tonic
-/// takes over the status of an error only if the error is a `Status`.
+/// Boxes the error. For a gRPC request, first converts the error to a `tonic::Status`, because
+/// tonic preserves the gRPC code of an error only if the error is a `Status`.
 fn boxed(error: TokenRequestError, headers: &HeaderMap) -> BoxError {
     #[cfg(feature = "tonic")]
     if is_grpc(headers) {

@@ -29,11 +29,11 @@
 //! Logto Cloud charges for every token. The client therefore shares tokens and token requests:
 //!
 //! - Equal token requests share one cached token. The order of the scopes does not matter.
-//! - Concurrent calls share one HTTP request to the token endpoint. If a call is cancelled, the
-//!   HTTP request continues.
-//! - The client refreshes a token before it expires. The margin is 60 s or a tenth of the token's
-//!   lifetime, whichever is shorter. Up to half of the margin is added at random. The refresh runs
-//!   in the background, and calls return the cached token in the meantime.
+//! - Concurrent calls for the same token share one HTTP request to the token endpoint. If a call is
+//!   cancelled, the HTTP request continues.
+//! - The client refreshes a token before it expires. The refresh margin is 60 s or a tenth of the
+//!   token's lifetime, whichever is shorter. Up to half of the margin is added at random. The
+//!   refresh runs in the background, and calls return the cached token in the meantime.
 //! - Only a call starts a refresh. The client does not refresh a token that the program no longer
 //!   asks for.
 //!
@@ -41,19 +41,21 @@
 //! token requests a day.
 //!
 //! # When Logto is unavailable
-//! Calls return the cached token until it expires. After that, calls immediately return the last
-//! error. After a failed token request, the client sends no token request for 250 ms. The first
-//! call after this delay sends the next token request. With each further failure, the delay
-//! doubles, up to 30 s. If the server sends a longer `Retry-After`, the client waits for that time
-//! instead, but at most for two minutes, and not beyond the expiry of a cached token.
+//! Calls return the cached token until it expires. After a failed token request, the client sends
+//! no token request for 250 ms. During this delay, calls without a usable token immediately return
+//! the last error. The first call after the delay sends the next token request. With each further
+//! failure, the delay doubles, up to 30 s. Each delay is shortened at random, by at most a fifth.
+//! If the server sends a longer `Retry-After`, the client waits for that time instead, but at most
+//! for two minutes, and not beyond the expiry of a cached token.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, or a missing role. After such an error, the first delay is 10 s. Each further
 //! delay is twice as long, up to 5 min. Because the client keeps trying, a corrected configuration
 //! takes effect without a restart.
 //!
-//! If no usable token is cached, a call waits for the token request in flight. The longest wait is
-//! the [timeout](crate::m2m::TokenClientBuilder::timeout) plus 1 s. The default timeout is 10 s.
+//! If no usable token is cached, a call waits for the token request in flight, or sends one and
+//! waits for it. The longest wait is the [timeout](crate::m2m::TokenClientBuilder::timeout) plus
+//! 1 s. The default timeout is 10 s.
 //!
 //! # When a service refuses a token
 //! [`invalidate`](crate::m2m::TokenClient::invalidate) starts to fetch a new token in the
@@ -61,11 +63,11 @@
 //! repeat a refused call, use [`successor`](crate::m2m::TokenClient::successor), which also waits
 //! for the new token. All other calls get the old token in the meantime.
 //!
-//! If the service refuses the successor too, a third token would not help. The client therefore
-//! keeps the successor for 10 s, regardless of further `401` responses. With each further
-//! invalidation, this time doubles, up to 10 min. If a service refuses every token, for example
-//! because of a wrong audience, the client requests about a dozen tokens in the first hour. Without
-//! this limit, it would request a new token for every call to the service.
+//! If the service refuses the successor too, a third token would not help. For 10 s after the first
+//! invalidation, the client therefore keeps the successor, regardless of further `401` responses.
+//! With each further invalidation, this time doubles, up to 10 min. If a service refuses every
+//! token, for example because of a wrong audience, the client requests about a dozen tokens in the
+//! first hour. Without this limit, it would request a new token for every call to the service.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.

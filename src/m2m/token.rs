@@ -37,6 +37,7 @@ pub(crate) struct TokenResponse {
     pub(crate) authorization: HeaderValue,
     /// `None` if `expires_in` is missing, zero or invalid.
     pub(crate) lifetime: Option<Duration>,
+    /// Empty if the response has no `scope`.
     pub(crate) scope: Box<str>,
 }
 
@@ -64,8 +65,8 @@ impl IssuedToken {
     /// Returns the scopes that Logto granted, from the member `scope` of Logto's response.
     ///
     /// According to RFC 6749 §5.1, a missing `scope` means that all requested scopes were granted.
-    /// In a response from Logto, a missing `scope` means that no scope was granted. This method
-    /// then returns an empty set.
+    /// In a response from Logto, however, a missing `scope` means that no scope was granted. In
+    /// that case, this method returns an empty set.
     pub fn scopes(&self) -> ScopeSet<'_> {
         ScopeSet::new(&self.0.response.scope)
     }

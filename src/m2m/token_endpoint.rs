@@ -194,14 +194,14 @@ struct ErrorResponseBody {
     error_description: Option<String>,
 }
 
-/// The largest body that the client reads. A response of Logto has about 600 bytes, or a few
+/// A response with a larger body is an error. A response of Logto has about 600 bytes, or a few
 /// thousand bytes if the token contains custom claims.
 const MAX_BODY: usize = 256 * 1024;
-/// The client treats a shorter lifetime as one second. Otherwise, almost every call would request a
-/// token.
+/// The shortest lifetime in seconds. The client treats a shorter lifetime as this one. Otherwise,
+/// almost every call would request a token.
 const MIN_LIFETIME: f64 = 1.0;
-/// The client treats a longer lifetime as one year. A larger number is a mistake, and adding it to
-/// the current time could overflow.
+/// The longest lifetime in seconds, which is one year. The client treats a longer lifetime as this
+/// one. A larger number is a mistake, and adding it to the current time could overflow.
 const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ use crate::{
 ///
 /// Logto has three permission models, and its Management API is a separate resource:
 ///
-/// | token for | request |
+/// | token for | created with |
 /// |---|---|
 /// | a global API resource | [`resource`](Self::resource) |
 /// | an organization's permissions | [`organization`](Self::organization) |
 /// | an organization-level API resource | `resource` and [`in_organization`](Self::in_organization) |
 /// | the Management API in Logto Cloud | [`management_api`](Self::management_api) |
-/// | the Management API, self-hosted | [`self_hosted_management_api`][self-hosted] |
+/// | the Management API in self-hosted Logto | [`self_hosted_management_api`][self-hosted] |
 ///
 /// [self-hosted]: Self::self_hosted_management_api
 ///

@@ -65,8 +65,8 @@ impl RevocationsBuilder {
         }
     }
 
-    /// Sets the margin after a change. Tokens that are issued within the margin are refused too.
-    /// The default is 2 s, and the maximum is 5 min.
+    /// Sets the margin. Tokens that are issued within this time after a change are refused too. The
+    /// default is 2 s, and the maximum is 5 min.
     ///
     /// If a token request was in flight during the change, Logto may issue a token that does not
     /// reflect the change. The margin also helps if the clock of the server that issues tokens is

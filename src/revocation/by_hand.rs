@@ -3,8 +3,8 @@
 use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
 impl Revocations {
-    /// Refuses every token of a subject until [`reactivate_subject`](Self::reactivate_subject) is
-    /// called.
+    /// Refuses every token of a subject until the subject is reactivated, for example with
+    /// [`reactivate_subject`](Self::reactivate_subject).
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

@@ -115,7 +115,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Returns all rules, for example to store them before the process ends.
+    /// Returns all rules, for example to save them in a file before the process ends.
     pub fn rules(&self) -> Vec<Rule> {
         self.0.book.rules().iter().collect()
     }
@@ -160,8 +160,8 @@ impl Revocations {
         }
     }
 
-    /// Returns a [`Changes`], which waits for changes of the rules from now on. Use it for
-    /// connections that outlive the request that opened them, such as WebSockets.
+    /// Returns a [`Changes`], which reports changes that happen to the rules after this call. Use
+    /// it for connections that outlive the request that opened them, such as WebSockets.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator, revocation::Revocations};
@@ -233,7 +233,8 @@ impl Revocations {
         });
     }
 
-    /// Records the subject of a user's valid token, if subjects are recorded.
+    /// Records the subject of a user's valid token. Does nothing unless `record_subjects` was
+    /// called.
     pub(crate) fn record_subject(&self, subject: &str) {
         if let Some(subjects) = self.0.subjects.get() {
             subjects.insert(subject.into(), ());
@@ -245,9 +246,8 @@ impl Revocations {
         subjects.map(|(subject, ())| subject).collect()
     }
 
-    /// Returns whether all tokens of a subject are refused until a reactivation.
-    pub(super) fn blocks(&self, subject: &str) -> bool {
-        self.0.book.rules().blocks(self.0.book.hasher.subject(subject))
+    pub(super) fn is_recorded(&self, subject: &str) -> bool {
+        self.0.subjects.get().is_some_and(|subjects| subjects.contains_key(subject))
     }
 
     #[cfg(feature = "axum")]

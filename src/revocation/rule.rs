@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Specifies which tokens are refused after a change, for example after a user was suspended.
 ///
-/// A *cut-off* (`revoke_…`) refuses the tokens that were issued before a certain time. A *block*
-/// refuses every token of a subject, including tokens that are issued later.
+/// A *cut-off* (`revoke_…`) refuses the tokens that were issued before a certain time, or within
+/// the [margin](super::RevocationsBuilder::margin) after that time. A *block* refuses every token
+/// of a subject, including tokens that are issued later.
 ///
 /// [`Revocations::store`](super::Revocations::store) stores rules. You may store rules more than
 /// once and in any order. If several rules differ only in their time, the latest time counts. Rules
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub struct Rule {
     #[serde(flatten)]
     pub(super) key: RuleKey,
-    /// Milliseconds since the Unix epoch.
+    /// The time of the change, in milliseconds since the Unix epoch.
     pub(super) at: u64,
 }
 
@@ -112,8 +113,7 @@ impl Rule {
         Self::new(Change::CutOff, Target::TokenId(boxed(jwt_id)), at)
     }
 
-    /// Refuses every token that the issuers issued before `at`. Every caller must then request a
-    /// new token.
+    /// Refuses every token that was issued before `at`. Every caller must then request a new token.
     pub fn revoke_everyone(at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::Everyone, at)
     }

@@ -53,8 +53,8 @@ impl RuleBook {
         SystemTime::UNIX_EPOCH + self.clock.unix_time()
     }
 
-    /// Applies rules, and returns the rules that were applied. Reduces times in the far future, and
-    /// ignores expired cut-offs.
+    /// Applies rules. Reduces times in the far future, and ignores expired cut-offs. Returns the
+    /// rules with the reduced times and without the expired cut-offs.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> =
             rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
@@ -98,4 +98,5 @@ impl RuleBook {
 }
 
 const RULES_PER_LOCK: usize = 1_000;
+/// How far the time of a rule may be ahead of the clock.
 const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);

@@ -16,8 +16,11 @@ use crate::issuer::MAX_CLOCK_TOLERANCE;
 #[derive(Debug)]
 pub(super) struct Rules {
     targets: HashMap<u64, Entry, BuildHasherDefault<NoHash>>,
+    /// The time of the cut-off for everyone's tokens, in milliseconds since the Unix epoch. 0 means
+    /// that there is no such cut-off.
     everyone: u64,
     limits: RuleLimits,
+    /// The Unix time at which the expired cut-offs were last dropped.
     pruned_at: Duration,
     /// The number of cut-offs that were dropped because there were more rules than `max_rules`.
     dropped: u64,
@@ -172,11 +175,6 @@ impl Rules {
         dropped
     }
 
-    /// Returns whether all tokens of a subject are refused until a reactivation.
-    pub(super) fn blocks(&self, subject: u64) -> bool {
-        self.targets.get(&subject).is_some_and(|entry| entry.is_blocked() && entry.delete == 0)
-    }
-
     /// Returns whether a rule refuses the token.
     pub(super) fn revoke(&self, token: &TokenHashes) -> bool {
         let of = |hash: Option<u64>| hash.and_then(|hash| self.targets.get(&hash));
@@ -212,8 +210,8 @@ impl Entry {
         self.delete > 0 || (self.block > 0 && self.block >= self.reactivate)
     }
 
-    /// Returns whether the entry must never be dropped. A reactivation must not be dropped either.
-    /// Otherwise, an older block that arrives later would apply.
+    /// Returns whether the entry contains more than a cut-off. Such an entry must never be dropped.
+    /// For example, if a reactivation were dropped, an older block that arrives later would apply.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }

@@ -108,7 +108,8 @@ impl Source {
     }
 
     /// Waits for up to 1 s until the rules are loaded for the first time. If the rules are not
-    /// loaded by then, the request is checked with the rules that are already known.
+    /// loaded by then, a strict source refuses the token. Otherwise, the token is checked with the
+    /// rules that are already known.
     pub(super) async fn loaded(&self) {
         let Ok(_permit) = self.waiting.try_acquire() else { return };
         let mut state = self.state.subscribe();
@@ -144,4 +145,5 @@ impl Source {
 /// The value of `Source::generation` while no token may be accepted.
 pub(crate) const CLOSED: u64 = 0;
 const MAX_FIRST_LOAD: Duration = Duration::from_secs(1);
+/// The number of requests that may wait for the first rules. Further requests do not wait.
 const MAX_WAITING: usize = 16_384;

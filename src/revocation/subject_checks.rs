@@ -1,6 +1,9 @@
 //! Asks Logto in the background whether the users of valid tokens are suspended or deleted.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -43,7 +46,7 @@ pub struct SubjectChecks {
 struct User {
     #[serde(rename = "isSuspended")]
     is_suspended: bool,
-    /// Milliseconds since the Unix epoch.
+    /// The time of the user's last change, in milliseconds since the Unix epoch.
     #[serde(rename = "updatedAt")]
     updated_at: u64,
 }
@@ -79,18 +82,23 @@ impl SubjectChecks {
     /// are at least three users and Logto knows none of them, no user is refused, because the
     /// Management API then probably belongs to another tenant.
     ///
+    /// The checks lift the blocks that they have set, as soon as Logto no longer suspends the user.
+    /// They do not lift other blocks, such as one that was set by hand.
+    ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
     pub async fn run(self) {
+        // The users whom the checks have blocked.
+        let mut blocked = HashSet::new();
         let mut rounds = interval(self.period);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             rounds.tick().await;
             let started = Instant::now();
-            if let Err(error) = self.round(started).await {
+            if let Err(error) = self.round(started, &mut blocked).await {
                 // During an outage, many checks would fail, so the first error ends the round. The
                 // next round checks all users again.
                 tracing::warn!(%error, "users cannot be checked for suspension");
@@ -104,7 +112,14 @@ impl SubjectChecks {
         }
     }
 
-    async fn round(&self, mut next: Instant) -> Result<(), ManagementError> {
+    /// Checks each recorded user once. `blocked` contains the users whom this round or an earlier
+    /// one has blocked.
+    async fn round(
+        &self,
+        mut next: Instant,
+        blocked: &mut HashSet<String>,
+    ) -> Result<(), ManagementError> {
+        blocked.retain(|subject| self.revocations.is_recorded(subject));
         let (mut found, mut missing) = (0, Vec::new());
         for subject in self.revocations.recorded_subjects() {
             sleep_until(next).await;
@@ -112,11 +127,12 @@ impl SubjectChecks {
             match self.user(&subject).await? {
                 Some(user) => {
                     found += 1;
-                    self.store(self.rule(&subject, &user)).await;
+                    self.store(rule(&subject, &user, blocked)).await;
                 }
                 None => missing.push(subject),
             }
         }
+        tracing::debug!(users = found + missing.len(), "users checked for suspension");
         if found == 0 && missing.len() >= FEW {
             tracing::error!(
                 "Logto knows none of the {} users with valid tokens, so no user is refused: does \
@@ -126,6 +142,7 @@ impl SubjectChecks {
             return Ok(());
         }
         let now = self.revocations.now();
+        blocked.extend(missing.iter().map(|subject| subject.to_string()));
         self.store(missing.iter().map(|subject| Rule::block_subject(subject.as_str(), now))).await;
         Ok(())
     }
@@ -147,17 +164,6 @@ impl SubjectChecks {
         }
     }
 
-    fn rule(&self, subject: &str, user: &User) -> Option<Rule> {
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(user.updated_at);
-        if user.is_suspended {
-            return Some(Rule::block_subject(subject, at));
-        }
-        // A reactivation also refuses older tokens, so it is stored only if the user is blocked.
-        // Otherwise, each other change of the user would refuse older tokens, because it also
-        // changes `updatedAt`.
-        self.revocations.blocks(subject).then(|| Rule::reactivate_subject(subject, at))
-    }
-
     async fn store(&self, rules: impl IntoIterator<Item = Rule>) {
         let rules: Vec<Rule> = rules.into_iter().collect();
         if rules.is_empty() {
@@ -167,6 +173,18 @@ impl SubjectChecks {
             tracing::error!(%error, "the results of the user checks could not be stored");
         }
     }
+}
+
+/// Returns the rule that follows from a user's present state. The rule lifts a block only if the
+/// checks have set it: every change of the user increases `updatedAt`, and must not lift a block
+/// that was set by hand.
+fn rule(subject: &str, user: &User, blocked: &mut HashSet<String>) -> Option<Rule> {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(user.updated_at);
+    if user.is_suspended {
+        blocked.insert(subject.to_owned());
+        return Some(Rule::block_subject(subject, at));
+    }
+    blocked.remove(subject).then(|| Rule::reactivate_subject(subject, at))
 }
 
 const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);

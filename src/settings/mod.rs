@@ -48,28 +48,28 @@ use crate::{
 /// ```
 ///
 /// # Keys and variables
-/// [`from_env`](Self::from_env) reads the variables. A setting without a value has the default of
-/// the builder.
+/// A configuration file contains the keys, and [`from_env`](Self::from_env) reads the variables. A
+/// setting without a value has the default of the builder.
 ///
-/// | key | variable | value |
+/// | configuration key | environment variable | value |
 /// |---|---|---|
 /// | `endpoint` | `LOGTO_ENDPOINT` | the address of Logto, see [`Issuer::logto`] |
 /// | `issuer` | `LOGTO_ISSUER` | instead of the endpoint: the exact issuer, see [`Issuer::new`] |
 /// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. Several indicators are a list in a file, and are separated by spaces in a variable |
-/// | `organizations` | `LOGTO_ORGANIZATIONS` | `true`: see [`TrustedIssuer::organizations`] |
-/// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true`: see [`TrustedIssuer::organization_tokens_only`] |
-/// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm). In a variable, they are separated by spaces |
-/// | `jwks_uri` | `LOGTO_JWKS_URI` | see [`TrustedIssuer::jwks_uri`] |
-/// | `allow_http` | `LOGTO_ALLOW_HTTP` | `true`: see [`TrustedIssuer::dangerously_allow_http`] |
-/// | `clock_tolerance_secs` | `LOGTO_CLOCK_TOLERANCE_SECS` | see [`TrustedIssuer::clock_tolerance`] |
-/// | `keys_fresh_for_secs` | `LOGTO_KEYS_FRESH_FOR_SECS` | see [`ValidatorBuilder::keys_fresh_for`] |
-/// | `serve_stale_keys_for_secs` | `LOGTO_SERVE_STALE_KEYS_FOR_SECS` | see [`ValidatorBuilder::serve_stale_keys_for`] |
-/// | `unknown_key_cooldown_secs` | `LOGTO_UNKNOWN_KEY_COOLDOWN_SECS` | see [`ValidatorBuilder::unknown_key_cooldown`] |
-/// | `token_cache_capacity` | `LOGTO_TOKEN_CACHE_CAPACITY` | see [`ValidatorBuilder::token_cache_capacity`] |
-/// | `max_token_size` | `LOGTO_MAX_TOKEN_SIZE` | bytes, see [`ValidatorBuilder::max_token_size`] |
-/// | `realm` | `LOGTO_REALM` | see [`ValidatorBuilder::realm`] |
-/// | `resource_metadata` | `LOGTO_RESOURCE_METADATA` | see [`ValidatorBuilder::resource_metadata`] |
-/// | `log_refusals_at` | `LOGTO_LOG_REFUSALS_AT` | `error`, `warn`, `info`, `debug` or `trace`, see [`ValidatorBuilder::log_refusals_at`] |
+/// | `organizations` | `LOGTO_ORGANIZATIONS` | `true` accepts organization permission tokens, see [`TrustedIssuer::organizations`] |
+/// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true` refuses tokens that belong to no organization, see [`TrustedIssuer::organization_tokens_only`] |
+/// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm). In a variable, the algorithms are separated by spaces |
+/// | `jwks_uri` | `LOGTO_JWKS_URI` | the address of the key set, default `{issuer}/jwks`, see [`TrustedIssuer::jwks_uri`] |
+/// | `allow_http` | `LOGTO_ALLOW_HTTP` | `true` allows plain `http` to hosts that are not loopback, see [`TrustedIssuer::dangerously_allow_http`] |
+/// | `clock_tolerance_secs` | `LOGTO_CLOCK_TOLERANCE_SECS` | the tolerance for `exp` and `nbf`, in seconds, see [`TrustedIssuer::clock_tolerance`] |
+/// | `keys_fresh_for_secs` | `LOGTO_KEYS_FRESH_FOR_SECS` | the age at which signing keys are refreshed, in seconds, see [`ValidatorBuilder::keys_fresh_for`] |
+/// | `serve_stale_keys_for_secs` | `LOGTO_SERVE_STALE_KEYS_FOR_SECS` | the age at which stale signing keys are no longer used, in seconds, see [`ValidatorBuilder::serve_stale_keys_for`] |
+/// | `unknown_key_cooldown_secs` | `LOGTO_UNKNOWN_KEY_COOLDOWN_SECS` | the time between refreshes for unknown key ids, in seconds, see [`ValidatorBuilder::unknown_key_cooldown`] |
+/// | `token_cache_capacity` | `LOGTO_TOKEN_CACHE_CAPACITY` | the number of validated tokens in the cache, see [`ValidatorBuilder::token_cache_capacity`] |
+/// | `max_token_size` | `LOGTO_MAX_TOKEN_SIZE` | the size of the largest accepted token, in bytes, see [`ValidatorBuilder::max_token_size`] |
+/// | `realm` | `LOGTO_REALM` | the `realm` of challenges, see [`ValidatorBuilder::realm`] |
+/// | `resource_metadata` | `LOGTO_RESOURCE_METADATA` | the public URL of the metadata document, see [`ValidatorBuilder::resource_metadata`] |
+/// | `log_refusals_at` | `LOGTO_LOG_REFUSALS_AT` | the log level of refusals: `error`, `warn`, `info`, `debug` or `trace`, see [`ValidatorBuilder::log_refusals_at`] |
 /// | `client.app_id` | `LOGTO_APP_ID` | the id of a machine-to-machine application |
 /// | `client.app_secret` | `LOGTO_APP_SECRET` | the secret of this application |
 /// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of `client.app_secret`: the path of a file that contains the secret |
@@ -87,7 +87,7 @@ pub struct Settings {
     pub resource: Vec<String>,
     /// Whether the validator accepts organization permission tokens.
     pub organizations: bool,
-    /// Whether the validator refuses tokens that name no organization.
+    /// Whether the validator refuses tokens that belong to no organization.
     pub organization_tokens_only: bool,
     /// The accepted signature algorithms.
     #[serde(deserialize_with = "list::algorithms")]
@@ -98,17 +98,18 @@ pub struct Settings {
     pub allow_http: bool,
     /// The clock tolerance, in seconds.
     pub clock_tolerance_secs: Option<u64>,
-    /// The time for which signing keys are fresh, in seconds.
+    /// The age at which signing keys are refreshed, in seconds.
     pub keys_fresh_for_secs: Option<u64>,
-    /// The time for which stale signing keys are used during an outage, in seconds.
+    /// The age at which stale signing keys are no longer used, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
-    /// The time between two refreshes that unknown key ids may start, in seconds.
+    /// The time between refreshes that unknown key ids may start, in seconds. The first two
+    /// refreshes may start immediately.
     pub unknown_key_cooldown_secs: Option<u64>,
-    /// The maximum number of cached tokens.
+    /// The maximum number of validated tokens in the cache. 0 disables the cache.
     pub token_cache_capacity: Option<usize>,
     /// The size of the largest accepted token, in bytes.
     pub max_token_size: Option<usize>,
-    /// The realm of challenges.
+    /// The `realm` of challenges.
     pub realm: Option<String>,
     /// The public URL of the metadata document.
     pub resource_metadata: Option<String>,
@@ -174,7 +175,7 @@ impl Settings {
     }
 
     /// Reads the settings as [`from_env`](Self::from_env) does, but from another source of
-    /// variables. Use this function in tests, or to read variables with another prefix.
+    /// variables. Use this function in tests, or to read variables with a different prefix.
     ///
     /// ```
     /// use tower_logto::settings::Settings;
@@ -270,8 +271,8 @@ impl Settings {
         Ok(trusted)
     }
 
-    /// Returns a builder that already has these settings. You can add further settings. The errors
-    /// of the builder name the builder's setters instead of the configuration keys or variables.
+    /// Returns a builder that already has these settings. You can add further settings. Errors from
+    /// the builder refer to its setters, not to the configuration keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer).
@@ -347,8 +348,8 @@ impl Settings {
         self.token_client_builder()?.build().map_err(|error| self.named(error))
     }
 
-    /// Returns a builder that already has these settings. You can add further settings. The errors
-    /// of the builder name the builder's setters instead of the configuration keys or variables.
+    /// Returns a builder that already has these settings. You can add further settings. Errors from
+    /// the builder refer to its setters, not to the configuration keys or variables.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer), and an error if the id or the secret of the

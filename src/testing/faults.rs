@@ -69,48 +69,51 @@ impl TestIssuer {
         self.state().keys().published = None;
     }
 
-    /// Closes the port and all connections. New connections are refused.
+    /// Stops listening on the port and closes all connections. New connections are refused.
     ///
-    /// The port remains bound for [`start_again`](Self::start_again).
+    /// The port stays reserved until [`start_again`](Self::start_again), so a socket that asks
+    /// for any free port cannot get it.
     ///
     /// # Panics
-    /// Panics if the port cannot be bound again after it was closed.
+    /// Panics if the port cannot be reserved.
     pub fn stop(&self) {
         self.server().close().expect("the port of the test issuer can be bound again");
     }
 
-    /// Opens the same port again after [`stop`](Self::stop). Does nothing if the server runs.
+    /// Listens on the same port again after [`stop`](Self::stop). Does nothing if the server is
+    /// already listening.
     ///
     /// # Panics
-    /// Panics if the port cannot be opened.
+    /// Panics if the server cannot listen on the port.
     pub fn start_again(&self) {
         self.open().expect("the port of the test issuer can be opened again");
     }
 
-    /// Returns the number of requests to the JWKS endpoint since the start.
+    /// Returns the number of requests to the JWKS endpoint since the issuer was created.
     pub fn jwks_requests(&self) -> u64 {
         self.state().faults.jwks.requests()
     }
 
-    /// Returns the number of requests to the token endpoint since the start.
+    /// Returns the number of requests to the token endpoint since the issuer was created.
     pub fn token_requests(&self) -> u64 {
         self.state().faults.token.requests()
     }
 
-    /// Returns the number of responses with status 304.
+    /// Returns the number of responses of the JWKS endpoint with status 304.
     pub fn not_modified(&self) -> u64 {
         self.state().not_modified.load(Ordering::Relaxed)
     }
 
-    /// Waits until the JWKS endpoint has received at least `count` requests since the start.
+    /// Waits until the JWKS endpoint has received at least `count` requests since the issuer was
+    /// created.
     ///
-    /// Together with [`hang`](Self::hang), this brings your service into a state with a request in
-    /// flight.
+    /// Call [`hang`](Self::hang) first, to test your service while a request is in flight.
     pub async fn jwks_requested(&self, count: u64) {
         self.state().faults.jwks.wait_for_requests(count).await;
     }
 
-    /// Waits until the token endpoint has received at least `count` requests since the start.
+    /// Waits until the token endpoint has received at least `count` requests since the issuer was
+    /// created.
     pub async fn token_requested(&self, count: u64) {
         self.state().faults.token.wait_for_requests(count).await;
     }

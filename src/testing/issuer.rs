@@ -1,4 +1,4 @@
-//! A Logto server on a loopback port, and its settings.
+//! A simulated Logto server on a loopback port, and its settings.
 
 use std::{
     collections::BTreeSet,
@@ -23,9 +23,10 @@ use crate::{
     },
 };
 
-/// A Logto server on a port of 127.0.0.1, with discovery, key set and token endpoint.
+/// A simulated Logto server on a port of 127.0.0.1, with discovery, key set, token endpoint and a
+/// part of the Management API.
 ///
-/// It also builds tokens without an HTTP request, see [`token`](Self::token).
+/// [`token`](Self::token) builds tokens without an HTTP request.
 ///
 /// All clones share the same server, which stops when the last clone is dropped. The server runs on
 /// its own thread, so tests with different runtimes can share it.
@@ -120,8 +121,8 @@ impl TestIssuer {
         self.token().into_id_token()
     }
 
-    /// Returns an opaque token of 43 characters. Logto issues such a token if a user's application
-    /// does not request a `resource`.
+    /// Returns an opaque token of 43 characters. Logto issues such a token if an application does
+    /// not request a `resource` when a user signs in.
     pub fn opaque_token(&self) -> String {
         random_id(43)
     }
@@ -206,7 +207,8 @@ impl TestIssuerBuilder {
         self
     }
 
-    /// Sets the clock for `iat` and `exp`. The default is the system clock.
+    /// Sets the clock for the times in tokens and webhooks, and for [`TestIssuer::validator`]. The
+    /// default is the system clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self

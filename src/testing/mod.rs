@@ -1,4 +1,4 @@
-//! A Logto server on a loopback port for your own tests, and a clock that a test can set.
+//! A simulated Logto server on a loopback port for your own tests, and a clock that a test can set.
 //!
 //! Enable the feature for tests only:
 //!
@@ -35,14 +35,15 @@
 //! # }
 //! ```
 //!
-//! | kind of token in Logto | call in the test kit |
+//! | token | call in the test kit |
 //! |---|---|
-//! | global API resource | `issuer.token().audience("https://shopping.api")` |
-//! | organization-level API resource | `.audience("https://shopping.api").organization_resource("acme")` |
-//! | organization permissions | `.organization_permissions("acme")` |
-//! | Management API | `.management_api()` |
-//! | any of these for a user | `.subject("alice")` |
-//! | not an access token | `issuer.id_token()`, `issuer.opaque_token()` |
+//! | access token for a global API resource | `issuer.token().audience("https://shopping.api")` |
+//! | access token for an organization-level API resource | `issuer.token().audience("https://shopping.api").organization_resource("acme")` |
+//! | access token with organization permissions | `issuer.token().organization_permissions("acme")` |
+//! | access token for the Management API | `issuer.token().management_api()` |
+//! | access token of a user instead of a machine | any call above, followed by `.subject("alice")` |
+//! | ID token of a user (not an access token) | `issuer.id_token()` |
+//! | opaque token (not a JWT) | `issuer.opaque_token()` |
 //!
 //! # Time
 //! By default, the test kit uses the system clock. Pass a [`ManualClock`] to the issuer and to the
@@ -70,7 +71,7 @@
 //! - Error responses: [`go_down`](TestIssuer::go_down). No responses: [`hang`](TestIssuer::hang).
 //!   Slow responses: [`slow`](TestIssuer::slow). [`recover`](TestIssuer::recover) ends all of them.
 //! - Refused connections: [`stop`](TestIssuer::stop).
-//!   [`start_again`](TestIssuer::start_again) opens the port again.
+//!   [`start_again`](TestIssuer::start_again) lets the server listen again.
 //! - Any other response of one endpoint: [`fault_jwks`](TestIssuer::fault_jwks) or
 //!   [`fault_token`](TestIssuer::fault_token) with a [`Fault`].
 //! - A new signing key: [`rotate`](TestIssuer::rotate). Another key set:
@@ -85,7 +86,7 @@
 //!
 //! These routes require a token for [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This
 //! crate's own layer protects the routes. The first request to one of the routes fetches the key
-//! set.
+//! set over HTTP, and [`jwks_requests`](TestIssuer::jwks_requests) counts this fetch.
 //!
 //! # Limits
 //! The test kit is not an identity server. It supports only the client credentials grant, and

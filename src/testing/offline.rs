@@ -17,7 +17,7 @@ use crate::{
 /// Signs tokens without a server, for unit tests without a socket and without a runtime.
 ///
 /// [`TestIssuer::offline`] creates an `OfflineIssuer`. Its validators have a static key set, so
-/// [`Validator::try_validate`] always returns a result. For rotations, outages and token requests,
+/// [`Validator::try_validate`] always returns `Some`. For rotations, outages and token requests,
 /// use a [`TestIssuer`].
 ///
 /// ```

@@ -12,7 +12,11 @@ use crate::testing::{
     token::random_id,
 };
 
-/// Changes users and organizations, and sends the webhooks of these changes to a receiver.
+/// Creates the signed webhooks that Logto sends when users and organizations change.
+/// [`TestWebhook::send`] delivers a webhook to the receiver.
+///
+/// [`suspend`](Self::suspend), [`reactivate`](Self::reactivate) and [`delete`](Self::delete) also
+/// change the user that `/api/users/{id}` returns.
 ///
 /// ```
 /// use tower_logto::{revocation::{Revocations, WebhookReceiver}, testing::TestIssuer};
@@ -51,7 +55,9 @@ pub struct TestWebhooks {
     http: reqwest::Client,
 }
 
-/// A webhook that has not been sent yet. The change that the webhook reports has already happened.
+/// A signed webhook, which [`send`](Self::send) delivers. [`TestWebhooks::suspend`],
+/// [`TestWebhooks::reactivate`] and [`TestWebhooks::delete`] change the user before they return the
+/// webhook.
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -74,8 +80,7 @@ pub struct TestWebhook {
 }
 
 impl TestIssuer {
-    /// Returns a [`TestWebhooks`] with a new signing key. It sends webhooks to the receiver at this
-    /// URL.
+    /// Returns a [`TestWebhooks`] with a new signing key, for the receiver at this URL.
     pub fn webhooks(&self, url: impl Into<String>) -> TestWebhooks {
         // Uses no proxy, because the receiver of a test is never behind a proxy.
         let http = reqwest::Client::builder().no_proxy().build().expect("the settings are valid");
@@ -101,22 +106,23 @@ impl TestWebhooks {
         &self.signing_key
     }
 
-    /// Returns the id of the webhook, for the path `/api/hooks/{id}/recent-logs`.
+    /// Returns the `hookId` that all these webhooks have, for the path
+    /// `/api/hooks/{id}/recent-logs`.
     pub fn hook_id(&self) -> &str {
         &self.hook_id
     }
 
-    /// Suspends a user.
+    /// Suspends a user, and returns the webhook that reports this change.
     pub fn suspend(&self, user: &str) -> TestWebhook {
         self.change_user(user, true)
     }
 
-    /// Reactivates a user.
+    /// Reactivates a user, and returns the webhook that reports this change.
     pub fn reactivate(&self, user: &str) -> TestWebhook {
         self.change_user(user, false)
     }
 
-    /// Deletes a user.
+    /// Deletes a user, and returns the webhook that reports this change.
     pub fn delete(&self, user: &str) -> TestWebhook {
         self.state.users().insert(user.to_owned(), TestUser::Deleted);
         self.webhook(
@@ -125,17 +131,18 @@ impl TestWebhooks {
         )
     }
 
-    /// Removes a user from an organization.
+    /// Returns the webhook that reports the removal of a user from an organization.
     pub fn remove_member(&self, organization: &str, user: &str) -> TestWebhook {
         self.membership(organization, "removedUserIds", user)
     }
 
-    /// Removes a machine-to-machine application from an organization.
+    /// Returns the webhook that reports the removal of a machine-to-machine application from an
+    /// organization.
     pub fn remove_application(&self, organization: &str, app_id: &str) -> TestWebhook {
         self.membership(organization, "removedApplicationIds", app_id)
     }
 
-    /// Deletes an organization.
+    /// Returns the webhook that reports the deletion of an organization.
     pub fn delete_organization(&self, organization: &str) -> TestWebhook {
         let members =
             json!({ "params": { "id": organization }, "matchedRoute": "/organizations/:id" });
@@ -159,7 +166,7 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Give each change a later time than the previous change, even if both happen within
+            // Gives each change a later time than the previous change, even if both happen within
             // one millisecond, because Logto's database orders the changes.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };

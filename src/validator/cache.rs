@@ -12,10 +12,10 @@ use crate::access_token::AccessToken;
 
 /// Validated tokens, keyed by the last 16 characters of their signatures.
 ///
-/// An entry contains the SHA-256 digest of the whole compact serialization instead of the token, so
-/// the cache contains no bearer token. A look-up is a hit only if the digests are the same. If no
-/// entry has the same 16 characters, the look-up is a miss and computes no digest. A clone shares
-/// the entries.
+/// An entry contains the validated claims and the SHA-256 digest of the whole compact
+/// serialization, but not the serialization itself, so the cache contains no bearer token. A
+/// look-up is a hit only if the digests are the same. If no entry has the same 16 characters, the
+/// look-up is a miss and computes no digest. A clone shares the entries.
 #[derive(Clone)]
 pub(crate) struct TokenCache(Option<Entries>);
 
@@ -28,7 +28,7 @@ type SignatureEnd = [u8; 16];
 
 #[derive(Clone)]
 struct Entry {
-    /// The SHA-256 of the token.
+    /// The SHA-256 digest of the compact serialization.
     digest: [u8; 32],
     token: AccessToken,
 }

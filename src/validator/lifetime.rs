@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::error::InvalidToken;
 
-/// `nbf` and `exp` in seconds since the Unix epoch, and the issuer's clock tolerance in seconds.
+/// `nbf` and `exp` in seconds since the Unix epoch, and the issuer's clock tolerance in seconds. If
+/// the token has no `nbf`, `not_before` is 0.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lifetime {
     pub(crate) not_before: u64,

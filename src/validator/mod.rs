@@ -61,7 +61,7 @@ struct ValidatorInner {
     cache: TokenCache,
     metrics: TokenMetrics,
     signatures: SignatureChecks,
-    /// This setting and the next three are kept for derived validators.
+    /// This setting and the next four are kept for derived validators.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
@@ -123,8 +123,11 @@ impl Validator {
         }
     }
 
-    /// Validates a token. If keys must be fetched first, waits for the keys for up to 6 s. If the
-    /// key id is unknown and no refresh is permitted yet, waits for up to 5 s more.
+    /// Validates a token. If keys must be fetched first, waits for the fetch for up to 6 s. If that
+    /// fetch was already in flight and does not return the token's key, waits for a second fetch.
+    /// If no fetch is permitted yet for an unknown key id, also waits until one is permitted, for
+    /// up to 5 s. If the revocation rules are being loaded for the first time, waits for the rules
+    /// for up to 1 s.
     ///
     /// During a flood of tokens with bad signatures, the signature check of a token that is not
     /// cached also waits in a queue. [`max_queue_time`](ValidatorBuilder::max_queue_time) limits
@@ -138,7 +141,9 @@ impl Validator {
     /// Dropping the future does not cancel a fetch that other requests wait for.
     ///
     /// # Runtime
-    /// Fetching keys requires a tokio runtime with I/O and time enabled. Nothing else does.
+    /// Fetching keys requires a tokio runtime with I/O and time enabled. Waiting for revocation
+    /// rules from Redis requires a tokio runtime with time enabled. Nothing else requires a
+    /// runtime.
     pub async fn validate(&self, token: &str) -> Result<AccessToken, AuthError> {
         match self.check(token) {
             Ok(token) => Ok(token),
@@ -165,20 +170,22 @@ impl Validator {
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::InvalidToken`] with the reason: the token expired, the token's key is no
-    /// longer in the issuer's key set, or the token was revoked.
+    /// [`AuthErrorKind::InvalidToken`] with the reason, for example that the token expired, that
+    /// the token's key is no longer in the issuer's key set, or that the token was revoked.
+    ///
+    /// [`AuthErrorKind::KeysUnavailable`] if the issuer's keys became too old, or
+    /// [`AuthErrorKind::RevocationsUnavailable`] if the rules that revoke tokens have been
+    /// unavailable for too long.
     pub fn recheck(&self, token: &AccessToken) -> Result<(), AuthError> {
         let VerifiedToken { claims, key, keys, .. } = token.verified.as_ref();
         let now = Moment::now(&*self.0.clock);
-        let refuse = |reason: InvalidToken| token.refuse(reason.into());
-        claims.lifetime.check(now.unix).map_err(refuse)?;
-        if !keys.holds(key, now) {
-            return Err(refuse(InvalidToken::unknown_key(key.kid())));
-        }
+        claims.lifetime.check(now.unix).map_err(|reason| token.refuse(reason.into()))?;
+        keys.recheck(key, now).map_err(|kind| token.refuse(kind))?;
         token.check_revocation()
     }
 
-    /// Fetches the keys of every issuer now, so that the first request need not wait.
+    /// Fetches the keys of each issuer now, unless the validator has usable keys for that issuer.
+    /// The first request then need not wait.
     ///
     /// # Errors
     /// If a fetch fails. If several fetches fail, the first error is returned. The validator is
@@ -197,9 +204,9 @@ impl Validator {
     /// Checks a token with the current keys, without waiting.
     pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
-            // RFC 6750 §3.1 calls a request malformed if its token contains characters that no
-            // token may contain. Only a malformed token can contain such characters, so only
-            // malformed tokens are searched for them.
+            // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
+            // contains other characters is malformed (§3.1). Such a token cannot be parsed, so
+            // only tokens that could not be parsed are searched for other characters.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -370,6 +377,7 @@ impl Validator {
     ) -> AccessToken {
         let challenge = Arc::clone(&self.0.challenge);
         let keys = Arc::clone(&issuer.keys);
+        issuer.revocations.record(&claims);
         let revocable = issuer.revocations.revocable(&claims);
         let accepted = AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable });
         self.0.cache.insert(token, accepted.clone());

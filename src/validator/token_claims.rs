@@ -23,7 +23,8 @@ pub(crate) struct TokenClaims {
     pub(crate) lifetime: Lifetime,
 }
 
-/// The audiences in `aud`. Logto always sets one string, but RFC 7519 §4.1.3 allows several.
+/// The audiences in `aud`. Logto always writes a single string, but RFC 7519 §4.1.3 also allows an
+/// array of strings.
 #[derive(Debug)]
 pub(crate) enum Audiences {
     One(Span),

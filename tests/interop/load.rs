@@ -31,8 +31,9 @@ struct LoadState {
     service: Service,
     tokens: TokenClient,
     held: Mutex<Vec<IssuedToken>>,
-    /// The ids of the keys whose tokens may be refused. A caller holds a read lock while its
-    /// request is in flight.
+    /// The ids of the keys whose tokens the callers no longer use, because the service may refuse
+    /// these tokens. A caller holds a read lock while its request is in flight, so
+    /// [`Load::retire`] waits until no request is in flight.
     retired: RwLock<HashSet<String>>,
     tally: Mutex<Tally>,
 }

@@ -165,8 +165,8 @@ async fn token_is_accepted_only_at_its_routes(provider: Provider) {
     }
 }
 
-/// Requests a valid token with the scopes of every organization. `TokenClient` never requests such
-/// a token.
+/// Requests a token for the resource that Logto reserves for organizations. The token is valid, and
+/// contains every organization scope. `TokenClient` never requests such a token.
 async fn every_organization_token(provider: &Provider) -> HeaderValue {
     let form = [
         ("grant_type", "client_credentials"),

@@ -35,8 +35,8 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the packages are not installed, the function panics if the
-    /// environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`, and returns `None` otherwise.
+    /// Starts the process. If the packages are not installed, the function returns `None`, or
+    /// panics if the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;

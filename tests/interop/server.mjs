@@ -8,7 +8,7 @@
 //               the server generates a key for ES384.
 //   rotate ALG  signs with a new key. The previous signing key stays published, and older keys are
 //               removed.
-//   count       changes nothing.
+//   count       only makes the server write its line of JSON.
 // Each line of JSON contains the port, the private keys, the `kid` of the signing key, and the
 // number of requests per path. The process ends when stdin is closed.
 

@@ -104,8 +104,8 @@ fn captured_organization_token_is_accepted_if_organizations_are_enabled() {
             accepted.push(captured.file.as_str());
         }
     }
-    // `reserved-organizations-resource.jwt` must not be accepted, because any application can get
-    // such a token.
+    // `reserved-organizations-resource.jwt` must not be accepted, because any machine-to-machine
+    // application can get such a token.
     assert_eq!(
         accepted,
         [

@@ -141,7 +141,7 @@ async fn program_starts_without_logto_and_stops_on_sigterm() {
 }
 
 #[tokio::test]
-async fn commands_that_the_program_prints_get_the_expected_statuses() {
+async fn printed_commands_get_the_expected_statuses() {
     let (mut running, url, mut output) = Running::start(program());
     let mut commands = String::new();
     for line in (&mut output).lines() {

@@ -14,8 +14,8 @@ use crate::support::{
     validate_now,
 };
 
-/// A clock that advances by 200 µs whenever it is read. Every signature check therefore seems to
-/// take 200 µs, which is about the real time of an ES384 check.
+/// A clock that advances by 200 µs whenever its monotonic time is read. Every signature check
+/// therefore seems to take 200 µs, which is about the real time of an ES384 check.
 #[derive(Debug, Clone, Default)]
 struct TickingClock(ManualClock);
 
@@ -134,8 +134,8 @@ async fn full_queue_refuses_new_subjects_with_503_and_accepts_known_subjects() {
 #[tokio::test]
 async fn check_that_waited_too_long_is_refused_with_503() {
     let flood = Flood::start().await;
-    // On the ticking clock, about 250 checks take 100 ms, so the last of the 2,000 requests wait
-    // too long.
+    // With `TickingClock`, about 250 checks take 100 ms, so the requests at the end of the queue of
+    // 2,000 wait too long.
     let limit = Duration::from_millis(100);
     let validator = flood.builder().max_queue_time(limit).build().unwrap();
     validator.warm_up().await.unwrap();

@@ -54,7 +54,7 @@ async fn refusal_is_logged_at_debug_with_advice() {
 }
 
 #[tokio::test]
-async fn refusal_log_contains_the_reason_and_the_request_and_for_valid_tokens_the_sender() {
+async fn refusal_log_contains_the_reason_and_the_request_and_the_identity_from_a_valid_token() {
     let harness = Harness::start().await;
     let log = LogCapture::start();
     let router = Router::new()

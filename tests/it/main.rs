@@ -29,6 +29,7 @@ mod m2m;
 mod metrics;
 mod mistakes;
 mod readiness;
+mod recheck;
 mod responses;
 #[cfg(feature = "revocation")]
 mod revocation;

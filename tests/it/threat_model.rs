@@ -1,9 +1,9 @@
-//! Checks that every test that the threat model names exists.
+//! Checks that the tests that are listed in the table of the threat model exist.
 
 use std::{fs, path::Path};
 
 #[test]
-fn every_test_that_the_threat_model_names_exists() {
+fn tests_in_the_table_of_the_threat_model_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("src/docs/threat_model.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with('|'));

@@ -9,8 +9,8 @@ use std::{
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Captures the log of the current thread until the `LogCapture` is dropped. The runtime of a
-/// `#[tokio::test]` has no other thread.
+/// Captures the log of the current thread until the `LogCapture` is dropped. By default,
+/// a `#[tokio::test]` runs all its tasks on this thread, so their log is captured too.
 pub(crate) struct LogCapture {
     traced: Buffer,
     _guard: DefaultGuard,

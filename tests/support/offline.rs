@@ -15,7 +15,7 @@ use tower_logto::{Clock, Issuer, TrustedIssuer, Validator};
 
 use super::{SHOPPING_API, fixtures};
 
-/// A time, in Unix seconds, at which both captured tokens for the shopping API are valid.
+/// A time, in Unix seconds, at which the tokens of [`es384_token`] and [`rs256_token`] are valid.
 pub(crate) const ISSUED: u64 = 1_795_343_090;
 pub(crate) const CAPTURED_ISSUER: &str = "http://localhost:3001/oidc";
 

@@ -94,7 +94,8 @@ impl Outcome {
         }
     }
 
-    /// The status that RFC 6750 §3.1 requires.
+    /// Returns the HTTP status that the response must have. RFC 6750 §3.1 specifies the statuses
+    /// 400, 401 and 403.
     pub(crate) const fn status(self) -> u16 {
         match self {
             Self::Accepted => 200,

@@ -110,8 +110,8 @@ impl Drop for RedisServer {
     }
 }
 
-/// A proxy that forwards connections. While the proxy is cut, it forwards no bytes, but it closes
-/// no connection.
+/// A proxy that forwards connections. Between [`cut`](Self::cut) and [`restore`](Self::restore), it
+/// forwards no bytes, but keeps all connections open.
 pub(crate) struct CutProxy {
     address: SocketAddr,
     passes: watch::Sender<bool>,

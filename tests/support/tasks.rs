@@ -48,8 +48,8 @@ pub(crate) fn shut_down_runtime() -> Handle {
     runtime.handle().clone()
 }
 
-/// Runs the work on a new thread, and returns whether the work ends within the timeout. If the work
-/// deadlocks, the function returns `false`.
+/// Runs the work on a new thread, and returns whether the work completes within [`TIMEOUT`]. If the
+/// work deadlocks or panics, the function returns `false`.
 pub(crate) fn finishes(work: impl FnOnce() + Send + 'static) -> bool {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {

@@ -72,6 +72,8 @@ fn length(ratio: f64) -> f64 {
     ratio.max(1.0).log10() * (WIDTH - BARS - 70.0) / 3.7
 }
 
+/// The label of each bar, and the name of the ratio that the bar shows. `KIND` stands for the kind
+/// of token.
 const ROWS: [(&str, &str); 7] = [
     ("a layer that does nothing", "no_op_vs_bare"),
     ("tower-logto", "warm_vs_bare_KIND"),

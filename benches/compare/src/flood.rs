@@ -26,7 +26,9 @@ use crate::{
 
 struct Scenario {
     name: &'static str,
+    /// The number of worker threads of the server's runtime.
     workers: usize,
+    /// The capacity of the cache of validated tokens.
     cache_capacity: usize,
     flood: Flood,
     /// Whether the server has a second runtime, which is blocked for half of each second.
@@ -87,6 +89,8 @@ impl Scenario {
         println!("{:>12.0}{:>8}", forged.flood_rate(), forged.unavailable);
     }
 
+    /// Measures a flood of forged tokens. If `public_flood` is set, measures a flood of requests
+    /// without a token to the public route instead.
     fn measure(&self, signer: &Signer, public_flood: bool) -> Reply {
         let server = Server::start(self, signer);
         let token = |number, subject: &str| {
@@ -107,8 +111,8 @@ impl Scenario {
     }
 }
 
-/// Returns the subject of a probe's token. For a subject of `SeenSubject`, the server has accepted
-/// another token before.
+/// Returns the subject (`sub`) of a probe's token. The server has already accepted another token of
+/// each subject of the probe `SeenSubject`.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),
@@ -196,4 +200,5 @@ async fn listen(app: Router) {
     axum::serve(listener, app).await.unwrap();
 }
 
+/// The number of subjects that the probe `SeenSubject` uses in turn.
 const SEEN_SUBJECTS: usize = 100;

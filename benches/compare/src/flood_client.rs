@@ -23,19 +23,21 @@ pub struct Flood {
     pub connections: usize,
     /// The number of requests that a connection sends before it reads the responses.
     pub pipelined: usize,
-    /// The time between two requests of a connection. With `None`, a connection sends the next
-    /// request when it has received the response.
+    /// The minimum time between two batches of `pipelined` requests on a connection. With `None`,
+    /// a connection sends the next batch as soon as it has received all responses to the last
+    /// batch.
     pub interval: Option<Duration>,
 }
 
 /// A kind of request whose latency is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// A cached token.
+    /// A request with the same token every time. The server has cached this token, unless its cache
+    /// is off.
     Known,
-    /// A new token of a subject that had a valid token before.
+    /// A request with a new token of a subject that had a valid token before.
     SeenSubject,
-    /// The first token of a subject.
+    /// A request with the first token of a subject.
     NewSubject,
     /// A request to a route without a layer.
     Public,
@@ -54,7 +56,7 @@ impl Probe {
     }
 }
 
-/// The results of a scenario.
+/// The results of one flood.
 pub struct Reply {
     /// The sorted latencies of each kind of probe, in the order of [`Probe::ALL`].
     latencies: Vec<Vec<Duration>>,
@@ -85,8 +87,8 @@ struct Counters {
     unavailable: AtomicU64,
 }
 
-/// Sends the flood to all addresses, and the probes to the first address. A request with an empty
-/// token goes to the public route.
+/// Sends the flood to all addresses, and the probes to the first address. `probe_token` returns the
+/// token of the probe with this number. A request with an empty token goes to the public route.
 pub fn run(
     flood: &Flood,
     addresses: &[SocketAddr],
@@ -209,7 +211,11 @@ fn current_thread() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// The time for which the flood runs before the first probe, in addition to the time in which the
+/// probes are prepared.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// The time during which probes are sent.
 const MEASURED: Duration = Duration::from_secs(5);
-/// The number of prepared requests per kind of probe. Fewer requests are sent in the measured time.
+/// The number of prepared requests per kind of probe. `MEASURED` is too short to send all of them,
+/// because a probe waits 5 ms after each response.
 const PROBES: usize = 1_000;

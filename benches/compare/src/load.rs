@@ -7,8 +7,9 @@
 //!
 //! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1.
 //! Each scenario takes a few seconds, and the server stops by itself. The CPU time is the time of
-//! the server process. Most of this time is the work of the kernel for loopback. Each run with the
-//! layer is compared with a run without the layer. `vs_no_layer` is the median of these ratios.
+//! the server process. The kernel uses most of this time to send and receive over loopback. Each
+//! run with the layer is compared with a run without the layer. `vs_no_layer` is the median of the
+//! ratios.
 
 mod flood;
 mod flood_client;
@@ -44,11 +45,15 @@ fn main() {
 /// The configuration of the server, and the requests that it gets.
 #[derive(Clone, Copy, PartialEq)]
 struct Scenario {
+    /// Whether the router has the layer.
     layer: bool,
     /// The capacity of the cache of validated tokens.
     cache_capacity: usize,
+    /// The number of issuers that the validator trusts.
     issuers: usize,
+    /// The number of different tokens that wrk sends.
     live_tokens: usize,
+    /// Whether these tokens have expired.
     expired: bool,
 }
 
@@ -234,5 +239,7 @@ fn write_script(tokens: &[String], script: &Path) {
     std::fs::write(script, lua).unwrap();
 }
 
+/// The duration of a measurement.
 const SECONDS: u64 = 3;
+/// The time after which the server stops by itself.
 const MOST: Duration = Duration::from_secs(60);

@@ -63,7 +63,7 @@ struct Bench {
     signer: Signer,
     jwks: String,
     jwks_uri: String,
-    /// The JWKS of another issuer.
+    /// A JWKS with other keys and other key ids.
     foreign_jwks: String,
 }
 
@@ -177,8 +177,8 @@ impl Bench {
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for request_kind in self.request_kinds() {
-            // For an unknown `kid`, the validator has the JWKS of another issuer. The other crates
-            // have the usual JWKS, and also refuse the token because of its `kid`.
+            // For an unknown `kid`, this validator has a JWKS with other key ids. The other crates
+            // have the usual JWKS, and refuse the token because its `kid` is also unknown there.
             let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
@@ -352,6 +352,8 @@ fn print_table(costs: &[Cost]) {
     }
 }
 
+/// The argument for the second process, which measures only tower-oauth2-resource-server with
+/// RustCrypto.
 const RUST_CRYPTO: &str = "--rust-crypto";
 
 const PEERS: [&str; 4] = [

@@ -1,5 +1,5 @@
-//! Measures cases in interleaved rounds. Every case runs once per round, so a slow moment of the
-//! machine affects all cases.
+//! Measures cases in interleaved rounds. Each round takes one sample of each case, so a slow moment
+//! of the machine affects all cases.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -26,11 +26,11 @@ pub struct Sample {
 /// The cost of one run of a case.
 pub struct Cost {
     pub name: String,
-    /// The least time of all rounds, in nanoseconds.
+    /// The time in the fastest round, in nanoseconds.
     pub least: f64,
-    /// The median time of all rounds, in nanoseconds.
+    /// The median of the times in all rounds, in nanoseconds.
     pub median: f64,
-    /// The least number of allocations of all rounds.
+    /// The number of allocations in the round with the fewest allocations.
     pub allocations: f64,
 }
 
@@ -61,7 +61,8 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     let batches = cases.iter_mut().map(batch).collect::<Vec<_>>();
     let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..rounds {
-        // Alternates the order. Otherwise a case would always follow the same other case.
+        // Reverses the order in every second round. Otherwise, each case would always follow the
+        // same other case.
         let mut order = (0..cases.len()).collect::<Vec<_>>();
         if round % 2 == 1 {
             order.reverse();
@@ -92,6 +93,7 @@ fn batch(case: &mut Case<'_>) -> usize {
     ((0.001 / time) as usize).clamp(2, case.most)
 }
 
+/// The number of inputs that are created at a time.
 const FEW: usize = 16;
 
 /// The system allocator, with a counter.

@@ -1,5 +1,5 @@
-//! The subjects of the comparison. Each subject is a router with the layer of one crate, and with a
-//! handler that reads the claims.
+//! The routers that the benchmarks compare. Each router has a handler that reads the claims, and
+//! most routers have the layer of one crate.
 
 use std::{
     io::{Read as _, Write as _},
@@ -31,7 +31,8 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// Returns a router without a layer. Its handler also looks for claims, but finds none.
+/// Returns a router without a layer. Its handler looks for claims like the other handlers, but
+/// finds none.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())
@@ -79,6 +80,8 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for NoOp<S> {
     }
 }
 
+/// Builds a validator with a static key set. `verified` is the capacity of its cache of validated
+/// tokens.
 pub fn validator(jwks: &str, verified: usize) -> Validator {
     let issuer = Issuer::new(ISSUER).unwrap();
     let trusted = TrustedIssuer::new(&issuer).audience(AUDIENCE).static_jwks(jwks);
@@ -137,8 +140,8 @@ pub async fn jwt_authorizer(jwks: &str) -> axum_07::Router {
     axum_07::Router::new().route("/", axum_07::routing::get(handler)).route_layer(layer)
 }
 
-/// Returns a router that supports only one algorithm. The decoder of axum-jwt-auth refuses every
-/// token if the list of allowed algorithms contains two families.
+/// Returns a router that supports only one algorithm. If the list of allowed algorithms contains
+/// both EC and RSA algorithms, the decoder of axum-jwt-auth refuses every token.
 pub async fn axum_jwt_auth(jwks_uri: &str, kind: Kind) -> Router {
     use axum_jwt_auth::{Claims as Verified, Decoder, RemoteJwksDecoder};
     use jsonwebtoken_10::{Algorithm, Validation};

@@ -43,10 +43,12 @@ pub struct Signer {
 /// The variable content of a token. The rest is the same in every token.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
+    /// The number in `jti`, which makes the token unique.
     pub number: usize,
     pub issuer: &'a str,
     pub subject: &'a str,
     pub audience: &'a str,
+    /// `None` means the id of the key that signs the token.
     pub kid: Option<&'a str>,
     /// The time until the expiry, in seconds. A negative number gives an expired token.
     pub expires_in: i64,

@@ -30,7 +30,8 @@ enum Refusal {
     Forbidden(String),
     /// 500, because the proxy did not send a header that describes the request.
     Misconfigured(String),
-    /// 401, because the request has no token. The challenge has no error code (RFC 6750 §3.1).
+    /// 401, because the request has no Bearer token. The challenge has no error code (RFC 6750
+    /// §3.1).
     NoToken,
     /// An error from the validator, or from checking the rule's requirements.
     Token(AuthError),
@@ -117,8 +118,8 @@ impl Authorizer {
         let credentials = match (values.next(), values.next()) {
             (None, _) => return Err(Refusal::NoToken),
             (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
-            // The request has several `Authorization` headers, which must be refused with status
-            // 400. The validator does this for an empty token.
+            // Several `Authorization` headers must get 400, which is also the validator's answer to
+            // an empty token.
             (Some(_), Some(_)) => "",
         };
         Ok(self.validator.validate(credentials).await?)
@@ -329,4 +330,5 @@ const OVERRIDING: &[&str] = &[
     "x-original-url",
     "x-rewrite-url",
 ];
+/// The maximum number of bytes that the log shows of the method and of the path.
 const MAX_LOGGED: usize = 200;

@@ -30,7 +30,7 @@ pub(crate) enum Proxy {
     Caddy,
 }
 
-/// A mistake in the file. `Display` gives the file, the line and the fix.
+/// A mistake in the file. `Display` gives the file, the line if known, and the fix.
 #[derive(Debug)]
 pub(crate) struct FileError {
     file: String,
@@ -300,6 +300,7 @@ impl fmt::Display for FileError {
     }
 }
 
+/// The largest value that the setting `max_connections` may have.
 const MAX_CONNECTIONS: usize = 1_000_000;
 
 #[cfg(test)]

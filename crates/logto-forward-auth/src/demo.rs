@@ -15,6 +15,7 @@ use crate::server::Server;
 struct Step {
     method: &'static str,
     target: &'static str,
+    /// Describes the client and its token, for the output.
     sender: &'static str,
     token: Option<String>,
     expected: u16,

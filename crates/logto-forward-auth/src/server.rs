@@ -87,7 +87,7 @@ impl Server {
                 async move { Ok::<_, Infallible>(respond(&current, request).await) }
             });
             let mut builder = http1::Builder::new();
-            // Without a timer, hyper waits for the headers forever. The timeout also closes idle
+            // hyper panics if the timeout is set without a timer. The timeout also closes idle
             // connections.
             builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
             builder.max_header_size(MAX_HEADER_SIZE).max_buf_size(MAX_HEADER_SIZE);
@@ -150,9 +150,13 @@ async fn respond(current: &Authorizer, request: Request<Incoming>) -> Response<S
     response
 }
 
+/// The time that a client has to send the headers of its first or next request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that requests in flight have to complete after the signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The delay before the next attempt after a connection could not be accepted.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// The maximum size of the head of a request, in bytes.
 const MAX_HEADER_SIZE: usize = 64 * 1024;
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::fmt;
 /// The reason why a request target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BadTarget {
-    /// The target does not start with a slash, so it is in absolute form, authority form or
-    /// asterisk form.
+    /// The target does not start with a slash, so it is not in origin form (RFC 9112 §3.2.1).
     NotOriginForm,
     /// A control character or a space in the path or in the query.
     ControlByte,

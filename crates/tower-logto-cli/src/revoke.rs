@@ -30,7 +30,7 @@ pub(crate) struct Revoke {
     /// --organization, revokes only the subject's tokens for that organization.
     #[arg(long)]
     subject: Option<String>,
-    /// Revokes the tokens that were issued to this application.
+    /// Revokes the tokens that were issued to the application with this id.
     #[arg(long, conflicts_with_all = ["subject", "organization", "token_id"])]
     client: Option<String>,
     /// Revokes the tokens for this organization.

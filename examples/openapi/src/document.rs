@@ -1,5 +1,5 @@
-//! Guards operations, and lists the scopes that they require in the OpenAPI document. You can copy
-//! this file to your service.
+//! Guards operations, and lists their required scopes in the OpenAPI document. You can copy this
+//! file to your service.
 
 use std::collections::BTreeSet;
 

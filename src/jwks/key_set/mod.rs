@@ -24,7 +24,7 @@ use crate::{
 /// - encryption keys and private keys;
 /// - RSA keys with a weak exponent, or with fewer than 2,048 or more than 8,192 bits;
 /// - points that are not on the curve;
-/// - all keys that share a `kid` and an algorithm.
+/// - keys that share their `kid` and their algorithm with another key.
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,

@@ -35,10 +35,13 @@ use crate::{
 /// The refresh settings, which are the same for all issuers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RefreshPolicy {
+    /// The time for which fetched keys are fresh, without the jitter.
     pub(crate) fresh_for: Duration,
+    /// Unknown key ids may start two refreshes immediately, and then one refresh per this time.
     pub(crate) unknown_key_cooldown: Duration,
+    /// The age from which keys are no longer used.
     pub(crate) serve_stale_for: Duration,
-    /// The number of requests that may wait for a refresh in flight.
+    /// The number of requests that may wait for the first keys or for a refresh in flight.
     pub(crate) max_waiting: usize,
     /// The number of requests with an unknown key id that may wait until a refresh is permitted.
     pub(crate) max_waiting_unknown: usize,
@@ -157,8 +160,7 @@ impl RemoteKeys {
     /// Returns whether this key may still be used. Does not wait.
     pub(super) fn holds(self: &Arc<Self>, key: &Arc<VerifyingKey>, now: Moment) -> bool {
         let usable = self.usable_keys(now);
-        usable.get().is_some_and(|snapshot| snapshot.fetched.keys.holds(key))
-            && !self.should_wait_for_fresh(&usable, now)
+        usable.holds(key).unwrap_or(false) && !self.should_wait_for_fresh(&usable, now)
     }
 
     /// Returns the current key ids, escaped and in quotes.
@@ -177,8 +179,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits until the current keys satisfy a condition, but for at most two refreshes. The first
-    /// may have been in flight before this call. The second starts during this call.
+    /// Waits until the current keys satisfy a condition, but for at most two refreshes: one that
+    /// was in flight before this call, and one that starts during this call.
     async fn refresh_until<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -254,7 +256,7 @@ impl RemoteKeys {
 
     /// Returns the current keys, and whether they may be used. Starts a refresh if one is due.
     /// Never waits for a lock.
-    fn usable_keys(self: &Arc<Self>, now: Moment) -> UsableKeys {
+    pub(super) fn usable_keys(self: &Arc<Self>, now: Moment) -> UsableKeys {
         if nanos(now.monotonic) >= self.schedule.refresh_at.load(Ordering::Relaxed)
             || nanos(now.unix) >= self.schedule.refresh_at_unix.load(Ordering::Relaxed)
         {
@@ -331,7 +333,7 @@ impl RemoteKeys {
         state.unavailable(state.retry_at, now).into()
     }
 
-    fn unavailable(&self) -> KeysUnavailable {
+    pub(super) fn unavailable(&self) -> KeysUnavailable {
         let state = self.lock();
         state.unavailable(state.retry_at, self.now())
     }
@@ -379,9 +381,11 @@ fn unavailable_without_runtime() -> KeysUnavailable {
 
 const NO_RUNTIME: &str =
     "fetching keys requires a tokio runtime with I/O and time enabled: see Builder::enable_all";
-/// Waiters wait one second longer than the fetch timeout, so they receive the error of the fetch.
+/// The longest time that a request waits for one refresh. This time is 1 s longer than the fetch
+/// timeout, so the request receives the error of the fetch.
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
-/// The longest time that a request with an unknown key id waits until a refresh is permitted.
+/// The longest time that a request with an unknown key id waits until a refresh is permitted. If
+/// the wait would be longer, the request is refused immediately.
 const MAX_WAIT_FOR_PERMIT: Duration = Duration::from_secs(5);
 #[cfg(test)]
 #[cfg(feature = "testing")]

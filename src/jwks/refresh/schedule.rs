@@ -167,15 +167,21 @@ fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// The longest time that a request waits for fresh keys while the current keys are usable.
+/// If the current keys are usable but old, requests wait for fresh keys until this time after the
+/// start of a refresh.
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
 /// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
-/// Twice the timeout of a fetch. A refresh takes longer only if the runtime is blocked.
+/// The time after which a new refresh may replace a refresh in flight. It is twice the timeout of a
+/// fetch, so a refresh takes longer only if the runtime is blocked.
 const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
-/// Without usable keys, every request fails, so the first retry comes soon.
+/// The delay of the first retry if there are no usable keys. The delay is short, because every
+/// request fails until a retry succeeds.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The delay doubles with each failure, up to this limit.
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// With stale keys, requests still succeed, so the first retry can wait.
+/// The delay of the first retry if the current keys are usable. The delay is longer, because
+/// requests still succeed.
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
+/// The delay doubles with each failure, up to this limit.
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! Simulates several days with outages, key rotations, clock jumps and tokens. Every step is
 //! compared with a model that does not use the code under test.
 //!
-//! `TOWER_LOGTO_SOAK_HOURS=1000` simulates 1,000 h instead of 240 h. `TOWER_LOGTO_SOAK_SEED`
-//! repeats the simulation with this seed.
+//! `TOWER_LOGTO_SOAK_HOURS=1000` simulates 1,000 h instead of 240 h. `TOWER_LOGTO_SOAK_SEED=3` runs
+//! only the simulation with the seed 3.
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 

@@ -15,6 +15,7 @@ pub(super) struct Model {
     /// each such fetch costs one `COOLDOWN`. The model cannot know which fetches used credit,
     /// because the refresh times have a random jitter. The credit is therefore a range.
     pub(super) credit: Range<Duration>,
+    /// The monotonic time up to which the growth of the credit was counted.
     counted_at: Duration,
 }
 

@@ -54,6 +54,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct RefreshState {
     pub(super) refresh: SingleFlight<()>,
+    /// Limits the refreshes that unknown key ids start.
     pub(super) unknown_keys: RateLimit,
     pub(super) missing_keys: MissingKeys,
     /// The error of the last refresh, or `None` if it succeeded.
@@ -65,12 +66,17 @@ pub(super) struct RefreshState {
 }
 
 /// The current keys, and whether they may be used.
-pub(super) struct UsableKeys {
+pub(in crate::jwks) struct UsableKeys {
     pub(super) snapshot: Guard<Option<Arc<Snapshot>>>,
     pub(super) is_usable: bool,
 }
 
 impl UsableKeys {
+    /// Returns whether the key set contains this key. `None` if no keys may be used.
+    pub(in crate::jwks) fn holds(&self, key: &Arc<VerifyingKey>) -> Option<bool> {
+        Some(self.get()?.fetched.keys.holds(key))
+    }
+
     pub(super) fn get(&self) -> Option<&Snapshot> {
         self.snapshot.as_deref().filter(|_| self.is_usable)
     }

@@ -39,10 +39,10 @@ use crate::{
 ///
 /// | constructor | accepted tokens |
 /// |---|---|
-/// | [`global`](Self::global) | for a global API resource |
-/// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | for an organization-level API resource, of the organization that the request names |
-/// | [`organization_of_token`](Self::organization_of_token) | for an organization-level API resource, of any organization |
-/// | [`any_kind`](Self::any_kind) | of every kind, without a check of the organization |
+/// | [`global`](Self::global) | tokens for a global API resource |
+/// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | tokens for an organization-level API resource, of the organization that the request names |
+/// | [`organization_of_token`](Self::organization_of_token) | tokens for an organization-level API resource, of any organization |
+/// | [`any_kind`](Self::any_kind) | tokens of every kind, without a check of the organization |
 ///
 /// [`organization_in_path`]: Self::organization_in_path
 /// [`organization_in_header`]: Self::organization_in_header
@@ -97,7 +97,7 @@ use crate::{
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
 ///   `inner`. If a route of `inner` has another parameter with the name `org_id`, the guard and the
 ///   handler can get different values. Put the guard inside `inner`, or use `nest`. With `nest`,
-///   the guard requires that all values name the organization.
+///   the guard requires that every value is the id of the token's organization.
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty

@@ -1,4 +1,5 @@
-//! Compares the organization that a request names with the organization of the token.
+//! Checks the organization of a token, usually by comparing it with the organization that the
+//! request names.
 
 use std::borrow::Cow;
 
@@ -22,8 +23,8 @@ pub(super) enum Organization {
 }
 
 impl Organization {
-    /// Checks that the token is for the organization. Returns the token with the organization
-    /// marked as checked.
+    /// Checks that the token is for the organization that the request names or, with `OfToken`, for
+    /// any organization. Returns the token with the organization marked as checked.
     pub(super) fn check(
         &self,
         token: &AccessToken,

@@ -35,8 +35,9 @@ pub(crate) struct ManagementClient {
     pause: Mutex<Option<Pause>>,
 }
 
-/// The pause after a `429` with `Retry-After`. Until the time `until`, calls fail with `error`.
+/// The pause after a `429` with `Retry-After`. During the pause, calls fail with `error`.
 struct Pause {
+    /// The monotonic time at which the pause ends.
     until: Duration,
     error: ManagementError,
 }
@@ -115,7 +116,7 @@ impl ManagementClient {
         Ok(ManagementResponse { call, status, headers, body })
     }
 
-    /// Returns the HTTP client of the current runtime. Builds the client at the first call.
+    /// Returns the HTTP client of the current runtime. The first call on each runtime builds it.
     fn http_client(&self) -> Result<Client, reqwest::Error> {
         let runtime = Handle::current().id();
         let clients = || self.http_clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,8 +145,8 @@ impl ManagementClient {
         if path.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\' || c == '#') {
             return refuse("contains a character that must be percent-encoded");
         }
-        // URL parsers resolve `..` and `%2e%2e`, so an id with this value would select another
-        // resource.
+        // URL parsers resolve `..` and `%2e%2e`, so an id with such a value would select a
+        // different resource.
         let path_only = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
         let mut segments = path_only.split('/').skip(1).map(|segment| segment.replace("%2e", "."));
         if segments.any(|segment| matches!(&*segment, "" | "." | "..")) {
@@ -180,10 +181,11 @@ impl fmt::Debug for ManagementClient {
     }
 }
 
-/// The largest number of HTTP clients. A program has few runtimes, but every test has its own. The
-/// connections of ended tests must not accumulate.
+/// The largest number of HTTP clients. Beyond this number, the oldest client is removed. A program
+/// has few runtimes, but every test has its own runtime, and the connections of ended tests must
+/// not accumulate.
 const MAX_HTTP_CLIENTS: usize = 8;
-/// The largest body that the client reads. A page of 100 users with their identities and custom
+/// A response with a larger body is an error. A page of 100 users with their identities and custom
 /// data may have several megabytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 

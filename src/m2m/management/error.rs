@@ -53,11 +53,13 @@ pub enum ManagementErrorKind {
     NotSent,
     /// No access token is available. [`ManagementError::token_error`] says why.
     Token,
-    /// Connecting to Logto failed, the connection broke, or Logto did not respond in time.
+    /// Connecting to Logto failed, the connection broke, or Logto did not respond in time. An error
+    /// also has this kind if the HTTP client could not be built.
     Connection,
     /// Logto refused the call, and its response says why.
     Refused,
-    /// The response does not come from Logto, or does not match your type.
+    /// The response neither matches your type nor contains an error in Logto's format. It may be a
+    /// proxy's error page, a server error, a redirect, or a body that is too large.
     UnexpectedResponse,
 }
 
@@ -263,4 +265,5 @@ fn invalid_fields(data: Option<&RawValue>) -> String {
     fields
 }
 
+/// The largest number of refused fields that an error message lists.
 const MAX_FIELDS: usize = 5;

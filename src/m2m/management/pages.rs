@@ -45,10 +45,14 @@ pub struct Pages<T> {
     page_size: u32,
     /// The number of the next page. The first page has the number 1.
     page: u64,
+    /// The number of items on the pages that have arrived.
     received: u64,
     total: Option<u64>,
+    /// The items of the latest page that were not returned yet.
     items: vec::IntoIter<T>,
+    /// The request in flight.
     next_page: Option<PageFuture>,
+    /// Whether the last page has arrived, or a page has failed.
     ended: bool,
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct ManagementResponse {
 }
 
 impl ManagementResponse {
-    /// Returns the number of items on all pages of a list.
+    /// Returns the number of items on all pages of a list, from the header `Total-Number`.
     pub(crate) fn total(&self) -> Option<u64> {
         self.headers.get(TOTAL_NUMBER)?.to_str().ok()?.trim().parse().ok()
     }

@@ -24,6 +24,7 @@ pub(super) struct Connection {
 pub(super) struct Position {
     /// The id of the entry in the stream.
     pub(super) id: String,
+    /// The number of the change. Successive changes have successive numbers.
     pub(super) number: u64,
 }
 
@@ -103,7 +104,8 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits for at most the time `wait`.
+    /// Returns the changes after a position. If there are none, waits for the time `wait`, but for
+    /// at most 1 s. Does not wait if `wait` is `None`.
     pub(super) async fn news(
         &mut self,
         after: &Position,
@@ -162,6 +164,7 @@ impl News {
     }
 }
 
+/// The time limit for connecting. A response has a time limit of `BLOCK + TIMEOUT`.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest time that one command waits for changes.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);

@@ -174,8 +174,8 @@ impl Follower<'_> {
     /// or they could not be written during an outage.
     async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
         let has_room = loaded.count < self.book.limits.max_rules;
-        // Write back only rules that Redis keeps. Redis would drop any other rule again, and each
-        // load would add this rule to the stream again.
+        // Write back only rules that Redis would keep. Redis would drop any other rule immediately,
+        // and each load would write that rule to the stream again.
         let would_stay = |rule: &Rule| {
             !self.book.is_expired(rule) && (has_room || loaded.keeps_beyond_limit(rule))
         };
@@ -263,6 +263,7 @@ struct Loaded {
     times: HashMap<u64, u64>,
     seed: std::hash::RandomState,
     count: usize,
+    /// The time of the oldest cut-off.
     oldest_cut_off: Option<u64>,
 }
 
@@ -291,7 +292,7 @@ impl Loaded {
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
-/// This number of rules takes about 300 MB.
+/// The minimum of `Follower::most_rules_of_a_set`. This number of rules takes about 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;
 const BATCH_TIME: Duration = Duration::from_millis(20);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);

@@ -27,6 +27,7 @@ use crate::{
 /// The connection between a set of rules and Redis.
 pub(in crate::revocation) struct RedisLink {
     pub(super) store: RedisStore,
+    /// The connection for writes, or `None` if the next write must open a connection.
     writer: AsyncMutex<Option<Connection>>,
     /// The time of the latest response from Redis.
     pub(super) contact: watch::Sender<Instant>,

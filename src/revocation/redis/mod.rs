@@ -117,7 +117,7 @@ impl RedisStore {
     }
 
     /// Makes the store read-only. [`Revocations::store`](super::Revocations::store) then returns an
-    /// error, and the rule applies in this process only.
+    /// error, and the rules apply in this process only.
     pub const fn read_only(mut self) -> Self {
         self.is_read_only = true;
         self

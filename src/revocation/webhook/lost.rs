@@ -33,9 +33,9 @@ impl WebhookReceiver {
     /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and
     /// stores the resulting rules. The future never completes, so spawn it.
     ///
-    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each webhook only once.
-    /// Logto keeps failed deliveries in a log, `GET /api/hooks/{id}/recent-logs`, for 24 h. That
-    /// log does not contain webhooks that were lost because Logto itself restarted.
+    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each event only once, and
+    /// keeps failed deliveries for 24 h in a log, `GET /api/hooks/{id}/recent-logs`. This log does
+    /// not contain events that were lost because Logto itself restarted.
     ///
     /// ```no_run
     /// use tower_logto::{m2m::{ClientSecret, ManagementApi}, revocation::WebhookReceiver};

@@ -9,8 +9,8 @@ use crate::revocation::rule::Rule;
 /// |---|---|
 /// | `User.SuspensionStatus.Updated` | blocks or reactivates the user. If several changes arrive, the one with the latest `data.updatedAt` applies |
 /// | `User.Deleted` | blocks the user permanently |
-/// | `Organization.Membership.Updated`, `removedUserIds` | two cut-offs for each removed user: one for the user's tokens for the organization, and one for all tokens of the user |
-/// | `Organization.Membership.Updated`, `removedApplicationIds` | a cut-off for each removed application's tokens for the organization |
+/// | `Organization.Membership.Updated` with `removedUserIds` | two cut-offs for each removed user: one for the user's tokens for the organization, and one for all tokens of the user |
+/// | `Organization.Membership.Updated` with `removedApplicationIds` | a cut-off for each removed application's tokens for the organization |
 /// | `Organization.Deleted` | a cut-off for all tokens for the organization |
 ///
 /// Logto truncates lists of members after 5,000 ids. If a list has that length, the rules also
@@ -59,8 +59,8 @@ impl Default for EventMapping {
 }
 
 impl EventMapping {
-    /// Refuses only a removed member's tokens for the organization. The user's other tokens are
-    /// still accepted.
+    /// If a user is removed from an organization, refuses only the user's tokens for that
+    /// organization. The user's other tokens are still accepted.
     ///
     /// By default, all earlier tokens of the user are refused. The reason is that a token without
     /// `organization_id` has the API scopes of the user's roles in every organization.

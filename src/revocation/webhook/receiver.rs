@@ -31,7 +31,7 @@ use crate::{
 ///
 /// In Logto's Console, create a webhook with the URL of this route and the events
 /// `User.SuspensionStatus.Updated`, `User.Deleted`, `Organization.Membership.Updated` and
-/// `Organization.Deleted`. The page of the webhook shows the signing key.
+/// `Organization.Deleted`. The webhook's page shows the signing key.
 ///
 /// ```
 /// use axum::Router;
@@ -53,11 +53,11 @@ use crate::{
 /// | 400 | the signature is valid, but the body is not a webhook |
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
-/// | 413 | the body is larger than 1 MiB, or broken |
+/// | 413 | the body is larger than 1 MiB, or could not be read |
 /// | 503 | too many webhooks arrive at the same time, or the rules could not be stored |
 ///
-/// Logto sends each webhook only once. In the Console, the page of the webhook lists failed
-/// deliveries under the recent requests.
+/// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries
+/// under the recent requests.
 #[derive(Clone)]
 pub struct WebhookReceiver(Arc<Inner>);
 
@@ -262,9 +262,12 @@ impl fmt::Debug for WebhookReceiverBuilder {
     }
 }
 
+/// The number of bodies that may be read at the same time.
 const MAX_BODIES: usize = 16;
 const MAX_BODY: usize = 1024 * 1024;
-/// Logto waits 10 s for the response. `BODY_TIMEOUT` is shorter than `PLACE_TIMEOUT`, so a permit
-/// becomes free before a waiting request gives up.
+/// The time limit for reading one body. It is shorter than `PLACE_TIMEOUT`, so a permit becomes
+/// free before a waiting request gives up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time limit for waiting for a permit to read a body. Logto waits 10 s for the response, which
+/// is longer than both time limits together.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The HTTP endpoints of a Logto server: discovery, key set, token endpoint.
+//! The HTTP endpoints of the simulated Logto server: discovery, key set, token endpoint.
 
 use std::sync::{Arc, atomic::Ordering};
 

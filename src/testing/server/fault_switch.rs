@@ -41,8 +41,7 @@ pub enum Fault {
     Response(http::Response<String>),
 }
 
-/// The switch of one endpoint. The switch counts every request to the endpoint, and applies the
-/// fault.
+/// Counts every request to one endpoint, and applies the endpoint's fault.
 #[derive(Debug, Default)]
 pub(crate) struct FaultSwitch {
     fault: watch::Sender<Fault>,
@@ -81,7 +80,7 @@ impl FaultSwitch {
         self.fault.send_replace(fault);
     }
 
-    /// Returns the number of requests since the start.
+    /// Returns the number of requests so far.
     pub(crate) fn requests(&self) -> u64 {
         *self.requests.borrow()
     }

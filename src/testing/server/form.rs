@@ -19,7 +19,7 @@ impl Form {
 }
 
 /// Decodes a single value. Returns `None` if a `%` does not start an escape. [`Form::parse`] would
-/// keep such a `%`.
+/// keep such a `%`. Also returns `None` if the decoded bytes are not UTF-8.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

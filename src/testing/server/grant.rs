@@ -150,7 +150,7 @@ fn resource<'a>(
 }
 
 /// Authenticates the application by `client_secret_basic` or `client_secret_post` (RFC 6749
-/// §2.3.1). A request that uses both is refused.
+/// §2.3.1). A request that uses both methods is refused.
 fn authenticate<'a>(
     state: &'a IssuerState,
     headers: &HeaderMap,
@@ -215,7 +215,7 @@ pub(crate) struct OAuthErrorResponse {
     error: &'static str,
     message: &'static str,
     description: String,
-    /// Whether the credentials were in the `Authorization` header. If so, the response has a
+    /// Whether the `Authorization` header contained a wrong secret. If so, the response has a
     /// challenge.
     by_header: bool,
 }

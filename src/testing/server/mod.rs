@@ -68,7 +68,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the port and every connection, and returns after they are closed.
+    /// Stops listening and closes every connection. Then binds the port again without listening on
+    /// it.
     pub(crate) fn close(&self) -> io::Result<()> {
         let mut port = self.lock();
         if let Port::Open(_) = *port {
@@ -131,4 +132,5 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<ServerThread> {
     Ok(ServerThread(Some((stop, thread))))
 }
 
+/// The number of connections that may wait until the server accepts them.
 const BACKLOG: u32 = 1024;

@@ -126,11 +126,12 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how long keys are fresh: 10 min by default, from 1 s to 24 h. After each fetch, the
-    /// time is varied randomly by up to ±10 %.
+    /// Sets how long keys are fresh after a fetch: 10 min by default, from 1 s to 24 h. For each
+    /// fetch, this time is varied randomly by up to ±10 %.
     ///
     /// When the keys are no longer fresh, the next request starts a refresh in the background. The
-    /// token of that request is validated with the current keys.
+    /// request itself is validated with the current keys, unless the keys are older than twice this
+    /// time. In that case, the request waits for fresh keys for up to 1 s.
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
         self.refresh.fresh_for = duration;
         self.shares = false;
@@ -145,9 +146,10 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many requests may wait for the first keys, or for a refresh in flight: 16,384 by
-    /// default, from 1 to 1,000,000. A waiting request takes about 3 KB of memory. Requests beyond
-    /// the limit get 503.
+    /// Sets how many requests may wait for the first keys, and how many requests with an unknown
+    /// key id may wait for a refresh in flight: 16,384 each by default, from 1 to 1,000,000. A
+    /// waiting request takes about 3 KB of memory. Beyond the limit, a request that needs the first
+    /// keys gets 503, and a request with an unknown key id gets 429.
     pub const fn max_waiting(mut self, requests: usize) -> Self {
         self.refresh.max_waiting = requests;
         self.shares = false;
@@ -162,9 +164,10 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets the maximum age of stale keys, which are used while refreshes fail. The default is
-    /// 24 h. The minimum is the time for which keys are [fresh](Self::keys_fresh_for). If the keys
-    /// are older than the maximum age, requests with a token get 503.
+    /// Sets the maximum age of the keys since the last successful fetch. While refreshes fail, the
+    /// validator uses stale keys up to this age. After that, requests with a token get 503 until a
+    /// fetch succeeds. The default is 24 h. The minimum is the time for which keys are
+    /// [fresh](Self::keys_fresh_for).
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
@@ -215,9 +218,9 @@ impl ValidatorBuilder {
     /// Requests beyond the limit get 503.
     ///
     /// If tokens with bad signatures take too much time, all signature checks wait in a queue, and
-    /// run on a quarter of the cores. Cached tokens never wait. A subject comes first if one of its
-    /// earlier tokens was valid, unless 20 bad signatures in the subject's name arrived within a
-    /// minute.
+    /// run on a quarter of the cores, but at least on one core. Cached tokens never wait. The
+    /// tokens of a subject come first if an earlier token of the subject was valid, unless 20 bad
+    /// signatures in the subject's name arrived within a minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
         self.shares = false;

@@ -244,7 +244,8 @@ fn organization_of_audience(audience: &str) -> Option<&str> {
     audience.strip_prefix(ORGANIZATION_AUDIENCE).filter(|id| !id.is_empty())
 }
 
-/// Returns whole seconds since the Unix epoch. Refuses values after the year 9999.
+/// Converts whole seconds since the Unix epoch to an integer. Refuses times before 1970 and after
+/// the year 9999.
 fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> {
     if !(0.0..=MAX_NUMERIC_DATE).contains(&seconds) {
         return Err(InvalidToken::MalformedClaim(claim));

@@ -28,8 +28,9 @@ fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToke
     Ok(claims.to_token_claims(json))
 }
 
-/// Returns the token that a handler would receive. The key that is stored in the token is a
-/// placeholder from RFC 7515, appendix A.3. The token was not signed with that key.
+/// Returns the `AccessToken` that a handler would receive. An `AccessToken` contains the key that
+/// verified its signature. Here, this is the example key of RFC 7515, appendix A.3, although
+/// nothing was signed with that key.
 fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",

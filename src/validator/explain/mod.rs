@@ -57,11 +57,11 @@ pub struct Explanation {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Every check passed.
+    /// No check failed, and each check could be made that the token needs.
     Accepted,
     /// At least one check failed.
     Refused,
-    /// No check failed, but the issuer's keys are unavailable.
+    /// No check failed, but the issuer's keys or the rules that revoke tokens are unavailable.
     Undecided,
 }
 
@@ -85,7 +85,7 @@ pub struct Check {
     pub outcome: Outcome,
     /// The value in the token, escaped and cut.
     pub found: String,
-    /// The value that the settings require. Empty if the settings require nothing.
+    /// The value that the settings or the route require. Empty if any value is accepted.
     pub expected: String,
     /// The problem and how to fix it, or the reason why the check was not made. `None` if there is
     /// nothing to do.
@@ -109,7 +109,8 @@ pub enum Outcome {
     Failed,
     /// The check was not made, because something that it needs is missing, for example the payload.
     Skipped,
-    /// The check could not be made, because the issuer's keys are unavailable.
+    /// The check could not be made, because the issuer's keys or the rules that revoke tokens are
+    /// unavailable.
     Unknown,
 }
 
@@ -275,7 +276,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Accepted => "The token is accepted.",
             Self::Refused => "The token is refused.",
-            Self::Undecided => "Undecided: the issuer's keys are unavailable.",
+            Self::Undecided => "Undecided: the issuer's keys or the rules are unavailable.",
         })
     }
 }

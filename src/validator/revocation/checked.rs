@@ -87,16 +87,21 @@ impl IssuerRevocations {
         }
     }
 
-    /// Hashes those claims of a token to which a rule can refer. If the token is a user's token,
-    /// also records the subject.
+    /// Records the user of a valid token for `SubjectChecks`.
+    pub(crate) fn record(&self, claims: &TokenClaims) {
+        let subject = claims.get(claims.subject);
+        let is_user = claims.client_id.map(|span| claims.get(span)) != Some(subject);
+        if let Some(revocations) = self.0.as_ref().filter(|_| is_user) {
+            revocations.record_subject(subject);
+        }
+    }
+
+    /// Hashes those claims of a token to which a rule can refer.
     pub(crate) fn revocable(&self, claims: &TokenClaims) -> Revocable {
         Revocable(self.0.as_ref().map(|revocations| {
             let hasher = revocations.hasher();
             let subject = claims.get(claims.subject);
             let organization = claims.organization_id.map(|span| claims.get(span));
-            if claims.client_id.map(|span| claims.get(span)) != Some(subject) {
-                revocations.record_subject(subject);
-            }
             let expires_at = Duration::from_secs(claims.lifetime.expires_at);
             Box::new(RevocableToken {
                 revocations: revocations.clone(),

@@ -37,6 +37,8 @@ impl IssuerRevocations {
 
     pub(crate) async fn loaded(self) {}
 
+    pub(crate) const fn record(self, _: &TokenClaims) {}
+
     pub(crate) const fn revocable(self, _: &TokenClaims) -> Revocable {
         Revocable
     }

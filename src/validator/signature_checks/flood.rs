@@ -10,7 +10,8 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct FloodDetector {
     window: Window,
-    /// The time of the monotonic clock at which the current flood ends, unless more checks fail.
+    /// The time of the monotonic clock at which the current flood ends, unless further failed
+    /// checks prolong the flood.
     ends_at: Option<Duration>,
     during_flood: Counts,
 }
@@ -33,7 +34,7 @@ pub(super) struct Counts {
 /// The start or the end of a flood, which is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FloodChange {
-    /// A flood started. Contains the counts of the last second.
+    /// A flood started. Contains the counts of the current window.
     Started(Counts),
     /// A flood ended. Contains the counts of the whole flood.
     Ended(Counts),
@@ -103,6 +104,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The time that failed checks may take in a window before a flood starts. It is 2 % of one core,
 /// which a service does not notice.
 const FAILED_TIME: Duration = Duration::from_millis(20);
+/// The time from the last failed check in a flooded window to the end of the flood.
 const LASTS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -132,11 +132,11 @@ impl SignatureChecks {
         self.0.check(signed, key)
     }
 
-    /// Checks a signature. During a flood, the check waits in the queue. Otherwise the check runs
-    /// on the calling thread.
+    /// Checks a signature. During a flood, the check waits in the queue. Without a flood, or if no
+    /// thread for the queue can be started, the check runs on the calling thread.
     ///
     /// # Cancel safety
-    /// If the future is dropped, the check is skipped.
+    /// If the future is dropped while the check waits in the queue, the check is skipped.
     pub(crate) async fn check(
         &self,
         token: &Arc<SignedToken>,
@@ -216,7 +216,7 @@ impl Shared {
         workers.threads > 0
     }
 
-    /// Waits for the next check. Returns `None` if no check arrived for some time. The calling
+    /// Waits for the next check. Returns `None` if no check arrived within `IDLE_TIME`. The calling
     /// thread must then end.
     fn next(&self) -> Option<Waiting<QueuedCheck>> {
         let mut workers = lock(&self.workers);
@@ -238,7 +238,8 @@ impl Shared {
     }
 }
 
-/// A thread that checks signatures during a flood. The thread ends some time after the flood.
+/// A thread that checks signatures during a flood. After the flood, no more checks arrive, so the
+/// thread ends after `IDLE_TIME`.
 struct Worker(Arc<Shared>);
 
 impl Worker {
@@ -277,4 +278,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A thread ends if no check arrives for this time.
 const IDLE_TIME: Duration = Duration::from_secs(10);

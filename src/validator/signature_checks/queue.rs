@@ -22,7 +22,9 @@ pub(super) struct CheckQueue<T> {
 /// The bounds of the queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueLimits {
+    /// The maximum number of waiting checks.
     pub(crate) max_queued: usize,
+    /// The longest time that a check may wait. After this time, the check is refused.
     pub(crate) max_time: Duration,
 }
 

@@ -10,8 +10,8 @@ use std::{
 /// A bounded set of subjects, with the number of bad signatures that arrived in the name of each
 /// subject.
 ///
-/// When the current generation is full, it replaces the older generation. A subject is therefore
-/// forgotten after one to two generations of other subjects.
+/// New subjects are added to the current generation. When the current generation is full, it
+/// becomes the older generation, and the subjects of the previous older generation are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     current: HashMap<SubjectHash, BadSignatures>,
@@ -70,6 +70,7 @@ impl Subjects {
 }
 
 impl BadSignatures {
+    /// Returns whether the minute in which these signatures were counted is over.
     const fn is_over(self, now: Duration) -> bool {
         now.as_secs() >= self.since as u64 + MINUTE
     }
@@ -82,6 +83,8 @@ fn whole_seconds(time: Duration) -> u32 {
 
 /// The maximum number of subjects in a generation. Two generations take at most about 5 MB.
 const GENERATION: usize = 65_536;
+/// If this many bad signatures arrive in the name of a subject within a minute, the checks of the
+/// subject do not come first for the rest of that minute.
 const MAX_BAD_SIGNATURES: u32 = 20;
 const MINUTE: u64 = 60;
 

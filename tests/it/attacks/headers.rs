@@ -12,12 +12,13 @@ use crate::support::{
     RawServer, SECOND, SHOPPING_API, base64url, jwks_response,
 };
 
-/// The limit of JWKS requests: the first fetch, and two more fetches for unknown key ids.
+/// The largest number of JWKS requests while the clock does not advance: the first fetch, and two
+/// more fetches for unknown key ids.
 const MOST_JWKS_REQUESTS: u64 = 1 + 2;
 
 #[tokio::test]
 async fn malicious_kid_is_only_compared_with_known_key_ids() {
-    // With this size limit, tokens with the long key ids are not refused as oversized.
+    // With this size limit, the token with the key id of 100 KB is not refused as oversized.
     let target = Target::with(|builder| builder.max_token_size(300 * 1024)).await;
     let other = RawServer::start();
     let kid = target.key().kid().to_owned();

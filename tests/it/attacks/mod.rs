@@ -158,7 +158,8 @@ fn assert_no_part_of(secret: &str, text: &str) {
     assert_eq!(leak, None, "a part of the token is in the response: {text}");
 }
 
-/// Records the reason why the last request was refused. The response does not contain this reason.
+/// Records the reason why the last request was refused. The reason is in a response extension.
+/// The server does not send extensions to the client.
 #[derive(Clone, Default)]
 struct Refusals(Arc<Mutex<Option<Outcome>>>);
 

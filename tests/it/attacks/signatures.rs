@@ -38,8 +38,8 @@ fn order(algorithm: Algorithm) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digit).collect()
 }
 
-/// Calculates `a - b` or `a + b` for two big-endian numbers of the same length. Returns the result,
-/// and whether the calculation overflowed.
+/// Adds or subtracts two big-endian numbers of the same length. `step` is the operation for two
+/// digits. Returns the result, and whether the operation overflowed.
 fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, bool) {
     let mut carry = 0;
     let mut digits: Vec<_> = a
@@ -75,7 +75,8 @@ fn der(signature: &[u8]) -> Vec<u8> {
     [&[0x30], long, &[length], &body].concat()
 }
 
-/// A target whose issuer has published one key of each type that Logto supports.
+/// A target whose issuer has published one key of each type that Logto supports, in addition to its
+/// first key.
 struct TargetWithAllKeys {
     target: Target,
     ec: Vec<SigningKey>,

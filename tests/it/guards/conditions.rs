@@ -19,7 +19,8 @@ scopes! {
     AForPermissions = "a" for OrganizationPermissions;
 }
 
-/// Returns one letter for each kind of refusal. With letters, a row of the table fits into a line.
+/// Returns the letter for this kind of refusal, or a dot if the guard accepted the token. With
+/// letters, a row of the table fits into a line.
 fn letter(refusal: Option<&AuthErrorKind>) -> char {
     match refusal {
         None => '.',

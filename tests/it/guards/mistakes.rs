@@ -44,7 +44,7 @@ fn panic_of<T>(build: impl FnOnce() -> T) -> String {
 }
 
 #[test]
-fn a_guard_that_no_token_can_pass_panics_and_the_message_contains_the_line_of_the_user() {
+fn a_guard_that_no_token_can_pass_panics_with_the_location_in_the_users_code() {
     let issuer = |tenant: &str| Issuer::logto(&format!("https://{tenant}.logto.app")).unwrap();
     let (one, other) = (issuer("one"), issuer("other"));
     let global = Require::global;

@@ -1,5 +1,5 @@
-//! Tests of `Require`, the guard of a route: the tokens that pass, the refusals of other tokens,
-//! and the token that the guard passes to the handler.
+//! Tests of `Require`, the guard of a route: the tokens that the guard accepts, its refusals of
+//! other tokens, and the token that the handler gets.
 
 mod conditions;
 mod mistakes;
@@ -25,7 +25,8 @@ use crate::support::{Harness, SHOPPING_API};
 
 const REPORTS: &str = "https://reports.api";
 
-/// Named and validated tokens of every kind, and the second issuer that the validator trusts.
+/// Validated tokens of every kind, each with a name, and the second issuer that the validator
+/// trusts.
 struct Tokens {
     partner: TestIssuer,
     by_name: BTreeMap<&'static str, AccessToken>,
@@ -69,8 +70,8 @@ async fn validate(validator: &Validator, token: &str) -> AccessToken {
     validator.validate(token).await.unwrap()
 }
 
-/// Returns a request for the organization `acme`. The token is an extension of the request, as
-/// after an outer `AuthLayer`.
+/// Returns a request for the organization `acme`. The token is an extension of the request, as if
+/// an outer `AuthLayer` had inserted it.
 fn request(token: &AccessToken) -> Request<()> {
     let mut request = Request::builder()
         .uri("https://acme.shop.example/")
@@ -85,7 +86,7 @@ fn by_header() -> Require {
     Require::organization_in_header(http::HeaderName::from_static("x-organization"))
 }
 
-/// Sends a request through the guard, and returns the token that the guard passes to the handler.
+/// Sends a request through the guard, and returns the token that the handler gets.
 fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError> {
     let handler = service_fn(async |request: Request<()>| {
         let token = request.extensions().get::<AccessToken>().cloned();
@@ -103,7 +104,7 @@ fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError>
     }
 }
 
-/// Returns the reason why the guard refuses the token, or `None` if the token passes.
+/// Returns the reason why the guard refuses the token, or `None` if the guard accepts the token.
 fn refusal(guard: &Require, token: &AccessToken) -> Option<AuthErrorKind> {
     pass(guard, request(token)).err().map(|error| error.kind().clone())
 }

@@ -157,8 +157,9 @@ impl MaliciousEndpoint {
     }
 }
 
-/// Waits until the server has stalled once more, and then pauses tokio's clock. A paused clock
-/// jumps to the next timer, so the fetch reaches its timeout immediately.
+/// If `stalls` is `Some`, waits until the server has stalled more often than that, and then pauses
+/// tokio's clock. A paused clock jumps to the next timer, so the fetch reaches its timeout
+/// immediately. If `stalls` is `None`, does nothing.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
     if let Some(before) = stalls {
         server.stalled(before + 1).await;

@@ -35,8 +35,8 @@ async fn start(
     });
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
-    // This token request does not require the scope `all`, because the token response above grants
-    // another scope.
+    // This token request does not require the scope `all`, because the token endpoint above grants
+    // only `read:products`.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)
@@ -401,7 +401,8 @@ async fn management_api_of_the_test_kit_checks_tokens() {
     let error = api.get::<Value>("/api/applications?page=0").await.unwrap_err();
     assert_eq!(error.code(), Some("guard.invalid_pagination"));
 
-    // If an application lacks the role, Logto still issues a token, but without the scope.
+    // If an application lacks the Management API role, Logto still issues a token, but without the
+    // scope `all`.
     let request = TokenRequest::resource(TestIssuer::MANAGEMENT_API).optional_scopes(["all"]);
     let api = ManagementApi::new(&issuer.endpoint(), client("app0"), request).unwrap();
     let error = api.get::<Value>("/api/applications").await.unwrap_err();

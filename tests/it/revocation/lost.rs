@@ -1,6 +1,9 @@
 //! Tests how the crate learns of changes whose webhooks Logto could not deliver or has lost.
 
+use std::time::Duration;
+
 use tower_logto::{
+    explain::Verdict,
     m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest},
     revocation::{Revocations, SubjectChecks, WebhookReceiver},
     testing::{ManualClock, TestApp, TestIssuer, TestWebhooks},
@@ -114,6 +117,11 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     let machine = setup.issuer.token().audience(SHOPPING_API).client_id("machine");
     let machine = machine.subject("machine").build();
     validator.validate(&machine).await.unwrap();
+    // Only users of valid tokens are checked.
+    let forged = setup.issuer.token().audience(SHOPPING_API).subject("erin").bad_signature();
+    let explanation = validator.explain(&forged.build()).await;
+    assert_eq!(explanation.verdict(), Verdict::Refused);
+    drop(setup.webhooks.suspend("erin"));
     drop(setup.webhooks.suspend("alice"));
     drop(setup.webhooks.suspend("bob"));
     drop(setup.webhooks.reactivate("bob"));
@@ -131,6 +139,27 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     advance(601).await;
     eventually(|| setup.blocked() == 1).await;
     assert!(refused("alice"), "issued before the reactivation and its margin");
+}
+
+#[tokio::test]
+async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
+    let log = LogCapture::start();
+    let setup = Setup::start().await;
+    let validator = tower_logto::Validator::builder()
+        .trust(setup.issuer.trusted(SHOPPING_API))
+        .revocations(&setup.revocations)
+        .build()
+        .unwrap();
+    let token = setup.issuer.token().audience(SHOPPING_API).subject("alice").build();
+    validator.validate(&token).await.unwrap();
+    setup.revocations.block_subject("alice").await.unwrap();
+    // Any change of the user moves `updatedAt` past the time of the block. The checks see a user
+    // whom Logto has not suspended.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    drop(setup.webhooks.reactivate("alice"));
+    tokio::spawn(SubjectChecks::new(&setup.revocations, setup.api.clone()).run());
+    eventually(|| log.text().contains("users checked for suspension")).await;
+    assert_eq!(setup.blocked(), 1);
 }
 
 #[tokio::test]

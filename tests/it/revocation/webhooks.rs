@@ -21,7 +21,7 @@ use tower_logto::{
 
 use crate::support::{LogCapture, SECOND, Server, TIMEOUT, fixtures};
 
-/// The time of the receiver's clock, in Unix seconds. It is about twenty minutes after the last
+/// The time of the manual clocks, in Unix seconds. It is about twenty minutes after the last
 /// webhook was captured.
 const CAPTURED: u64 = 1_795_528_800;
 
@@ -142,8 +142,8 @@ async fn settings_of_the_event_mapping_change_the_rules() {
 
 async fn with_kit() -> (Receiver, TestWebhooks) {
     let issuer = TestIssuer::builder().clock(ManualClock::at(CAPTURED)).start().await.unwrap();
-    // The sender only signs webhooks, and the tests send them with `Receiver::send`. The address of
-    // the sender is therefore never used.
+    // `sender` only creates and signs webhooks. The tests deliver them with `Receiver::send`, so
+    // the receiver URL that is passed here is never used.
     let sender = issuer.webhooks("http://127.0.0.1:1");
     let receiver = Receiver::start(|builder| builder.signing_key(sender.signing_key())).await;
     (receiver, sender)

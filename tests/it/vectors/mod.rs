@@ -1,5 +1,6 @@
-//! Public test vectors. `KeySet::verify` checks their signatures. Most vectors are not access
-//! tokens. The validator must refuse every vector that is a JWS or a JWE, without a panic.
+//! Public test vectors. `KeySet::verify` checks their signatures. No vector is an access token of a
+//! trusted issuer. The validator must therefore refuse every vector that is a JWS or a JWE, without
+//! a panic.
 
 mod oracle;
 mod rfc;

@@ -15,8 +15,8 @@ pub(crate) const IDENTITY: [&str; 4] =
     ["X-Auth-Subject", "X-Auth-Client-Id", "X-Auth-Organization-Id", "X-Auth-Scopes"];
 
 /// The targets that the server must refuse. The token in the tests gives access to `/products/…`,
-/// but not to `/admin`. For each target, some way of normalizing paths results in another path,
-/// which is `/admin` in most cases.
+/// but not to `/admin`. A service that normalizes paths would serve `/admin` for most of the
+/// targets.
 pub(crate) const REFUSED_TARGETS: &[&[u8]] = &[
     b"/products/../admin",
     b"/products/./../admin",
@@ -242,8 +242,8 @@ impl Setup {
     }
 
     async fn unavailable_keys_give_503(&self) {
-        // After this request, the server has the keys. The token below has an unknown key, which
-        // causes the next JWKS fetch.
+        // After this request, the server has the keys. The token below is signed with an unknown
+        // key, which causes the next JWKS fetch.
         let token = bearer(&self.fixture.token());
         assert_eq!(self.send("GET", b"/products/1", &token).await.status, 200);
         self.upstream.take_targets();

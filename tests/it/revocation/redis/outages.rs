@@ -1,6 +1,8 @@
 //! Tests with a Redis server that is unavailable, disconnected, empty or slow, or that contains
 //! broken data.
 
+use tower_logto::explain::Verdict;
+
 use super::*;
 
 #[tokio::test]
@@ -108,8 +110,8 @@ async fn broken_content_is_skipped() {
         redis.command(&["XADD", news, "*", "rule", "\u{1b}[31m", "at", "1e999"]).await;
         instance.revocations.block_subject("bob").await.unwrap();
         instance.until_rules(2).await;
-        // If the Redis key for the blocks contains no sorted set, the instance stays disconnected,
-        // and its status contains the error.
+        // If the value of the Redis key for the blocks is not a sorted set, the instance stays
+        // disconnected, and its status contains the error.
         redis.command(&["DEL", blocks]).await;
         redis.command(&["SET", blocks, "text"]).await;
         let other = Instance::start(&issuer, store(&redis.url()));
@@ -140,6 +142,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
         let error = instance.validator.validate(&good).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.reason()), (503, "revocations_unavailable"));
+        let explanation = instance.validator.explain(&good).await;
+        assert_eq!(explanation.verdict(), Verdict::Undecided, "{explanation}");
         assert_eq!(error.retry_after(), Some(SECOND));
         redis.restart().await;
         let waiting = async {

@@ -26,7 +26,7 @@ async fn a_rule_of_one_instance_applies_on_all_instances() {
 }
 
 #[tokio::test]
-async fn the_rule_with_the_latest_time_counts_in_any_order_of_arrival() {
+async fn the_rule_with_the_latest_time_applies_in_any_order_of_arrival() {
     with_redis(&[], async |issuer, redis| {
         let instance = Instance::connected(&issuer, &redis.url()).await;
         let now = now();
@@ -74,7 +74,7 @@ async fn ten_thousand_rules_reach_another_instance_and_no_good_token_is_refused(
         println!("10,000 rules in {:?}: delay p50 {p50:?}, p99 {p99:?}", started.elapsed());
         assert!(p99 < SECOND, "p99 {p99:?}");
 
-        // Then the writer stores 10,000 rules in one burst.
+        // Then the writer stores 10,000 more rules in one call.
         let now = now();
         let rules = (0..10_000).map(|n| Rule::revoke_client(format!("client-{n}"), now));
         writer.revocations.store(rules).await.unwrap();

@@ -105,6 +105,7 @@ pub(crate) async fn wait_for(address: SocketAddr, process: &Process) {
     assert!(connected.is_ok(), "{address} does not listen:\n{}", process.output());
 }
 
+/// The longest time that a test waits for a process or a server.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// The interval between two attempts to connect. Only a successful attempt shows that a server has
 /// opened its port.
