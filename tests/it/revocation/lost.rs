@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tower_logto::{
+    Validator,
     explain::Verdict,
     m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest},
     revocation::{Revocations, SubjectChecks, WebhookReceiver},
@@ -43,6 +44,14 @@ impl Setup {
             .build()
             .unwrap();
         tokio::spawn(receiver.recover(self.api.clone(), self.webhooks.hook_id()));
+    }
+
+    fn validator(&self) -> Validator {
+        Validator::builder()
+            .trust(self.issuer.trusted(SHOPPING_API))
+            .revocations(&self.revocations)
+            .build()
+            .unwrap()
     }
 
     fn blocked(&self) -> usize {
@@ -102,11 +111,7 @@ async fn a_log_entry_that_is_not_a_webhook_does_not_affect_other_entries() {
 #[tokio::test]
 async fn users_of_valid_tokens_are_checked_in_the_background() {
     let setup = Setup::start().await;
-    let validator = tower_logto::Validator::builder()
-        .trust(setup.issuer.trusted(SHOPPING_API))
-        .revocations(&setup.revocations)
-        .build()
-        .unwrap();
+    let validator = setup.validator();
     let checks = SubjectChecks::new(&setup.revocations, setup.api.clone()).checks_per_second(100);
     let token = |user: &str| setup.issuer.token().audience(SHOPPING_API).subject(user).build();
     for user in ["alice", "bob", "carol", "dave"] {
@@ -145,11 +150,7 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
 async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
-    let validator = tower_logto::Validator::builder()
-        .trust(setup.issuer.trusted(SHOPPING_API))
-        .revocations(&setup.revocations)
-        .build()
-        .unwrap();
+    let validator = setup.validator();
     let token = setup.issuer.token().audience(SHOPPING_API).subject("alice").build();
     validator.validate(&token).await.unwrap();
     setup.revocations.block_subject("alice").await.unwrap();
@@ -166,11 +167,7 @@ async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
 async fn the_management_api_of_another_tenant_blocks_no_user() {
     let log = LogCapture::start();
     let setup = Setup::start().await;
-    let validator = tower_logto::Validator::builder()
-        .trust(setup.issuer.trusted(SHOPPING_API))
-        .revocations(&setup.revocations)
-        .build()
-        .unwrap();
+    let validator = setup.validator();
     let checks = SubjectChecks::new(&setup.revocations, setup.api.clone()).checks_per_second(100);
     for user in ["alice", "bob", "carol"] {
         let token = setup.issuer.token().audience(SHOPPING_API).subject(user).build();
