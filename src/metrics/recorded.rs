@@ -30,7 +30,7 @@ impl TokenMetrics {
         self.handles().from_cache.increment(1);
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "the facade has only f64")]
+    #[allow(clippy::cast_precision_loss, reason = "gauges of the `metrics` crate take only f64")]
     pub(crate) fn accepted(&self, cached_tokens: impl Fn() -> u64 + Copy) {
         let handles = self.handles();
         handles.checked.increment(1);
@@ -62,7 +62,7 @@ pub(crate) fn flooded(is_flooded: bool) {
     gauge!(FLOODED).set(f64::from(u8::from(is_flooded)));
 }
 
-#[allow(clippy::cast_precision_loss, reason = "the facade has only f64")]
+#[allow(clippy::cast_precision_loss, reason = "gauges of the `metrics` crate take only f64")]
 pub(crate) fn queued_checks(count: usize) {
     gauge!(QUEUED).set(count as f64);
 }

@@ -162,8 +162,7 @@ impl Settings {
     /// An empty variable counts as not set. You can also put the value of any variable in a file.
     /// Then set a variable with the suffix `_FILE` to the path of the file, for example
     /// `LOGTO_APP_SECRET_FILE=/run/secrets/logto`. Docker and Kubernetes provide secrets as such
-    /// files. A single trailing newline (`\n` or `\r\n`) is
-    /// ignored.
+    /// files. A single trailing newline (`\n` or `\r\n`) is ignored.
     ///
     /// Other variables that start with `LOGTO_` are ignored, because Kubernetes sets variables such
     /// as `LOGTO_PORT` if a service has the name `logto`.

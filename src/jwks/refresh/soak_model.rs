@@ -11,9 +11,9 @@ pub(super) struct Model {
     /// The key ids of the last successful fetch, and the time of that fetch.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The remaining credit for fetches that are triggered by unknown key ids. The credit grows with time, and
-    /// each such fetch costs one `COOLDOWN`. The model cannot know which fetches used credit,
-    /// because the refresh times have a random jitter. The credit is therefore a range.
+    /// The remaining credit for fetches that are triggered by unknown key ids. The credit grows with
+    /// time, and each such fetch costs one `COOLDOWN`. The model cannot know which fetches used
+    /// credit, because the refresh times have a random jitter. The credit is therefore a range.
     pub(super) credit: Range<Duration>,
     /// The monotonic time up to which the growth of the credit was counted.
     counted_at: Duration,

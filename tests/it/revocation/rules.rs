@@ -319,7 +319,7 @@ async fn a_set_without_a_trusted_issuer_and_two_sets_for_one_issuer_are_config_e
 /// checked before the rules, so a caller with a forged token cannot learn whether a user is
 /// blocked.
 #[tokio::test]
-async fn a_revoked_token_gets_invalid_token_and_a_forged_token_does_not_reveal_rules() {
+async fn a_revoked_token_gets_the_code_invalid_token_and_a_forged_token_does_not_reveal_rules() {
     let setup = Setup::start().await;
     let token = setup.token().build();
     setup.revocations.block_subject("alice").await.unwrap();
