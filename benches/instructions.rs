@@ -1,9 +1,9 @@
 //! Sends the same request to the layer many times. `.ci/instructions` runs this program in
 //! valgrind, which counts the instructions.
 //!
-//! `instructions NAME COUNT` sends the kind of request with this name COUNT times. Without
-//! arguments, the program prints the names of all kinds. The program calls the layer directly,
-//! without a router. The inner service does nothing.
+//! `instructions NAME COUNT` sends COUNT requests of the kind NAME. Without arguments, the program
+//! prints the names of all kinds. The program calls the layer directly, without a router. The inner
+//! service does nothing.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 

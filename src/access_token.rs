@@ -43,12 +43,12 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// Whether a guard or a `require_…` method has already named the issuer, and whether one has
-    /// named the audience.
+    /// Whether the issuer was already named by a guard or a `require_…` method, and whether the
+    /// audience was.
     named: GuardsName,
 }
 
-/// The result of a validation. It includes the data that every cache hit checks again.
+/// The result of a validation. It includes the data that is checked again on every cache hit.
 #[derive(Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) claims: TokenClaims,
@@ -167,8 +167,8 @@ impl AccessToken {
 
     /// Requires all of these scopes.
     ///
-    /// The token must be for a global API resource. A token for an organization-level API resource
-    /// is accepted only after [`require_organization`](Self::require_organization) or a
+    /// Accepts tokens for a global API resource. Accepts a token for an organization-level API
+    /// resource too, but only after [`require_organization`](Self::require_organization) or a
     /// [`Require::organization_…`](crate::Require) guard has checked the organization. For other
     /// kinds of token, see [`require_scope`](Self::require_scope).
     ///
@@ -260,7 +260,8 @@ impl AccessToken {
         self.check_organization(id)
     }
 
-    /// Requires a token of this issuer. Returns the token with the issuer marked as named.
+    /// Requires a token of this issuer. Checks of the returned token no longer fail with
+    /// [`AuthErrorKind::UnnamedIssuer`].
     ///
     /// If the validator trusts several issuers, check scopes and the organization on the returned
     /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
@@ -276,7 +277,8 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: true, audience: false }))
     }
 
-    /// Requires a token for this API. Returns the token with the audience marked as named.
+    /// Requires a token for this API. Checks of the returned token no longer fail with
+    /// [`AuthErrorKind::UnnamedAudience`].
     ///
     /// If the validator has several audiences, check scopes and the organization on the returned
     /// token. [`Require::audience`](crate::Require::audience) does the same on a route.
@@ -306,8 +308,8 @@ impl AccessToken {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
 
-    /// Returns whether the issuer and whether the audience must still be named. A guard must name
-    /// the issuer if the validator trusts several issuers, and likewise the audience.
+    /// Returns whether the issuer must still be named, and whether the audience must. This is
+    /// necessary only if the validator has several of them.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {
@@ -398,8 +400,8 @@ impl AccessToken {
         span.record("logto.organization_id", self.organization_id());
     }
 
-    /// Adds the validator's challenge settings and the identity of the token to an error that the
-    /// user's code returned.
+    /// Adds the validator's challenge settings and the identity of the token to an error that a
+    /// [`Require::check`](crate::Require::check) function returned.
     pub(crate) fn adopt(&self, refusal: AuthError) -> AuthError {
         refusal.or_challenge(&self.verified.challenge).with_identity(self.identity())
     }

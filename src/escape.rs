@@ -74,7 +74,7 @@ fn escape(text: &str, length: usize) -> Box<str> {
     escaped.into()
 }
 
-/// Returns whether the character may stand between the quotes of any parameter of a challenge.
+/// Returns whether the character may appear in the quoted value of every challenge parameter.
 /// RFC 6750 §3 allows printable ASCII except `"` and `\`.
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')

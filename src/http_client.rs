@@ -72,7 +72,8 @@ impl fmt::Debug for HttpClients {
 }
 
 /// Returns the client. The first call builds the client. If building fails, the next call tries
-/// again. That call may succeed, for example because the process can open files again.
+/// again, because the failure may be temporary. For example, the process may have had too many open
+/// files.
 pub(crate) fn get_or_build(
     cell: &OnceLock<Client>,
     build: impl FnOnce() -> Result<Client, reqwest::Error>,

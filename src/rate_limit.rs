@@ -9,7 +9,7 @@ pub(crate) struct RateLimit {
     permits: u32,
     max_permits: u32,
     interval: Duration,
-    /// The time up to which regained permits were already added to `permits`.
+    /// `permits` already includes the permits that were regained up to this time.
     counted_at: Duration,
 }
 

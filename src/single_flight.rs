@@ -25,9 +25,11 @@ pub(crate) struct InFlight<T> {
     /// The number of the task. The first task has the number 1.
     pub(crate) number: u64,
     /// When the monotonic clock reaches this time, a new task may replace this task. The owner does
-    /// not store the result of a replaced task. A blocked runtime neither runs nor drops its tasks.
-    /// Without a deadline, a task on a blocked runtime would stay in flight, and other runtimes
-    /// could not start a new task.
+    /// not store the result of a replaced task.
+    ///
+    /// The deadline is needed because a blocked runtime neither runs nor drops its tasks. Without a
+    /// deadline, a task on a blocked runtime would stay in flight, and other runtimes could not
+    /// start a new task.
     deadline: Duration,
     outcome: watch::Receiver<Option<T>>,
 }

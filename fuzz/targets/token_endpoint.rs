@@ -73,8 +73,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The members are raw, because a member that is never read may contain text that `Value` refuses,
-/// such as half a surrogate pair.
+/// The values are raw JSON, because a member that is never read may have a value that `Value`
+/// refuses, such as a string with half a surrogate pair.
 type Members = HashMap<String, Box<RawValue>>;
 
 fn text(members: &Members, member: &str) -> Option<String> {

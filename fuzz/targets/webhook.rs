@@ -1,5 +1,5 @@
-//! Arbitrary bodies of webhooks. Only a signed body creates rules. The id in each rule comes from
-//! the place in the body where Logto writes this id.
+//! Arbitrary bodies of webhooks. Only a signed body creates rules. Each rule gets its id from the
+//! field of the body that Logto uses for this id.
 
 #![no_main]
 

@@ -11,8 +11,8 @@ use crate::escape::{is_quotable, without_user_info};
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
-    /// Whether guards must name the issuer and the audience. The flags are part of these settings
-    /// because every token of the validator has a reference to the settings.
+    /// Whether guards must name the issuer, and whether they must name the audience. The flags are
+    /// stored here because every token of the validator has a reference to these settings.
     pub(crate) guards_name: GuardsName,
     /// The level at which refusals are logged.
     pub(crate) log_level: RefusalLevel,
@@ -103,8 +103,8 @@ impl ChallengeSettings {
     }
 }
 
-/// The maximum number of cached challenges. It exceeds the number of different challenges, because
-/// each kind of refusal has only one description.
+/// The maximum number of cached challenges. A validator never has this many different challenges
+/// to cache, because each description is one of a few constant texts.
 const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]

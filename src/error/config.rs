@@ -30,17 +30,18 @@ impl ConfigError {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
-    /// Makes the message use this name of the setting: its name in a configuration file, or its
-    /// environment variable. If the message already uses such a name, keeps that name. A
-    /// configuration file and the environment can specify only one issuer, so the message does not
-    /// contain the issuer.
+    /// Replaces the setter's name in the message with a configuration key or an environment
+    /// variable. If an earlier call has already replaced the name, this call does not replace it
+    /// again. A configuration file and the environment can specify only one issuer, so the message
+    /// does not contain the issuer.
     pub(crate) fn written_as(self, name: Box<str>) -> Self {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }
 
-    /// Returns the name of the setting, which is the name of its setter. If the setting comes from
+    /// Returns the name of the setter or the argument. If the setting comes from
     /// [`Settings`](crate::settings::Settings), the message contains the configuration key or the
-    /// environment variable instead.
+    /// environment variable instead. If a variable cannot be read or parsed, this method returns
+    /// the name of the variable too.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

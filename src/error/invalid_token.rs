@@ -72,15 +72,15 @@ pub enum InvalidToken {
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,
-    /// The key with the token's `kid` is not for this algorithm, which is the token's `alg`.
+    /// The key with the token's `kid` does not support this algorithm, the token's `alg`.
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
     /// A rule revokes the token. See the method `revocations` of
     /// [`ValidatorBuilder`](crate::ValidatorBuilder).
     Revoked,
-    /// The lifetime of the token is longer than the time for which rules that revoke tokens are
-    /// kept. Such a token could outlive the rule that revokes it.
+    /// The lifetime of the token is longer than the `longest_token_life` of the revocation rules.
+    /// Such a token could outlive the rule that revokes it.
     TooLongLife {
         /// The time from `iat` to `exp`.
         life: Duration,

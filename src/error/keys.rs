@@ -16,15 +16,15 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
-    /// The time until the next attempt to fetch the keys. The header `Retry-After` has this time in
-    /// whole seconds, and at least 1 s.
+    /// The time until the next attempt to fetch the keys. The header `Retry-After` contains this
+    /// time in whole seconds, and is at least 1.
     pub retry_after: Duration,
     /// The reason why the last attempt failed.
     pub cause: KeysError,
 }
 
 impl KeysUnavailable {
-    /// Creates the error for keys that the next request may fetch immediately.
+    /// Creates the error for a request that the caller may retry immediately.
     pub(crate) const fn retry_now(cause: KeysError) -> Self {
         Self { retry_after: Duration::ZERO, cause }
     }

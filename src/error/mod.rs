@@ -89,7 +89,7 @@ impl Identity {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum AuthErrorKind {
-    /// The request has no credentials, or credentials of another scheme than `Bearer`: 401 without
+    /// The request has no credentials, or credentials of a scheme other than `Bearer`: 401 without
     /// an error code.
     MissingToken,
     /// The request is malformed: 400 `invalid_request`.
@@ -126,8 +126,8 @@ pub enum AuthErrorKind {
         /// The time until the next refresh may start.
         retry_after: Duration,
     },
-    /// During a flood of tokens with bad signatures, too many requests wait for a signature check,
-    /// or this request waited too long: 503 with `Retry-After`. See
+    /// During a flood of tokens with bad signatures, the queue for signature checks is full, or
+    /// this request waited in the queue for too long: 503 with `Retry-After`. See
     /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
     TooManySignatureChecks {
         /// The time after which the caller should retry. It is the maximum time that a request
@@ -202,8 +202,9 @@ impl AuthError {
     /// Refuses a request without a token: 401 without an error code.
     ///
     /// Use this function behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests
-    /// that need a token. The challenge has a realm and a metadata URL under the same conditions as
-    /// the challenge of [`forbidden`](Self::forbidden).
+    /// that need a token. As with [`forbidden`](Self::forbidden), the challenge has the realm and
+    /// the metadata URL only if the function in [`Require::check`](crate::Require::check) returns
+    /// the error.
     pub const fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, None)
     }

@@ -180,8 +180,9 @@ pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> R
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
 /// The check is strict, because the caller chooses these headers and must not be able to turn a
-/// refusal into a 200. nginx, Traefik and Caddy send a GET request to an authentication service. If
-/// the status is 200, they forward the caller's request. The check therefore requires POST.
+/// refusal into a 200. If this service is the authentication service of nginx, Traefik or Caddy,
+/// the proxy first sends it a GET request, and forwards the caller's request if the status is 200.
+/// The check therefore requires POST.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {

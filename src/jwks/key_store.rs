@@ -98,8 +98,9 @@ impl KeyStore {
         }
     }
 
-    /// Checks whether this key is still in the issuer's key set. Does not wait: unlike
-    /// [`holds`](Self::holds), this method accepts old keys while a refresh is in flight.
+    /// Checks whether this key is still in the issuer's key set. Does not wait. Unlike
+    /// [`holds`](Self::holds), this method also accepts a key if the key set is old and its refresh
+    /// is in flight.
     pub(crate) fn recheck(
         &self,
         key: &Arc<VerifyingKey>,

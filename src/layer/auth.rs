@@ -75,9 +75,9 @@ impl AuthLayer {
         Self { validator, optional: false }
     }
 
-    /// Also accepts requests without credentials, or with credentials of another scheme. The
-    /// extensions of such a request contain an [`Anonymous`](crate::Anonymous) instead of a token.
-    /// The layer still refuses invalid tokens.
+    /// Also accepts requests without credentials, or with credentials of a scheme other than
+    /// `Bearer`. The extensions of such a request contain an [`Anonymous`](crate::Anonymous)
+    /// instead of a token. The layer still refuses invalid tokens.
     #[must_use]
     pub const fn optional(mut self) -> Self {
         self.optional = true;

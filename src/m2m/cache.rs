@@ -65,8 +65,8 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
-    /// The number of invalidations in a row. If [`LAST_KEEP`] passes after `keep_until` without an
-    /// invalidation, the next invalidation counts as the first.
+    /// The number of invalidations in a row. The next invalidation counts as the first again if it
+    /// comes more than [`LAST_KEEP`] after `keep_until`.
     invalidated_in_a_row: u32,
     /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
@@ -117,9 +117,8 @@ impl TokenCache {
     /// Invalidates the refused token and returns its successor. Waits for the successor if
     /// necessary.
     ///
-    /// There is one exception. If the predecessor of the refused token was itself refused shortly
-    /// before, the cache keeps the refused token for now. This method then returns the refused
-    /// token again.
+    /// Exception: if the refused token replaced another refused token shortly before, the cache
+    /// keeps it for now, and this method returns it again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -130,8 +129,8 @@ impl TokenCache {
     }
 
     /// Starts to request this token's successor. Does nothing if this token was already invalidated
-    /// or replaced, or if its predecessor was refused shortly before. If a service refuses two
-    /// tokens in a row, a third token would not help.
+    /// or replaced, or if its predecessor was refused shortly before. In the last case, a service
+    /// has refused two tokens in a row, so a third token would not help.
     pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
         let Some(entry) = self.granted.get(token.request()) else { return };
         let now = self.clock.monotonic();
@@ -195,8 +194,8 @@ impl TokenCache {
         }
     }
 
-    /// Looks up the token for a call. If a service has refused the caller's last token, `refused`
-    /// is that token. While that token counts as invalidated, this method does not return it.
+    /// Looks up the token for a call. `refused` is the token that the caller wants to replace, if
+    /// any. If the cache has invalidated that token, this method does not return it.
     fn look_up(
         self: &Arc<Self>,
         entry: &Arc<CacheEntry>,

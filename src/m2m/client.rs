@@ -107,8 +107,8 @@ impl TokenClient {
     /// [`token`](Self::token) starts the fetch.
     ///
     /// Until the successor arrives, [`token`](Self::token) returns the refused token, because other
-    /// services may accept it. The call that was refused should use [`successor`](Self::successor).
-    /// The client drops the refused token when it expires, or when Logto responds with
+    /// services may accept it. To repeat the refused call, use [`successor`](Self::successor)
+    /// instead. The client drops the refused token when it expires, or when Logto responds with
     /// `invalid_client` or `access_denied`.
     ///
     /// This method affects only the given token, not its successor. For 10 s after the
@@ -161,7 +161,7 @@ impl TokenClient {
         Ok(self.token(request).await?.attach_to(builder))
     }
 
-    /// Returns the rule for plain `http` to addresses other than loopback.
+    /// Returns whether plain `http` to addresses other than loopback is allowed.
     pub(crate) fn transport(&self) -> Transport {
         self.0.endpoint().transport
     }
@@ -252,13 +252,13 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets how long before its expiry a token is refreshed. A margin of more than half of the
-    /// token's lifetime is reduced to half. Default: 60 s or a tenth of the lifetime, whichever is
-    /// shorter.
+    /// Sets how long before its expiry a token is refreshed. A margin longer than half of the
+    /// token's lifetime is shortened to that half. Default: 60 s or a tenth of the lifetime,
+    /// whichever is shorter.
     ///
-    /// Up to half of the margin is added at random. The first call within the margin starts the
-    /// refresh and returns the cached token. The client does not refresh a token that no call asks
-    /// for, because Logto Cloud charges for tokens.
+    /// The client lengthens the margin at random, by up to 50 %. The first call within the margin
+    /// starts the refresh and returns the cached token. The client does not refresh a token that no
+    /// call asks for, because Logto Cloud charges for tokens.
     pub const fn refresh_margin(mut self, margin: Duration) -> Self {
         self.refresh_margin = Some(margin);
         self
@@ -276,9 +276,9 @@ impl TokenClientBuilder {
     /// Sets a function that configures the HTTP client, for example for a proxy, a private CA or a
     /// user agent.
     ///
-    /// The crate builds an HTTP client for the first token request, and for the first call of each
-    /// [`ManagementApi`](crate::m2m::ManagementApi) on each runtime. The crate calls the function
-    /// each time. If the HTTP client cannot be built, the next request tries again.
+    /// The crate calls your function each time it builds an HTTP client: for the first token
+    /// request, and for the first call of each [`ManagementApi`](crate::m2m::ManagementApi) on each
+    /// runtime. If the HTTP client cannot be built, the next request tries again.
     ///
     /// The crate overrides the settings of the returned `ClientBuilder` for redirects, timeout,
     /// compression and connection pooling. The crate never uses a proxy for loopback addresses.

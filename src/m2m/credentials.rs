@@ -24,8 +24,8 @@ use crate::error::ConfigError;
 /// assert_eq!(format!("{secret:?}"), "ClientSecret(redacted)");
 /// ```
 ///
-/// No other type converts into a `ClientSecret`. Code that swaps the id and the secret therefore
-/// does not compile:
+/// A [`TokenClient`](crate::m2m::TokenClient) takes its secret only as a `ClientSecret`, not as a
+/// string. Code that swaps the id and the secret therefore does not compile:
 ///
 /// ```compile_fail,E0308
 /// use tower_logto::{m2m::{ClientSecret, TokenClient}, Issuer};

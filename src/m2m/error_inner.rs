@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use crate::escape::Escaped;
 
-/// The contents of an error. `K` is the kind of the error, and `D` contains the details that only
-/// one of the two error types has.
+/// The contents of an error. `K` is the kind of the error, and `D` contains its details. Each of
+/// the two error types has its own `K` and `D`.
 pub(crate) struct ErrorInner<K, D> {
     pub(crate) kind: K,
     /// Says what failed and why. `Display` appends the server's error and the hint.

@@ -32,8 +32,8 @@
 //! - Concurrent calls for the same token share one HTTP request to the token endpoint. If a call is
 //!   cancelled, the HTTP request continues.
 //! - The client refreshes a token before it expires. The refresh margin is 60 s or a tenth of the
-//!   token's lifetime, whichever is shorter. Up to half of the margin is added at random. The
-//!   refresh runs in the background, and calls return the cached token in the meantime.
+//!   token's lifetime, whichever is shorter. The client lengthens this margin at random, by up to
+//!   50 %. The refresh runs in the background, and calls return the cached token in the meantime.
 //! - Only a call starts a refresh. The client does not refresh a token that the program no longer
 //!   asks for.
 //!

@@ -78,8 +78,9 @@ impl TokenEndpoint {
         Ok(http.body(form.finish()))
     }
 
-    /// Reads a response. If the body is unexpected, the error quotes neither the body, which may
-    /// contain the token, nor serde's message, which may quote the body.
+    /// Reads a response. If the body is unexpected, the error does not quote it, because it may
+    /// contain the token. The error does not contain serde's message either, because that message
+    /// may quote the body.
     async fn read(
         &self,
         request: &TokenRequest,

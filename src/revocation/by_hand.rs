@@ -37,7 +37,7 @@ impl Revocations {
         self.store([Rule::revoke_client(client_id, self.now())]).await
     }
 
-    /// Refuses the tokens for an organization that were issued before the call.
+    /// Refuses the tokens for an organization, if they were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).
@@ -45,7 +45,7 @@ impl Revocations {
         self.store([Rule::revoke_organization(id, self.now())]).await
     }
 
-    /// Refuses the tokens for an organization that were issued to a subject before the call.
+    /// Refuses the tokens of a subject for an organization, if they were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

@@ -2,9 +2,9 @@
 //! organization, or after an application was compromised.
 //!
 //! A JWT is valid until it expires. Logto's tokens expire after an hour by default. A set of
-//! [`Revocations`] contains rules that refuse tokens earlier. For a cached token, each request
-//! costs one more integer comparison. The token is compared with the rules again only after the
-//! rules have changed.
+//! [`Revocations`] contains rules that refuse tokens earlier. As long as the rules do not change,
+//! they add only one integer comparison to each request with a cached token. After a change, the
+//! token is compared with the rules again.
 //!
 //! ```
 //! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// the [margin](super::RevocationsBuilder::margin) after that time. A *block* refuses every token
 /// of a subject, including tokens that are issued later.
 ///
-/// [`Revocations::store`](super::Revocations::store) stores rules. You may store rules more than
-/// once and in any order. If several rules differ only in their time, the latest time counts. Rules
-/// can be serialized, for example to keep them in a file.
+/// [`Revocations::store`](super::Revocations::store) stores rules. The order does not matter, and
+/// you may store the same rule again. If several rules differ only in their time, the latest time
+/// counts. Rules can be serialized, for example to keep them in a file.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -93,12 +93,12 @@ impl Rule {
         Self::new(Change::CutOff, Target::Client(boxed(client_id)), at)
     }
 
-    /// Refuses the tokens for an organization that were issued before `at`.
+    /// Refuses the tokens that were issued for an organization before `at`.
     pub fn revoke_organization(organization: impl Into<String>, at: SystemTime) -> Self {
         Self::new(Change::CutOff, Target::Organization(boxed(organization)), at)
     }
 
-    /// Refuses the tokens for an organization that were issued to a subject before `at`.
+    /// Refuses the tokens that were issued to a subject for an organization before `at`.
     pub fn revoke_member(
         organization: impl Into<String>,
         subject: impl Into<String>,

@@ -1,4 +1,4 @@
-//! The rules of one set, shared by requests and by the source of the rules.
+//! The rules of one `Revocations` value, shared by requests and by the source of the rules.
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// The rules of one set, with their source, their limits, and a channel that reports changes.
+/// The rules of one `Revocations` value, with their source, their limits, and a channel that
+/// reports changes.
 pub(crate) struct RuleBook {
     pub(super) source: Source,
     rules: RwLock<Rules>,
@@ -53,8 +54,9 @@ impl RuleBook {
         SystemTime::UNIX_EPOCH + self.clock.unix_time()
     }
 
-    /// Applies rules. Reduces times in the far future, and ignores expired cut-offs. Returns the
-    /// rules with the reduced times and without the expired cut-offs.
+    /// Applies rules, but ignores expired cut-offs. If the time of a rule is too far in the future,
+    /// the latest accepted time is used instead. Returns the rules that were applied, with the
+    /// times that were used.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> =
             rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
@@ -82,8 +84,8 @@ impl RuleBook {
         rules
     }
 
-    /// Reduces a time in the far future to the latest accepted time. Returns `None` for an expired
-    /// cut-off.
+    /// Returns the rule, with the latest accepted time if its own time is too far in the future.
+    /// Returns `None` for an expired cut-off.
     fn within_limits(&self, rule: Rule) -> Option<Rule> {
         let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
         (!self.is_expired(&rule)).then(|| Rule { at: rule.at.min(latest), ..rule })

@@ -61,7 +61,8 @@ pub(crate) struct TokenHashes {
     pub(crate) organization: Option<u64>,
     pub(crate) member: Option<u64>,
     pub(crate) token_id: Option<u64>,
-    /// `iat` in seconds, or 0 if the token has no `iat`. Such a token is refused.
+    /// `iat` in seconds, or 0 if the token has no `iat`. A token without `iat` is refused even if
+    /// no rule applies to it, because its lifetime is unknown.
     pub(crate) issued_at: u64,
 }
 

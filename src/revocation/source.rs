@@ -43,7 +43,8 @@ pub enum SourceState {
 pub(super) struct Source {
     state: watch::Sender<SourceState>,
     gate: Mutex<Gate>,
-    /// The generation of the gate if the gate is open, and [`CLOSED`] otherwise.
+    /// The generation of the rules while tokens may be accepted, and [`CLOSED`] while every token
+    /// is refused.
     published: AtomicU64,
     waiting: Semaphore,
 }
@@ -107,9 +108,9 @@ impl Source {
         self.state.send_replace(state);
     }
 
-    /// Waits for up to 1 s until the rules are loaded for the first time. If the rules are not
-    /// loaded by then, a strict source refuses the token. Otherwise, the token is checked with the
-    /// rules that are already known.
+    /// Waits up to 1 s for the rules to be loaded for the first time. If they are not loaded by
+    /// then, a strict source still refuses every token. If the source is not strict, the tokens are
+    /// checked with the rules that are already known.
     pub(super) async fn loaded(&self) {
         let Ok(_permit) = self.waiting.try_acquire() else { return };
         let mut state = self.state.subscribe();

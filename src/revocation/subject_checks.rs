@@ -1,7 +1,7 @@
 //! Asks Logto in the background whether the users of valid tokens are suspended or deleted.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 
@@ -17,8 +17,8 @@ use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 ///
 /// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
 /// checks find each user whose suspension or deletion was missed, and the user's tokens are then
-/// refused. With many users, a round of checks takes longer than the period: the number of users
-/// divided by the [`rate`](Self::checks_per_second), in seconds.
+/// refused. This takes longer if there are so many users that checking all of them at the
+/// [`rate`](Self::checks_per_second) takes longer than the period.
 ///
 /// Run the checks in each instance that validates tokens, because an instance checks only the users
 /// whose tokens it validated itself.
@@ -52,7 +52,8 @@ struct User {
 }
 
 impl SubjectChecks {
-    /// Creates checks for the users whose tokens are validated with these revocations from now on.
+    /// Creates the checks. From this call on, `revocations` records the users of valid tokens, and
+    /// these users are checked.
     pub fn new(revocations: &Revocations, api: ManagementApi) -> Self {
         revocations.record_subjects(MAX_SUBJECTS);
         Self {
@@ -82,8 +83,8 @@ impl SubjectChecks {
     /// are at least three users and Logto knows none of them, no user is refused, because the
     /// Management API then probably belongs to another tenant.
     ///
-    /// The checks lift the blocks that they have set, as soon as Logto no longer suspends the user.
-    /// They do not lift other blocks, such as one that was set by hand.
+    /// If the checks have blocked a user, they lift the block when they find that the user exists
+    /// and is not suspended. They do not lift other blocks, such as one that was set by hand.
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -91,8 +92,7 @@ impl SubjectChecks {
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
     pub async fn run(self) {
-        // The users whom the checks have blocked.
-        let mut blocked = HashSet::new();
+        let mut blocked = HashMap::new();
         let mut rounds = interval(self.period);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -113,13 +113,13 @@ impl SubjectChecks {
     }
 
     /// Checks each recorded user once. `blocked` contains the users whom this round or an earlier
-    /// one has blocked.
+    /// one has blocked, and the times of these blocks.
     async fn round(
         &self,
         mut next: Instant,
-        blocked: &mut HashSet<String>,
+        blocked: &mut HashMap<String, SystemTime>,
     ) -> Result<(), ManagementError> {
-        blocked.retain(|subject| self.revocations.is_recorded(subject));
+        blocked.retain(|subject, _| self.revocations.is_recorded(subject));
         let (mut found, mut missing) = (0, Vec::new());
         for subject in self.revocations.recorded_subjects() {
             sleep_until(next).await;
@@ -142,7 +142,7 @@ impl SubjectChecks {
             return Ok(());
         }
         let now = self.revocations.now();
-        blocked.extend(missing.iter().map(|subject| subject.to_string()));
+        blocked.extend(missing.iter().map(|subject| (subject.to_string(), now)));
         self.store(missing.iter().map(|subject| Rule::block_subject(subject.as_str(), now))).await;
         Ok(())
     }
@@ -175,16 +175,19 @@ impl SubjectChecks {
     }
 }
 
-/// Returns the rule that follows from a user's present state. The rule lifts a block only if the
-/// checks have set it: every change of the user increases `updatedAt`, and must not lift a block
-/// that was set by hand.
-fn rule(subject: &str, user: &User, blocked: &mut HashSet<String>) -> Option<Rule> {
+/// Returns the rule that follows from a user's present state. The rule reactivates the user only if
+/// the checks have blocked the user. Otherwise, any change of the user would lift a block that was
+/// set by hand, because every change increases `updatedAt`.
+fn rule(subject: &str, user: &User, blocked: &mut HashMap<String, SystemTime>) -> Option<Rule> {
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(user.updated_at);
     if user.is_suspended {
-        blocked.insert(subject.to_owned());
+        blocked.insert(subject.to_owned(), at);
         return Some(Rule::block_subject(subject, at));
     }
-    blocked.remove(subject).then(|| Rule::reactivate_subject(subject, at))
+    let blocked_at = blocked.remove(subject)?;
+    // If Logto did not know the user for a while, the block is later than `updatedAt`.
+    let after_block = blocked_at + Duration::from_millis(1);
+    Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }
 
 const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
@@ -194,3 +197,32 @@ const MAX_SUBJECTS: u64 = 100_000;
 /// If Logto knows none of the users, and there are at least this many, the Management API probably
 /// belongs to another tenant.
 const FEW: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn only_blocks_of_the_checks_are_lifted() {
+        let user = |is_suspended, updated_at| User { is_suspended, updated_at };
+        let mut blocked = HashMap::new();
+        let mut rule = |user: User| rule("alice", &user, &mut blocked);
+        assert_eq!(rule(user(false, 1)), None);
+        assert_eq!(rule(user(true, 2)), Some(Rule::block_subject("alice", at(2))));
+        assert_eq!(rule(user(true, 3)), Some(Rule::block_subject("alice", at(3))));
+        assert_eq!(rule(user(false, 4)), Some(Rule::reactivate_subject("alice", at(4))));
+        assert_eq!(rule(user(false, 5)), None);
+    }
+
+    #[test]
+    fn user_whom_logto_did_not_know_for_a_while_is_reactivated() {
+        let mut blocked = HashMap::from([("alice".to_owned(), at(10))]);
+        let user = User { is_suspended: false, updated_at: 1 };
+        let reactivation = Rule::reactivate_subject("alice", at(11));
+        assert_eq!(rule("alice", &user, &mut blocked), Some(reactivation));
+    }
+}

@@ -196,8 +196,8 @@ impl ScopePolicy {
         }
     }
 
-    /// Returns the first scope that no token can have. Considers only scopes that are literals in
-    /// the program (`&'static str`).
+    /// Returns the first scope that is not a valid scope-token. Considers only scopes that are
+    /// literals in the program (`&'static str`).
     pub(crate) fn first_invalid_literal(&self) -> Option<&'static str> {
         self.scopes.iter().find_map(|scope| match scope {
             Cow::Borrowed(literal) if !is_scope_token(literal) => Some(*literal),
@@ -205,7 +205,7 @@ impl ScopePolicy {
         })
     }
 
-    /// Returns the first scope that no token can have, or `Some("")` if the list is empty.
+    /// Returns the first scope that is not a valid scope-token, or `Some("")` if the list is empty.
     pub(crate) fn first_invalid(&self) -> Option<&str> {
         if self.scopes.is_empty() {
             return Some("");

@@ -8,8 +8,8 @@ use crate::{error::ConfigError, escape::escaped};
 pub(super) struct Variables<F>(pub(super) F);
 
 impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
-    /// Reads a variable, or the file whose path is in the variable with the suffix `_FILE`. An
-    /// empty variable counts as not set.
+    /// Reads the variable `{name}`, or the file whose path is the value of the variable
+    /// `{name}_FILE`. An empty variable counts as not set.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let name_of_file = format!("{name}_FILE");
         match (self.value(name, name)?, self.value(name, &name_of_file)?) {

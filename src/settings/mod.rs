@@ -64,8 +64,8 @@ use crate::{
 /// | `clock_tolerance_secs` | `LOGTO_CLOCK_TOLERANCE_SECS` | the tolerance for `exp` and `nbf`, in seconds, see [`TrustedIssuer::clock_tolerance`] |
 /// | `keys_fresh_for_secs` | `LOGTO_KEYS_FRESH_FOR_SECS` | the age at which signing keys are refreshed, in seconds, see [`ValidatorBuilder::keys_fresh_for`] |
 /// | `serve_stale_keys_for_secs` | `LOGTO_SERVE_STALE_KEYS_FOR_SECS` | the age at which stale signing keys are no longer used, in seconds, see [`ValidatorBuilder::serve_stale_keys_for`] |
-/// | `unknown_key_cooldown_secs` | `LOGTO_UNKNOWN_KEY_COOLDOWN_SECS` | the time between refreshes for unknown key ids, in seconds, see [`ValidatorBuilder::unknown_key_cooldown`] |
-/// | `token_cache_capacity` | `LOGTO_TOKEN_CACHE_CAPACITY` | the number of validated tokens in the cache, see [`ValidatorBuilder::token_cache_capacity`] |
+/// | `unknown_key_cooldown_secs` | `LOGTO_UNKNOWN_KEY_COOLDOWN_SECS` | the time between refreshes that are triggered by unknown key ids, in seconds, see [`ValidatorBuilder::unknown_key_cooldown`] |
+/// | `token_cache_capacity` | `LOGTO_TOKEN_CACHE_CAPACITY` | the maximum number of validated tokens in the cache, see [`ValidatorBuilder::token_cache_capacity`] |
 /// | `max_token_size` | `LOGTO_MAX_TOKEN_SIZE` | the size of the largest accepted token, in bytes, see [`ValidatorBuilder::max_token_size`] |
 /// | `realm` | `LOGTO_REALM` | the `realm` of challenges, see [`ValidatorBuilder::realm`] |
 /// | `resource_metadata` | `LOGTO_RESOURCE_METADATA` | the public URL of the metadata document, see [`ValidatorBuilder::resource_metadata`] |
@@ -102,7 +102,7 @@ pub struct Settings {
     pub keys_fresh_for_secs: Option<u64>,
     /// The age at which stale signing keys are no longer used, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
-    /// The time between refreshes that unknown key ids may start, in seconds. The first two
+    /// The time between refreshes that are triggered by unknown key ids, in seconds. The first two
     /// refreshes may start immediately.
     pub unknown_key_cooldown_secs: Option<u64>,
     /// The maximum number of validated tokens in the cache. 0 disables the cache.
@@ -139,8 +139,8 @@ pub struct Settings {
 pub struct ClientSettings {
     /// The application's id.
     pub app_id: Option<String>,
-    /// The application's secret. Prefer [`app_secret_file`](Self::app_secret_file) or an
-    /// environment variable to a secret in a configuration file.
+    /// The application's secret. To keep the secret out of the configuration file, use
+    /// [`app_secret_file`](Self::app_secret_file) or an environment variable instead.
     pub app_secret: Option<String>,
     /// A file that contains the application's secret.
     pub app_secret_file: Option<String>,
@@ -331,7 +331,7 @@ impl Settings {
             [resource] => Ok(ProtectedResourceMetadata::new(resource, [&self.issuer()?])),
             others => {
                 let count = others.len();
-                let advice = format!("the metadata document describes 1 resource, found {count}");
+                let advice = format!("a metadata document needs 1 resource, found {count}");
                 Err(self.named(ConfigError::new("audience", advice)))
             }
         }
@@ -437,7 +437,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Shows the id of the application only.
+/// Shows only the id of the application.
 impl fmt::Debug for ClientSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientSettings").field("app_id", &self.app_id).finish_non_exhaustive()

@@ -240,7 +240,7 @@ impl TestIssuerBuilder {
         self.signing_key(SigningKey::generate(Algorithm::RS256))
     }
 
-    /// Signs with this key. If many tests share one RSA key, they save the time of generating keys.
+    /// Signs with this key. An RSA key takes long to generate, so share one key between tests.
     pub fn signing_key(mut self, key: SigningKey) -> Self {
         self.key = Some(key);
         self

@@ -26,7 +26,8 @@ use crate::{
 impl TestIssuer {
     /// Generates a key for the same algorithm, and makes it the current key, which signs tokens.
     ///
-    /// The old current key remains published as the previous key. The old previous key is removed.
+    /// The key that signed until now stays published as the previous key, and replaces the previous
+    /// key of an earlier rotation.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }

@@ -159,14 +159,14 @@ impl TokenBuilder {
         self
     }
 
-    /// Makes the token expired: `exp` is one hour before now.
+    /// Makes the token one that expired an hour ago.
     pub fn expired(mut self) -> Self {
         self.expired = true;
         self
     }
 
-    /// Sets any claim. A new claim is added before the other claims, where Logto adds custom
-    /// claims.
+    /// Sets any claim. If the token does not have the claim yet, it is added in front of the other
+    /// claims, because Logto writes custom claims there.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), Some(value.into())));
         self
@@ -200,15 +200,15 @@ impl TokenBuilder {
         self.header("kid", kid.into())
     }
 
-    /// Replaces the whole payload with this text, which may be invalid JSON. All settings of claims
-    /// are ignored.
+    /// Replaces the whole payload with this text, which may be invalid JSON. The other methods that
+    /// set or remove claims then have no effect.
     pub fn raw_payload(mut self, text: impl Into<String>) -> Self {
         self.raw_payload = Some(text.into());
         self
     }
 
-    /// Replaces the whole header with this text, which may be invalid JSON. All settings of the
-    /// header are ignored.
+    /// Replaces the whole header with this text, which may be invalid JSON. The other methods that
+    /// set or remove members of the header then have no effect.
     pub fn raw_header(mut self, text: impl Into<String>) -> Self {
         self.raw_header = Some(text.into());
         self
@@ -317,7 +317,7 @@ impl TokenBuilder {
     }
 }
 
-/// Returns a random string with the alphabet of Logto's IDs.
+/// Returns a random string of the characters that Logto uses in its IDs.
 pub(super) fn random_id(length: usize) -> String {
     iter::repeat_with(|| char::from(ALPHABET[fastrand::usize(..ALPHABET.len())]))
         .take(length)

@@ -106,7 +106,7 @@ impl TestWebhooks {
         &self.signing_key
     }
 
-    /// Returns the `hookId` that all these webhooks have, for the path
+    /// Returns the `hookId` of all these webhooks. It is the `{id}` in the path
     /// `/api/hooks/{id}/recent-logs`.
     pub fn hook_id(&self) -> &str {
         &self.hook_id
@@ -166,8 +166,9 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Gives each change a later time than the previous change, even if both happen within
-            // one millisecond, because Logto's database orders the changes.
+            // Each change of a user gets a later time than the previous change, because Logto's
+            // database orders the changes. This is also true for two changes within one
+            // millisecond.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);
@@ -219,7 +220,8 @@ impl TestWebhook {
         self
     }
 
-    /// Replaces the data with the data that "Send test payload" in Logto's Console sends.
+    /// Replaces the webhook with the one that Logto sends for this event if someone clicks "Send
+    /// test payload" in the Console.
     pub fn test_payload(self) -> Self {
         let body: Value = serde_json::from_str(&self.body).expect("the body is JSON");
         let event = body["event"].as_str().unwrap_or_default();

@@ -205,8 +205,8 @@ impl Validator {
     pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
-            // contains other characters is malformed (§3.1). Such a token cannot be parsed, so
-            // only tokens that could not be parsed are searched for other characters.
+            // contains other characters is malformed (§3.1). Parsing such a token always fails, so
+            // the characters are checked only after parsing has failed.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -331,8 +331,8 @@ impl Validator {
     /// Validates a cached token that another validator with the same cache accepted. Checks
     /// everything except the signature.
     ///
-    /// Returns `None` if the token must be checked in full. This includes a token that must be
-    /// refused, because the full check returns the reason.
+    /// Returns `None` if the token must be checked in full. If a check fails here, the result is
+    /// also `None`, and the full check then returns the reason for the refusal.
     fn revalidate(&self, cached: &AccessToken, token: &str, now: Moment) -> Option<AccessToken> {
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
         let json = claims.json();

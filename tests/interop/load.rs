@@ -75,14 +75,15 @@ impl Load {
         load
     }
 
-    /// Waits until several hundred more requests with tokens of this key have been accepted.
+    /// Waits until the service has accepted several hundred more requests with tokens that this key
+    /// signed.
     pub(crate) async fn accepted(&mut self, kid: &str) {
         let accepted = |tally: &Tally| tally.accepted.get(kid).copied().unwrap_or(0);
         let enough = accepted(&self.state.tally()) + ENOUGH;
         self.until(|tally| accepted(tally) >= enough).await;
     }
 
-    /// Waits until the additional caller has a token of this key.
+    /// Waits until the additional caller has a token that this key signed.
     pub(crate) async fn refreshed_with(&mut self, kid: &str) {
         self.until(|tally| tally.refreshed_with.as_deref() == Some(kid)).await;
     }
@@ -92,7 +93,7 @@ impl Load {
         self.until(|tally| tally.refreshed_with.is_none()).await;
     }
 
-    /// Makes the callers stop using tokens of this key.
+    /// Makes the callers stop using tokens that this key signed.
     pub(crate) async fn retire(&mut self, kid: &str) {
         self.state.retired.write().await.insert(kid.into());
     }
@@ -112,7 +113,7 @@ impl Load {
         self.before = now;
     }
 
-    /// Returns a token of this key, even if the key is retired.
+    /// Returns a token that this key signed, even if the key is retired.
     pub(crate) fn token_of(&self, kid: &str) -> IssuedToken {
         let held = self.state.held.lock().unwrap();
         held.iter().find(|token| kid_of(token) == kid).unwrap().clone()

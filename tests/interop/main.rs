@@ -229,8 +229,8 @@ async fn rotation_under_load_refuses_no_valid_token(mut provider: Provider) {
         assert_eq!(load.service().get("/products", token).await, status);
     }
     let fetches = provider.requests_for("/oidc/jwks");
-    // There is the first fetch, and one fetch per rotation. The token of the removed key may cause
-    // one more fetch.
+    // The service fetches the keys once at first, and once after each of the two rotations. The
+    // token of the removed key may cause one more fetch.
     assert!((3..=4).contains(&fetches), "{fetches} fetches");
 }
 

@@ -90,8 +90,8 @@ async fn known_subjects_pass_thousands_of_queued_forged_tokens() {
     let alice = flood.good_token("alice", "2");
     validator.validate(&alice).await.unwrap();
     let waiting = queued.iter_mut().map(poll_once).filter(Option::is_none).count();
-    // If checks ran in the order of arrival, all forged tokens would be checked before Alice's new
-    // token. No forged token would still be waiting.
+    // If checks ran in the order of arrival, all forged tokens would have been checked before
+    // Alice's new token, and none of them would still be waiting.
     assert!(waiting > 0, "no forged token is still waiting");
 }
 

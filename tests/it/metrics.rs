@@ -28,7 +28,8 @@ fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
 #[tokio::test]
 async fn metrics_count_requests_signature_checks_and_fetches() {
     let harness = Harness::start().await;
-    // The recorder is installed after the validator was built, because a program may do this too.
+    // The validator is built before the recorder is installed, because programs may use this order
+    // too.
     let validator = harness.validator();
     let router = Router::new()
         .route("/", get(async || ""))

@@ -23,7 +23,8 @@ async fn token_is_accepted_after_an_idle_period_while_logto_hangs() {
     let validator = harness.validator();
     let token = validator.validate(&harness.token().lifetime(HOUR).build()).await.unwrap();
     harness.logto.hang();
-    // A request would wait for fresh keys now, for up to 1 s. `recheck` does not wait.
+    // After 25 min without requests, a request would wait for fresh keys for up to 1 s. `recheck`
+    // does not wait.
     harness.clock.advance(25 * MINUTE);
     validator.recheck(&token).unwrap();
     harness.logto.jwks_requested(2).await;

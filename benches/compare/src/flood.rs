@@ -71,7 +71,7 @@ fn scenarios() -> [Scenario; 10] {
 
 /// Runs the scenarios whose names contain the filter. An empty filter selects all scenarios.
 pub fn drive(filter: &str) {
-    println!("latency in ms, p50 / p99 (public flood: cached token, during a flood to /public)");
+    println!("latency in ms, p50 / p99 (public flood: probe `known` during a flood to /public)");
     print!("{:<34}{:>16}", "flood of forged tokens", "public flood");
     Probe::ALL.iter().for_each(|probe| print!("{:>16}", probe.name()));
     println!("{:>12}{:>8}", "forged/s", "503");
@@ -111,8 +111,8 @@ impl Scenario {
     }
 }
 
-/// Returns the subject (`sub`) of a probe's token. The server has already accepted another token of
-/// each subject of the probe `SeenSubject`.
+/// Returns the subject (`sub`) of a probe's token. Before the flood, the server accepts another
+/// token of each subject that the probe `SeenSubject` uses.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),

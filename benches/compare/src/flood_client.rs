@@ -87,8 +87,9 @@ struct Counters {
     unavailable: AtomicU64,
 }
 
-/// Sends the flood to all addresses, and the probes to the first address. `probe_token` returns the
-/// token of the probe with this number. A request with an empty token goes to the public route.
+/// Sends the flood to all addresses, and the probes to the first address. `probe_token` gets a kind
+/// of probe and the number of a request, and returns the token of this request. A request with an
+/// empty token goes to the public route.
 pub fn run(
     flood: &Flood,
     addresses: &[SocketAddr],

@@ -43,8 +43,8 @@ fn main() {
     let costs = bench.all(rounds);
     print_table(&costs);
     let mut ratios = ratios(&costs);
-    // jsonwebtoken has one crypto provider per process, so the other provider needs a second
-    // process.
+    // jsonwebtoken can have only one crypto provider per process. It is aws-lc in this process, so
+    // the measurement with RustCrypto runs in a second process.
     let mut child = Command::new(&arguments[0]);
     let output = child.args([RUST_CRYPTO, "--rounds", &rounds.to_string()]).output();
     ratios.extend(parse_ratios(&output));
@@ -177,8 +177,8 @@ impl Bench {
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for request_kind in self.request_kinds() {
-            // For an unknown `kid`, this validator has a JWKS with other key ids. The other crates
-            // have the usual JWKS, and refuse the token because its `kid` is also unknown there.
+            // In the case `unknown_kid`, tower-logto gets a JWKS with other key ids. The other
+            // crates get the usual JWKS. The `kid` of the token is in neither JWKS.
             let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
@@ -323,7 +323,8 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     ratios
 }
 
-/// Returns the cost of each request through a peer crate, relative to a request without a layer.
+/// Returns the time per request for each other crate and each kind of request, divided by the time
+/// of a request without a layer.
 fn peer_ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     let bare = costs.iter().find(|cost| cost.name == "bare es384").unwrap().least;
     let peers = costs.iter().filter(|cost| {

@@ -45,7 +45,8 @@ fn drive() {
     }
     let server = Server::start(jwks, "layer");
     drop(server.connect(&token, true));
-    // The next JWKS fetch of the server hangs. The requests wait up to 6 s for this fetch.
+    // The server has fetched its keys. The JWKS endpoint never responds to the next fetch, so the
+    // requests wait up to 6 s for this fetch.
     let waiting: Vec<_> =
         (0..1_500).map(|number| server.connect(&with_kid(&token, number), false)).collect();
     thread::sleep(Duration::from_secs(1));

@@ -31,7 +31,7 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// Returns a router without a layer. Its handler looks for claims like the other handlers, but
+/// Returns a router without a layer. Like the other handlers, its handler looks for claims, but it
 /// finds none.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
@@ -98,7 +98,8 @@ pub async fn tower_oauth2(jwks: &str) -> Router {
         server::OAuth2ResourceServer, tenant::TenantConfiguration, validation::ClaimsValidationSpec,
     };
 
-    // The recommended checks are not used, because they require `nbf`, which Logto does not send.
+    // `ClaimsValidationSpec::recommended` is not used, because it requires `nbf`, which Logto does
+    // not send.
     let spec = ClaimsValidationSpec::new().exp(true).iss(ISSUER).aud(&vec![AUDIENCE.to_owned()]);
     let tenant = TenantConfiguration::static_builder(jwks).claims_validation(spec).build().unwrap();
     let server = OAuth2ResourceServer::<Claims>::builder().add_tenant(tenant).build();

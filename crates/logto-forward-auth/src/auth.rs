@@ -101,8 +101,8 @@ impl Authorizer {
             }
         };
         match &rule.access {
-            // A gRPC request needs a valid token even under a public rule. nginx and Caddy forward
-            // a request after any 2xx, so a gRPC request without a valid token never gets a 2xx.
+            // A gRPC request without a valid token must never get a 2xx, not even under a public
+            // rule, because nginx and Caddy forward a request after any 2xx.
             Access::Public if !is_grpc(headers) => Ok(None),
             Access::Public => self.validate(headers).await.map(|_| None),
             Access::Token(requirements) => {
@@ -118,8 +118,8 @@ impl Authorizer {
         let credentials = match (values.next(), values.next()) {
             (None, _) => return Err(Refusal::NoToken),
             (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
-            // Several `Authorization` headers must get 400, which is also the validator's answer to
-            // an empty token.
+            // A request with several `Authorization` headers must get 400. The validator answers
+            // 400 to an empty token.
             (Some(_), Some(_)) => "",
         };
         Ok(self.validator.validate(credentials).await?)

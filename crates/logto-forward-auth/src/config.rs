@@ -21,7 +21,7 @@ pub(crate) struct Config {
     pub(crate) rules: Rules,
 }
 
-/// The kind of proxy that asks this server. Each kind describes the client's request in different
+/// The kind of proxy that uses this server. Each kind describes the client's request in different
 /// headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

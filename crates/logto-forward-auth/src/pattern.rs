@@ -131,8 +131,8 @@ impl Part {
         }
         if segment.contains(['%', '?']) {
             return Err(
-                "has a percent sign or a query; write the character itself instead of %XX, and no \
-                 query"
+                "has a percent sign or a query; write the character itself instead of %XX, and \
+                 remove the query"
                     .into(),
             );
         }

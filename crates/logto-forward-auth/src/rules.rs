@@ -59,16 +59,16 @@ pub(crate) enum Decision<'a> {
     Rule(&'a Rule),
     /// No rule matches.
     NoRule,
-    /// `matched` is the first rule that matches. The earlier rule `near` would match if the service
-    /// ignores case or a trailing slash.
+    /// `matched` is the first rule that matches exactly. The earlier rule `near` matches only if
+    /// case and a trailing slash are ignored, as some services do.
     Ambiguous {
         near: &'a Rule,
         matched: &'a Rule,
     },
 }
 
-/// A rule that never decides a request with this method, because an earlier rule always decides
-/// first.
+/// A rule that can never decide a request with the method `method`, because an earlier rule matches
+/// all of these requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable {
     /// The index of the unreachable rule in the list.
@@ -105,8 +105,9 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If the pattern of `near` covers the pattern of `rule`, the author of the file
-                // wrote `rule` for this variant of the path, so the request is not ambiguous.
+                // If `near` loosely matches every path that `rule` matches, then `rule` is for
+                // variants of the paths of `near`. The author of the file wrote `rule` for these
+                // variants, so the request is not ambiguous.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {

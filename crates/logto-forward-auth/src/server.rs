@@ -107,8 +107,8 @@ impl Server {
         }
     }
 
-    /// Waits until the connection limit permits another connection, and then for a connection.
-    /// Returns `None` if the connection could not be accepted.
+    /// Waits until the connection limit permits another connection, and then waits for a client to
+    /// connect. Returns `None` if the connection could not be accepted.
     async fn accept(&self) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.connections).acquire_owned().await.ok()?;
         match self.listener.accept().await {

@@ -90,7 +90,7 @@ impl Key {
     }
 
     fn print(&self) {
-        // The key set is untrusted input, so its texts are escaped and cut.
+        // The key set is untrusted input, so text from it is escaped and truncated.
         let escaped = |text: &Option<String>| match text {
             Some(text) => text.escape_debug().take(80).collect(),
             None => "none".to_owned(),
@@ -103,8 +103,8 @@ impl Key {
     }
 }
 
-/// Returns only the reason from an error of the library. The text before the reason is about the
-/// setting and the whole key set.
+/// Extracts the reason from an error message of the library. The text before the reason names the
+/// setting and says that the whole key set is unusable.
 fn reason(error: &str) -> String {
     error.rsplit_once(NO_USABLE_KEY).map_or(error, |(_, reason)| reason).to_owned()
 }

@@ -68,8 +68,8 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let host = host.to_owned();
     settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
-        // With sessions, a user who has a valid token and knows the id of another user's session
-        // could use or delete this session.
+        // Sessions are disabled. Otherwise, any user who has a valid token and knows the id of
+        // another user's session could use or delete that session.
         .with_legacy_session_mode(false)
         .with_json_response(true)
         // To prevent DNS rebinding, the server accepts only this host in the Host header.

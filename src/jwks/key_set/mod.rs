@@ -23,7 +23,7 @@ use crate::{
 /// - keys with an unknown type, curve or algorithm;
 /// - encryption keys and private keys;
 /// - RSA keys with a weak exponent, or with fewer than 2,048 or more than 8,192 bits;
-/// - points that are not on the curve;
+/// - EC keys whose point is not on the curve;
 /// - keys that share their `kid` and their algorithm with another key.
 #[derive(Clone)]
 pub struct KeySet {

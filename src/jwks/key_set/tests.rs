@@ -188,7 +188,7 @@ fn a_jwk_with_a_duplicate_member_is_skipped() {
 }
 
 #[test]
-fn usable_jwks_are_accepted_with_any_other_members() {
+fn usable_jwks_are_accepted_whatever_other_members_they_have() {
     use Algorithm::{ES256, ES384, ES512, PS256, RS256};
     for (entry, algorithms) in [
         (p256(), &[ES256][..]),

@@ -37,9 +37,10 @@ use crate::{
 pub(crate) struct RefreshPolicy {
     /// The time for which fetched keys are fresh, without the jitter.
     pub(crate) fresh_for: Duration,
-    /// Unknown key ids may start two refreshes immediately, and then one refresh per this time.
+    /// The interval of the rate limit for refreshes that are triggered by unknown key ids. Two such
+    /// refreshes may start immediately, and then one per interval.
     pub(crate) unknown_key_cooldown: Duration,
-    /// The age from which keys are no longer used.
+    /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
     /// The number of requests that may wait for the first keys or for a refresh in flight.
     pub(crate) max_waiting: usize,
@@ -91,8 +92,8 @@ impl RemoteKeys {
         policy: RefreshPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        // The limit allows two refreshes immediately. If it allowed only one, requests would have
-        // to wait after the second of two rotations in quick succession.
+        // Logto's keys may be rotated twice in quick succession. The limit therefore allows two
+        // refreshes immediately, so requests do not have to wait after the second rotation.
         let unknown_keys = RateLimit::new(2, policy.unknown_key_cooldown, clock.monotonic());
         Self {
             issuer: issuer.into(),
@@ -205,8 +206,9 @@ impl RemoteKeys {
                     is_final = refresh.number > started_before;
                     self.wait_for_refresh(refresh).await?;
                 }
-                // Another request has used the refresh that this request waited for. That refresh
-                // is complete, and the key set still does not contain the key.
+                // This request has already waited until a refresh was permitted, but another
+                // request started that refresh. It is complete, and the key set still does not
+                // contain the key.
                 NextStep::WaitUntil(_) if has_slept => return Ok(None),
                 NextStep::WaitUntil(time) => {
                     has_slept = true;
@@ -224,8 +226,8 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // Even a lost task may have replaced the keys, so the caller checks the condition
-            // again.
+            // If the task is lost, it panicked or its runtime was shut down. It may have replaced
+            // the keys before it panicked, so the caller checks the condition again.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
             Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),
@@ -245,8 +247,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Returns whether a request should wait for the refresh in flight because the current keys are
-    /// old. The typical case is a service that had no requests for a while.
+    /// Returns whether the current keys are so old that a request should wait for the refresh in
+    /// flight. The typical case is a service that had no requests for a while.
     fn should_wait_for_fresh(&self, usable: &UsableKeys, now: Moment) -> bool {
         nanos(now.monotonic) < self.schedule.wait_until.load(Ordering::Relaxed)
             && usable.get().is_some_and(|held| {

@@ -63,7 +63,8 @@ impl RemoteKeys {
         let deadline = now.monotonic.saturating_add(REFRESH_DEADLINE);
         let keys = Arc::clone(self);
         let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
-        // These values apply if the task is lost. Otherwise, the task overwrites them.
+        // These times apply if the task panics or is shut down with its runtime. Otherwise, the
+        // task sets the times again when it completes.
         let delay = retry_delay(state.failures_in_a_row + 1, self.has_usable_keys(now));
         state.retry_at = now.monotonic.saturating_add(delay);
         self.schedule.refresh_at.store(nanos(deadline), Ordering::Relaxed);
@@ -167,8 +168,8 @@ fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// If the current keys are usable but old, requests wait for fresh keys until this time after the
-/// start of a refresh.
+/// If the current keys are usable but old, requests wait for a refresh in flight. They stop waiting
+/// when this time has passed since the start of the refresh.
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
 /// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);

@@ -65,7 +65,7 @@ struct Simulation {
     logto: TestIssuer,
     validator: Validator,
     service: Service,
-    /// The time before which the issuer does not recover.
+    /// The issuer does not recover before this time.
     outage_until: Duration,
     model: Model,
     tokens: Vec<SimulatedToken>,
@@ -224,8 +224,9 @@ impl Simulation {
             .filter(|_| success)
             .map_or_else(|| known && !success, |kids| kids.contains(&token.kid));
         let context = format!(
-            "{self}: {immediate:?} then {outcome:?}, {fetches} fetches of {free} and {bucket}, \
-             known {known}, then {now_known}, untimely {untimely}, forged {}",
+            "{self}: {immediate:?} then {outcome:?}, {fetches} fetches (allowed: {free} without \
+             credit, {bucket} with credit), known {known}, then {now_known}, untimely {untimely}, \
+             forged {}",
             token.forged,
         );
         // Checks the outcome of the call that does not wait.
@@ -286,7 +287,7 @@ impl Simulation {
         }
         self.settled().await;
         let fetches = self.fetches(before);
-        assert!(fetches <= free + bucket, "{self}: {fetches} fetches of {free} and {bucket}");
+        assert!(fetches <= free + bucket, "{self}: {fetches} fetches, allowed: {free} + {bucket}");
         self.model.fetched(fetches, self.published(), now);
     }
 
@@ -316,7 +317,7 @@ impl Simulation {
         self.logto.fault_jwks(Fault::None);
         self.settled().await;
         let fetches = self.fetches(before);
-        assert!(fetches <= free, "{self}: {fetches} fetches of {free}");
+        assert!(fetches <= free, "{self}: {fetches} fetches, allowed: {free}");
         self.model.fetched(fetches, self.published(), now);
     }
 

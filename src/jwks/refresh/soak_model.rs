@@ -11,11 +11,12 @@ pub(super) struct Model {
     /// The key ids of the last successful fetch, and the time of that fetch.
     known: Option<(BTreeSet<String>, Moment)>,
     failures: Option<Failures>,
-    /// The remaining credit for fetches that are triggered by unknown key ids. The credit grows with
-    /// time, and each such fetch costs one `COOLDOWN`. The model cannot know which fetches used
-    /// credit, because the refresh times have a random jitter. The credit is therefore a range.
+    /// The remaining credit for fetches that are triggered by unknown key ids. The credit grows
+    /// with time, and each such fetch costs one `COOLDOWN`. The model cannot know which fetches
+    /// used credit, because the refresh times have a random jitter. The credit is therefore a
+    /// range.
     pub(super) credit: Range<Duration>,
-    /// The monotonic time up to which the growth of the credit was counted.
+    /// The monotonic time up to which regained credit was already added to `credit`.
     counted_at: Duration,
 }
 
@@ -25,7 +26,8 @@ struct Failures {
     count: u32,
     /// The monotonic time of the last failure.
     at: Duration,
-    /// The time for which the current keys were still usable at the last failure.
+    /// How much longer the current keys were usable, counted from the last failure. `None` if no
+    /// keys were usable.
     usable_for: Option<Duration>,
 }
 

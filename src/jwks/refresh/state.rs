@@ -54,7 +54,7 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 pub(super) struct RefreshState {
     pub(super) refresh: SingleFlight<()>,
-    /// Limits the refreshes that unknown key ids start.
+    /// Limits the refreshes that are triggered by unknown key ids.
     pub(super) unknown_keys: RateLimit,
     pub(super) missing_keys: MissingKeys,
     /// The error of the last refresh, or `None` if it succeeded.

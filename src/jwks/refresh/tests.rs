@@ -226,7 +226,8 @@ async fn an_idle_service_does_not_accept_a_key_that_was_removed_meanwhile() {
         fixture.logto.delete_previous();
         fixture.clock.advance(HOUR);
         assert_eq!(fixture.validator.validate(&token).await.unwrap_err().status(), 401);
-        // The first load, a refresh because the keys are old, and a refresh for the unknown key id.
+        // The three requests are the first load, a refresh because the keys are old, and a refresh
+        // for the key id, which is now unknown.
         assert_eq!(fixture.logto.jwks_requests(), 3, "one load, two refreshes");
     }
 }

@@ -78,8 +78,9 @@ impl Alternative {
         Ok(())
     }
 
-    /// Checks the token. Returns a changed token for the inner service if the check marks the
-    /// organization as checked, or the issuer or the audience as named.
+    /// Checks the token. A changed token records that the organization was checked, or that the
+    /// guard names the issuer or the audience. The inner service gets the changed token. Returns
+    /// `None` if the token does not change.
     pub(super) fn admit(
         &self,
         token: &AccessToken,

@@ -177,11 +177,11 @@ impl ManagementError {
         self.inner.is_retryable
     }
 
-    /// Returns how long to wait before the next call, if Logto asked for a delay. The longest delay
-    /// is two minutes. After a `429`, calls that do not wait fail immediately with the same error.
+    /// Returns how long to wait before the next call, if Logto asked for a delay, but at most two
+    /// minutes. After a `429`, calls that do not wait fail immediately with the same error.
     ///
-    /// If no access token is available, returns the
-    /// [`retry_after`](TokenRequestError::retry_after) of the token error, which may be longer.
+    /// If no access token is available, returns the [`retry_after`](TokenRequestError::retry_after)
+    /// of the token error instead, which may be longer than two minutes.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())
     }

@@ -95,7 +95,8 @@ impl ManagementApi {
     }
 
     /// Creates a client that uses the tokens and the settings of a [`TokenClient`]. Use this
-    /// constructor for a custom domain, an address inside a cluster, a proxy, or another timeout.
+    /// constructor for a custom domain, an address inside a cluster, a proxy, or a different
+    /// timeout.
     ///
     /// ```
     /// use tower_logto::{m2m::{ClientSecret, ManagementApi, TokenClient, TokenRequest}, Issuer};

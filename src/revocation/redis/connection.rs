@@ -55,7 +55,8 @@ impl Connection {
         Ok(Self { connection, store: store.clone() })
     }
 
-    /// Writes rules to Redis. If Redis already has a rule, the later time is kept.
+    /// Writes rules to Redis. If Redis already has the same rule with a different time, the later
+    /// time is kept.
     pub(super) async fn write(&mut self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
         let oldest = book.limits.oldest_cut_off(book.clock.unix_time());
@@ -104,8 +105,8 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits for the time `wait`, but for
-    /// at most 1 s. Does not wait if `wait` is `None`.
+    /// Returns the changes after a position. If there are none, waits up to `wait` for a change,
+    /// but never longer than 1 s. Does not wait if `wait` is `None`.
     pub(super) async fn news(
         &mut self,
         after: &Position,

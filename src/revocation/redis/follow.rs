@@ -200,7 +200,8 @@ impl Follower<'_> {
         self.book.limits.max_rules.saturating_mul(2).max(MIN_RULES_TO_LOAD)
     }
 
-    /// Records that all rules are loaded: sets the state to connected, and opens the gate.
+    /// Records that all rules are loaded: sets the state to `Connected`, and lets tokens be
+    /// accepted.
     fn connected(&self) {
         let source = &self.book.source;
         self.link.set_contact();
@@ -230,7 +231,7 @@ impl Follower<'_> {
                         after.as_secs()
                     );
                     self.book.source.set_open(false);
-                    // Wait for the next response before the time starts again.
+                    // The time limit starts again only when Redis responds.
                     let _ = contact.changed().await;
                 }
             }
@@ -256,8 +257,8 @@ impl Follower<'_> {
     }
 }
 
-/// The rules that were loaded from Redis. The map contains the time of each rule by the seeded hash
-/// of the rule's key.
+/// The rules that were loaded from Redis. `times` maps the seeded hash of each rule's key to the
+/// rule's time.
 #[derive(Default)]
 struct Loaded {
     times: HashMap<u64, u64>,
@@ -279,8 +280,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis would keep the rule if Redis already has `max_rules` rules. In that
-    /// case, Redis drops the oldest cut-offs.
+    /// Returns whether Redis, if it already has `max_rules` rules, would keep this rule too. Above
+    /// that limit, the oldest cut-offs are dropped.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)

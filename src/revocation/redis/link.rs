@@ -56,7 +56,7 @@ impl RedisLink {
         }
     }
 
-    /// Returns the source of the rules, in the state before the first load.
+    /// Returns a new source, whose rules are not loaded yet.
     pub(in crate::revocation) fn source(&self) -> Source {
         Source::shared(self.is_strict())
     }

@@ -108,7 +108,7 @@ impl RedisStore {
     }
 
     /// Refuses every token with 503 in these cases:
-    /// - Redis has been unavailable for this time, which is at least 1 s.
+    /// - Redis has been unavailable for the time `after`. A time shorter than 1 s counts as 1 s.
     /// - The rules have not been loaded for the first time yet.
     /// - The future of [`Revocations::run`](super::Revocations::run) was dropped.
     pub fn strict(mut self, after: Duration) -> Self {

@@ -114,6 +114,6 @@ impl WebhookReceiver {
 }
 
 const INTERVAL: Duration = Duration::from_secs(30);
-/// The largest number of entries that are read at a time. Older entries are ignored. Logto keeps
-/// entries for 24 h.
+/// The largest number of entries that one call of `recover_once` reads. If the log has more new
+/// entries, only the newest ones are read.
 const MAX_ENTRIES: usize = 10_000;

@@ -27,8 +27,8 @@ use crate::{
     },
 };
 
-/// Runs the client credentials grant (RFC 6749 §4.4) with Logto's organizations. The checks are in
-/// Logto's order.
+/// Runs the client credentials grant (RFC 6749 §4.4), including Logto's parameter
+/// `organization_id`. The checks are in Logto's order.
 pub(crate) fn grant(
     state: &IssuerState,
     headers: &HeaderMap,
@@ -111,7 +111,8 @@ fn scopes<'a>(
 ) -> Vec<&'a str> {
     let requested: Vec<_> = form.one("scope").unwrap_or_default().split(' ').collect();
     let granted: Vec<_> = match resource {
-        // As in Logto, every application gets every organization permission of the tenant.
+        // For this reserved resource, Logto grants every organization permission of the tenant to
+        // every application.
         Some(ORGANIZATIONS_RESOURCE) => {
             state.apps.iter().flat_map(TestApp::organization_permissions).collect()
         }

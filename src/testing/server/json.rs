@@ -16,7 +16,7 @@ impl OrderedObject {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Replaces the value of a member, or adds a new member in front. Removes the member if
+    /// Replaces the value of a member, or adds a new member at the front. Removes the member if
     /// `value` is `None`.
     pub(crate) fn edit(&mut self, name: &str, value: Option<Value>) {
         let at = self.0.iter().position(|(known, _)| known == name);

@@ -9,7 +9,7 @@ pub(crate) struct KeyRing {
     pub(crate) current: SigningKey,
     pub(crate) next: Option<SigningKey>,
     pub(crate) previous: Option<SigningKey>,
-    /// The body that is served instead of a key set with the keys above. It may be invalid.
+    /// If this is set, it is served instead of a key set with the keys above. It may be invalid.
     pub(crate) published: Option<String>,
 }
 

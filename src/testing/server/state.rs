@@ -43,7 +43,7 @@ pub(crate) enum TestUser {
     },
     #[cfg_attr(
         not(feature = "revocation"),
-        expect(dead_code, reason = "a test deletes users with a webhook")
+        expect(dead_code, reason = "only webhooks delete users, and they need the feature")
     )]
     Deleted,
 }
@@ -92,5 +92,5 @@ impl TestUser {
 pub(crate) const MANAGEMENT_API: &str = "https://default.logto.app/api";
 
 /// Logto's reserved resource. Every application may request a token for this resource. The token
-/// may have every organization permission of the tenant.
+/// can contain any organization permission of the tenant.
 pub(crate) const ORGANIZATIONS_RESOURCE: &str = "urn:logto:resource:organizations";

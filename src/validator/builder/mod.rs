@@ -146,10 +146,11 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many requests may wait for the first keys, and how many requests with an unknown
-    /// key id may wait for a refresh in flight: 16,384 each by default, from 1 to 1,000,000. A
-    /// waiting request takes about 3 KB of memory. Beyond the limit, a request that needs the first
-    /// keys gets 503, and a request with an unknown key id gets 429.
+    /// Sets two limits to the same value: how many requests may wait for the first keys, and how
+    /// many requests with an unknown key id may wait for a refresh in flight. The default is
+    /// 16,384, and the value must be from 1 to 1,000,000. A waiting request takes about 3 KB of
+    /// memory. Beyond the limit, a request that needs the first keys gets 503, and a request with
+    /// an unknown key id gets 429.
     pub const fn max_waiting(mut self, requests: usize) -> Self {
         self.refresh.max_waiting = requests;
         self.shares = false;
@@ -204,9 +205,9 @@ impl ValidatorBuilder {
 
     /// Sets how many validated tokens are cached: 10,000 by default. 0 disables the cache.
     ///
-    /// The signature of a cached token is not checked again. Every cache hit checks `exp`, and that
-    /// the key is still in the issuer's key set. A token of the usual size takes about 700 bytes. A
-    /// larger token counts as several tokens.
+    /// The signature of a cached token is not checked again. Every cache hit checks whether the
+    /// token has expired, and whether its key is still in the issuer's key set. A token of the
+    /// usual size takes about 700 bytes. A larger token counts as several tokens.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
         self.shares = false;
@@ -217,10 +218,11 @@ impl ValidatorBuilder {
     /// 16,384 by default, from 1 to 1,000,000. A waiting request takes about 3 KB of memory.
     /// Requests beyond the limit get 503.
     ///
-    /// If tokens with bad signatures take too much time, all signature checks wait in a queue, and
-    /// run on a quarter of the cores, but at least on one core. Cached tokens never wait. The
-    /// tokens of a subject come first if an earlier token of the subject was valid, unless 20 bad
-    /// signatures in the subject's name arrived within a minute.
+    /// If tokens with bad signatures take too much time, all signature checks wait in a queue. The
+    /// queue uses a quarter of the cores, but at least one core. Cached tokens never wait. The
+    /// queue prefers subjects that had a valid token before. A subject loses this priority for the
+    /// rest of a minute if 20 tokens with this subject and a bad signature arrive within that
+    /// minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
         self.shares = false;
@@ -301,8 +303,9 @@ impl ValidatorBuilder {
     }
 
     /// Returns whether guards must name the issuer, and whether they must name the audience. Guards
-    /// must do so if there are several, because a scope or an organization belongs to one issuer
-    /// and one API.
+    /// must name the issuer if the validator trusts several issuers, and the audience if it trusts
+    /// several audiences, because a scope or an organization belongs to one issuer and one API.
+    /// With `trust_all_alike`, guards need not name either.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

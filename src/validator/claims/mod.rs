@@ -210,9 +210,9 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // If another audience starts with `urn:logto:`, the token is refused. Such an audience is
-        // an organization, or the reserved resource for which every application gets all
-        // organization scopes.
+        // Refuses the token if it also has an audience that starts with `urn:logto:`. Such an
+        // audience is an organization, or the reserved resource for which every application gets
+        // all organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
@@ -253,7 +253,7 @@ fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> 
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "the check above leaves whole numbers that fit"
+        reason = "`seconds` is a whole number, and the check above ensures that it fits"
     )]
     Ok(seconds as u64)
 }

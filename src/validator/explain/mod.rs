@@ -57,7 +57,7 @@ pub struct Explanation {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// No check failed, and each check could be made that the token needs.
+    /// No check failed, and every check that the token needs could be made.
     Accepted,
     /// At least one check failed.
     Refused,

@@ -20,8 +20,8 @@ pub(crate) struct RevocationSets(Vec<Revocations>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IssuerRevocations(Option<Revocations>);
 
-/// The data of a token that revocation rules are matched against, stored with the token. `None` if
-/// no rules apply to the issuer of the token.
+/// The data of a token that is compared with the revocation rules. It is stored with the token.
+/// `None` if no rules apply to the issuer of the token.
 #[derive(Debug)]
 pub(crate) struct Revocable(Option<Box<RevocableToken>>);
 
@@ -32,8 +32,8 @@ struct RevocableToken {
     accepted_by: AtomicU64,
     hashes: TokenHashes,
     /// The time from `iat` to `exp`. `None` if the token has no `iat`, although RFC 9068 §2.2
-    /// requires this claim. Such a token is refused, because it could be older than a cut-off that
-    /// was already dropped.
+    /// requires this claim. Such a token is refused, because its age is unknown, and a rule that
+    /// revoked it may already have been dropped.
     life: Option<Duration>,
 }
 
@@ -96,7 +96,7 @@ impl IssuerRevocations {
         }
     }
 
-    /// Hashes those claims of a token to which a rule can refer.
+    /// Hashes the claims that rules can refer to.
     pub(crate) fn revocable(&self, claims: &TokenClaims) -> Revocable {
         Revocable(self.0.as_ref().map(|revocations| {
             let hasher = revocations.hasher();

@@ -257,7 +257,8 @@ impl Worker {
     }
 }
 
-/// If a check panics, refuses the waiting requests. They would otherwise wait for a lost thread.
+/// If a check panics, its thread ends, and the requests in the queue are refused. Otherwise they
+/// could wait for a thread that no longer exists.
 impl Drop for Worker {
     fn drop(&mut self) {
         if thread::panicking() {

@@ -15,7 +15,8 @@ pub(super) struct CheckQueue<T> {
     known: VecDeque<Waiting<T>>,
     others: VecDeque<Waiting<T>>,
     limits: QueueLimits,
-    /// The number of checks that arrived at a full queue since abandoned checks were last removed.
+    /// The number of checks that arrived at a full queue since the checks of cancelled requests
+    /// were last removed.
     refused: usize,
 }
 
@@ -85,7 +86,7 @@ impl<T> CheckQueue<T> {
         self.known.len() + self.others.len()
     }
 
-    /// Drops all checks. The requests that wait for the checks are then refused.
+    /// Drops all checks, so the requests that wait for these checks are refused.
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.others.clear();

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-/// A bounded set of subjects, with the number of bad signatures that arrived in the name of each
-/// subject.
+/// A bounded set of subjects. For each subject, it counts the tokens that have this subject and a
+/// bad signature.
 ///
 /// New subjects are added to the current generation. When the current generation is full, it
-/// becomes the older generation, and the subjects of the previous older generation are forgotten.
+/// replaces the older generation, whose subjects are then forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     current: HashMap<SubjectHash, BadSignatures>,

@@ -77,7 +77,8 @@ async fn exp_must_be_a_number_in_the_future() {
     for exp in invalid_json {
         let token = target.sign(target.payload_with("exp", exp));
         let outcome = Outcome::of(&target.validator.validate(&token).await);
-        // The parser reports a malformed claim only if it has read the name of the claim.
+        // The outcome is `BAD` if the parser fails inside the value, and `Malformed` if it fails
+        // after a valid value, for example after the `0` of `0x6b034320`.
         assert!([Malformed, BAD].contains(&outcome), "exp {exp}: {outcome:?}");
         attacks.push((format!("exp {exp}"), token, outcome));
     }

@@ -161,7 +161,8 @@ async fn critical_extension_is_refused() {
             "b64 false, crit, an unencoded payload",
             json!({ "b64": false, "crit": ["b64"] }),
             target.payload(),
-            // Credentials must not contain the characters of unencoded JSON (RFC 6750 §2.1).
+            // Credentials must not contain characters such as `{` and `"` (RFC 6750 §2.1), so
+            // unencoded JSON is not allowed.
             MalformedCredentials,
         ),
         (
@@ -176,7 +177,8 @@ async fn critical_extension_is_refused() {
             base64url(target.payload()),
             CriticalHeader,
         ),
-        // The signature covers the received bytes, so the claims are those that were signed.
+        // Without `crit`, `b64` has no effect. The payload is base64url as usual, and the signature
+        // covers it.
         ("b64 false alone", json!({ "b64": false }), base64url(target.payload()), Accepted),
         ("b64 true", json!({ "b64": true }), base64url(target.payload()), Accepted),
     ] {

@@ -199,9 +199,8 @@ proptest! {
             let model = [by_header, Require::organization_of_token, Require::any_kind][model]();
             order.iter().fold(model, |guard, condition| CONDITIONS[*condition](guard))
         };
-        // Compares the letters of the refusals, but not the scopes in them. If a token fails two
-        // conditions on scopes, the order of the conditions decides which of these scopes the
-        // refusal contains.
+        // Compares only the kinds of the refusals. If a token fails two conditions on scopes, the
+        // scopes in the refusal depend on the order of the conditions.
         let outcome = |guard: &Require, name| {
             letter(refusal(guard, TOKENS_OF_ALL_KINDS.get(name)).as_ref())
         };

@@ -119,9 +119,9 @@ impl MaliciousEndpoint {
         assert_eq!(response.text().await.unwrap(), "", "{name}");
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
-        // The request above may time out before the fetch does. When the fetch fails, the validator
-        // waits before it fetches again. If this wait begins only after the first call of
-        // `advance`, the first attempt gets 503 again.
+        // After a failed fetch, the validator waits for up to a second before it fetches again. The
+        // request above may time out before its fetch does. If the fetch then fails only after the
+        // first call of `advance`, the wait is not over, and the first attempt gets 503 again.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);
@@ -157,9 +157,9 @@ impl MaliciousEndpoint {
     }
 }
 
-/// If `stalls` is `Some`, waits until the server has stalled more often than that, and then pauses
-/// tokio's clock. A paused clock jumps to the next timer, so the fetch reaches its timeout
-/// immediately. If `stalls` is `None`, does nothing.
+/// Waits until more than `stalls` responses of the server have stalled, and then pauses tokio's
+/// clock. A paused clock jumps to the next timer, so the fetch reaches its timeout immediately. If
+/// `stalls` is `None`, does nothing.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
     if let Some(before) = stalls {
         server.stalled(before + 1).await;

@@ -184,9 +184,9 @@ async fn two_rotations_within_the_cooldown_do_not_delay_tokens() {
         harness.clock.advance(2 * SECOND);
         assert_eq!(status(&validator.validate(&harness.token().build()).await), 200);
     }
-    // After the third rotation, the rate limit permits no fetch yet. Normally, a request with a
-    // token of the third key would wait until the next fetch is permitted. Here it gets 429,
-    // because the waiter limit is 0.
+    // At the next rotation, the rate limit permits no fetch yet. By default, a request with a token
+    // that the newest key signed would wait until the next fetch is permitted. Here it gets 429,
+    // because the limit on such waiting requests is 0.
     harness.logto.rotate();
     let third = harness.token().build();
     let refused = validator.validate(&third).await.unwrap_err();

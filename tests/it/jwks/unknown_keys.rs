@@ -47,8 +47,8 @@ async fn malformed_token_causes_no_jwks_fetch() {
     }
 }
 
-/// The fetch in flight may have read the JWKS before the rotation. If the result of this fetch
-/// lacks the key, the key may exist nevertheless.
+/// The fetch in flight may have read the JWKS before the rotation. A key may therefore exist
+/// although the result of this fetch lacks it.
 #[tokio::test]
 async fn waiter_that_joined_an_older_fetch_may_start_one_more_fetch() {
     let harness = Harness::start().await;

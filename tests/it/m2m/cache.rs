@@ -81,7 +81,7 @@ async fn tokens_valid_for_one_hour_need_about_25_token_requests_in_a_simulated_d
     for _ in 0..24 * 60 * 4 {
         clock.advance(Duration::from_secs(15));
         let token = poll_once(tokens.token(&read())).expect("no caller waits").unwrap();
-        // A verifier without clock tolerance would still accept the token.
+        // Even a verifier without clock tolerance would accept the token.
         assert!(token.expires_at() > std::time::UNIX_EPOCH + clock.unix_time());
         poll_once(validator.validate(token.secret())).expect("no I/O").unwrap();
         background_tasks_done().await;

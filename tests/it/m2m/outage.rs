@@ -162,8 +162,8 @@ async fn retry_after_of_a_failed_refresh_ends_when_the_cached_token_expires() {
     });
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     tokens.token(&read()).await.unwrap();
-    // The refresh is now due, and the server responds to it with the 503. The cached token is valid
-    // for another 5 s.
+    // At this time, a refresh is due, and the server responds to the refresh with 503. The cached
+    // token is valid for another 5 s.
     clock.advance(Duration::from_secs(3_595));
     tokens.token(&read()).await.unwrap();
     background_tasks_done().await;

@@ -154,8 +154,8 @@ async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
     let token = setup.issuer.token().audience(SHOPPING_API).subject("alice").build();
     validator.validate(&token).await.unwrap();
     setup.revocations.block_subject("alice").await.unwrap();
-    // Any change of the user moves `updatedAt` past the time of the block. The checks see a user
-    // whom Logto has not suspended.
+    // Like any change of the user, the reactivation below moves `updatedAt` past the time of the
+    // block. The checks then read that the user is not suspended in Logto.
     tokio::time::sleep(Duration::from_millis(5)).await;
     drop(setup.webhooks.reactivate("alice"));
     tokio::spawn(SubjectChecks::new(&setup.revocations, setup.api.clone()).run());

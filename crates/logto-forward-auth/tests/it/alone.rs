@@ -24,7 +24,7 @@ async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> R
     exchange(fixture.address, &request).await
 }
 
-/// Waits until the server has fetched the keys. The next JWKS fetch is then caused by the test.
+/// Waits until the server has fetched the keys, so the next JWKS fetch is one that the test causes.
 async fn keys_fetched(fixture: &Fixture) {
     let response = ask(fixture, "GET", b"/products", &bearer(&fixture.token())).await;
     assert_eq!(response.status, 200);
@@ -150,7 +150,7 @@ async fn the_headers_of_the_proxy_must_occur_exactly_once() {
         (format!("{get}{public}{public}"), 403),
         (format!("{get}{get}{public}"), 403),
         (format!("{get}{public}X-Original-URI: /admin\r\n"), 403),
-        // The headers of the other proxy show that `proxy` is wrong.
+        // Caddy sends these headers, so the setting `proxy = "nginx"` may be wrong.
         (format!("{get}{public}X-Forwarded-Uri: /admin\r\n"), 403),
         (format!("{get}{public}X-Forwarded-Method: GET\r\n"), 403),
         // Some services replace the method or the path with the values of these headers.

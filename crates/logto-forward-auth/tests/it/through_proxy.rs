@@ -182,7 +182,8 @@ impl Setup {
                 assert_eq!(values.join("|"), expected, "{name}: {head}");
             }
         }
-        // A proxy removes the headers that `Connection` lists (RFC 9110 §7.6.1).
+        // A proxy removes the headers that `Connection` lists (RFC 9110 §7.6.1). A client must not
+        // be able to remove an identity header in this way.
         let token = bearer(&self.fixture.token());
         for name in ["X-Auth-Subject", "x-auth-subject", "X-AUTH-SUBJECT"] {
             for headers in [
