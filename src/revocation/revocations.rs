@@ -246,8 +246,9 @@ impl Revocations {
         subjects.map(|(subject, ())| subject).collect()
     }
 
-    pub(super) fn is_recorded(&self, subject: &str) -> bool {
-        self.0.subjects.get().is_some_and(|subjects| subjects.contains_key(subject))
+    /// Returns whether all tokens of a subject are refused until a reactivation.
+    pub(super) fn blocks(&self, subject: &str) -> bool {
+        self.0.book.rules().blocks(self.0.book.hasher.subject(subject))
     }
 
     #[cfg(feature = "axum")]

@@ -126,13 +126,23 @@ impl Rule {
         reason = "the range is checked"
     )]
     pub(super) fn from_stored(key: &[u8], at: f64) -> Option<Self> {
-        let key = serde_json::from_slice(key).ok()?;
-        (1.0..=LARGEST_EXACT).contains(&at).then_some(Self { key, at: at as u64 })
+        let key: RuleKey = serde_json::from_slice(key).ok()?;
+        let is_valid = key.is_valid() && (1.0..=LARGEST_EXACT).contains(&at);
+        is_valid.then_some(Self { key, at: at as u64 })
     }
 
     fn new(change: Change, target: Target, at: SystemTime) -> Self {
         let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { key: RuleKey { change, target }, at: millis(since_epoch) }
+        // 0 means that there was no such change.
+        Self { key: RuleKey { change, target }, at: millis(since_epoch).max(1) }
+    }
+}
+
+impl RuleKey {
+    /// Returns whether the change is possible for the target. Only a subject can be blocked,
+    /// reactivated or deleted. No constructor makes other keys, but Redis or JSON may contain them.
+    pub(super) const fn is_valid(&self) -> bool {
+        matches!((self.change, &self.target), (Change::CutOff, _) | (_, Target::Subject(_)))
     }
 }
 

@@ -54,19 +54,22 @@ impl RuleBook {
         SystemTime::UNIX_EPOCH + self.clock.unix_time()
     }
 
-    /// Applies rules, but ignores expired cut-offs. If the time of a rule is too far in the future,
-    /// the latest accepted time is used instead. Returns the rules that were applied, with the
-    /// times that were used.
+    /// Applies rules, but ignores invalid rules and expired cut-offs. If the time of a rule is too far in the future,
+    /// the latest accepted time is used instead. Returns the rules that were applied, with their
+    /// own times, because Redis limits these by its own clock.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
-        let rules: Vec<Rule> =
-            rules.into_iter().filter_map(|rule| self.within_limits(rule)).collect();
+        let rules: Vec<Rule> = rules
+            .into_iter()
+            .filter(|rule| rule.key.is_valid() && !self.is_expired(rule))
+            .collect();
+        let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
         let mut is_changed = false;
         let mut dropped = 0;
         // Requests wait for the lock, so the lock is released after each part of a long list.
         for part in rules.chunks(RULES_PER_LOCK) {
             let mut set = self.rules.write().unwrap_or_else(PoisonError::into_inner);
             for rule in part {
-                is_changed |= set.add(rule, &self.hasher);
+                is_changed |= set.add(&rule.key, rule.at.clamp(1, latest), &self.hasher);
             }
             dropped += set.prune(self.clock.unix_time());
         }
@@ -84,13 +87,6 @@ impl RuleBook {
         rules
     }
 
-    /// Returns the rule, with the latest accepted time if its own time is too far in the future.
-    /// Returns `None` for an expired cut-off.
-    fn within_limits(&self, rule: Rule) -> Option<Rule> {
-        let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
-        (!self.is_expired(&rule)).then(|| Rule { at: rule.at.min(latest), ..rule })
-    }
-
     /// Returns whether the rule is an expired cut-off. Every token that such a cut-off refuses has
     /// expired too.
     pub(super) fn is_expired(&self, rule: &Rule) -> bool {
@@ -101,4 +97,4 @@ impl RuleBook {
 
 const RULES_PER_LOCK: usize = 1_000;
 /// How far the time of a rule may be ahead of the clock.
-const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);

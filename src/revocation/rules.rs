@@ -37,8 +37,11 @@ impl RuleLimits {
     /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. Every
     /// token that an older cut-off refuses has expired, even with the longest clock tolerance.
     pub(super) fn oldest_cut_off(&self, now: Duration) -> u64 {
-        let tolerance = self.margin + MAX_CLOCK_TOLERANCE;
-        millis(now.saturating_sub(self.longest_token_life + tolerance))
+        millis(now.saturating_sub(self.keep_cut_offs_for()))
+    }
+
+    pub(super) fn keep_cut_offs_for(&self) -> Duration {
+        self.longest_token_life + self.margin + MAX_CLOCK_TOLERANCE
     }
 }
 
@@ -136,8 +139,8 @@ impl Rules {
     }
 
     /// Adds a rule. Returns `false` if the set already has this rule with the same or a later time.
-    pub(super) fn add(&mut self, rule: &Rule, hasher: &TargetHasher) -> bool {
-        let Rule { key: RuleKey { change, target }, at } = rule;
+    pub(super) fn add(&mut self, key: &RuleKey, at: u64, hasher: &TargetHasher) -> bool {
+        let RuleKey { change, target } = key;
         let time = match hasher.target(target) {
             None => &mut self.everyone,
             Some(hash) => self
@@ -146,8 +149,8 @@ impl Rules {
                 .or_insert_with(|| Entry::new(target.clone()))
                 .time_mut(*change),
         };
-        let is_later = *at > *time;
-        *time = (*time).max(*at);
+        let is_later = at > *time;
+        *time = (*time).max(at);
         is_later
     }
 
@@ -174,6 +177,11 @@ impl Rules {
         let dropped = before - self.count();
         self.dropped += dropped as u64;
         dropped
+    }
+
+    /// Returns whether all tokens of a subject are refused until a reactivation.
+    pub(super) fn blocks(&self, subject: u64) -> bool {
+        self.targets.get(&subject).is_some_and(|entry| entry.is_blocked() && entry.delete == 0)
     }
 
     /// Returns whether a rule refuses the token.

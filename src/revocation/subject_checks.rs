@@ -84,7 +84,9 @@ impl SubjectChecks {
     /// Management API then probably belongs to another tenant.
     ///
     /// If the checks have blocked a user, they lift the block when they find that the user exists
-    /// and is not suspended. They do not lift other blocks, such as one that was set by hand.
+    /// and is not suspended. They do not lift other blocks, such as one that was set by hand, or one
+    /// that was set before a restart. If the webhook of such a user's reactivation is lost, call
+    /// [`Revocations::reactivate_subject`].
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -99,9 +101,7 @@ impl SubjectChecks {
             rounds.tick().await;
             let started = Instant::now();
             if let Err(error) = self.round(started, &mut blocked).await {
-                // During an outage, many checks would fail, so the first error ends the round. The
-                // next round checks all users again.
-                tracing::warn!(%error, "users cannot be checked for suspension");
+                tracing::warn!(%error, "some users could not be checked for suspension");
             } else if started.elapsed() > self.period {
                 tracing::warn!(
                     "checking all users for suspension took {} s, which is longer than the period: \
@@ -113,24 +113,37 @@ impl SubjectChecks {
     }
 
     /// Checks each recorded user once. `blocked` contains the users whom this round or an earlier
-    /// one has blocked, and the times of these blocks.
+    /// one has blocked, and the times of these blocks. Returns the last error.
     async fn round(
         &self,
         mut next: Instant,
         blocked: &mut HashMap<String, SystemTime>,
     ) -> Result<(), ManagementError> {
-        blocked.retain(|subject, _| self.revocations.is_recorded(subject));
+        let mut subjects = self.revocations.recorded_subjects();
+        // If rounds end early, each user is checked in some of them.
+        fastrand::shuffle(&mut subjects);
         let (mut found, mut missing) = (0, Vec::new());
-        for subject in self.revocations.recorded_subjects() {
+        let (mut failures_in_a_row, mut outcome) = (0, Ok(()));
+        for subject in subjects {
             sleep_until(next).await;
             next += Duration::from_secs(1) / self.checks_per_second;
-            match self.user(&subject).await? {
-                Some(user) => {
+            match self.user(&subject).await {
+                Ok(Some(user)) => {
                     found += 1;
-                    self.store(rule(&subject, &user, blocked)).await;
+                    let is_blocked = self.revocations.blocks(&subject);
+                    self.store(rule(&subject, &user, blocked, is_blocked)).await;
                 }
-                None => missing.push(subject),
+                Ok(None) => missing.push(subject),
+                Err(error) => {
+                    outcome = Err(error);
+                    failures_in_a_row += 1;
+                    if failures_in_a_row == FEW {
+                        break;
+                    }
+                    continue;
+                }
             }
+            failures_in_a_row = 0;
         }
         tracing::debug!(users = found + missing.len(), "users checked for suspension");
         if found == 0 && missing.len() >= FEW {
@@ -139,12 +152,12 @@ impl SubjectChecks {
                  the ManagementApi belong to the issuer's tenant?",
                 missing.len()
             );
-            return Ok(());
+            return outcome;
         }
         let now = self.revocations.now();
         blocked.extend(missing.iter().map(|subject| (subject.to_string(), now)));
         self.store(missing.iter().map(|subject| Rule::block_subject(subject.as_str(), now))).await;
-        Ok(())
+        outcome
     }
 
     /// Returns the user, or `None` if Logto has no such user.
@@ -178,13 +191,23 @@ impl SubjectChecks {
 /// Returns the rule that follows from a user's present state. The rule reactivates the user only if
 /// the checks have blocked the user. Otherwise, any change of the user would lift a block that was
 /// set by hand, because every change increases `updatedAt`.
-fn rule(subject: &str, user: &User, blocked: &mut HashMap<String, SystemTime>) -> Option<Rule> {
-    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(user.updated_at);
+fn rule(
+    subject: &str,
+    user: &User,
+    blocked: &mut HashMap<String, SystemTime>,
+    is_blocked: bool,
+) -> Option<Rule> {
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(user.updated_at))?;
     if user.is_suspended {
         blocked.insert(subject.to_owned(), at);
         return Some(Rule::block_subject(subject, at));
     }
     let blocked_at = blocked.remove(subject)?;
+    if !is_blocked {
+        // A webhook has reactivated the user already. A reactivation at the present `updatedAt`
+        // would refuse good tokens, because it also refuses all tokens from before that time.
+        return None;
+    }
     // If Logto did not know the user for a while, the block is later than `updatedAt`.
     let after_block = blocked_at + Duration::from_millis(1);
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
@@ -195,7 +218,8 @@ const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
 /// If Logto knows none of the users, and there are at least this many, the Management API probably
-/// belongs to another tenant.
+/// belongs to another tenant. If this many checks in a row fail, Logto is probably unavailable, and
+/// the round ends.
 const FEW: usize = 3;
 
 #[cfg(test)]
@@ -210,12 +234,16 @@ mod tests {
     fn only_blocks_of_the_checks_are_lifted() {
         let user = |is_suspended, updated_at| User { is_suspended, updated_at };
         let mut blocked = HashMap::new();
-        let mut rule = |user: User| rule("alice", &user, &mut blocked);
-        assert_eq!(rule(user(false, 1)), None);
-        assert_eq!(rule(user(true, 2)), Some(Rule::block_subject("alice", at(2))));
-        assert_eq!(rule(user(true, 3)), Some(Rule::block_subject("alice", at(3))));
-        assert_eq!(rule(user(false, 4)), Some(Rule::reactivate_subject("alice", at(4))));
-        assert_eq!(rule(user(false, 5)), None);
+        let mut rule = |user: User, is_blocked| rule("alice", &user, &mut blocked, is_blocked);
+        assert_eq!(rule(user(false, 1), true), None);
+        assert_eq!(rule(user(true, 2), false), Some(Rule::block_subject("alice", at(2))));
+        assert_eq!(rule(user(true, 3), true), Some(Rule::block_subject("alice", at(3))));
+        assert_eq!(rule(user(false, 4), true), Some(Rule::reactivate_subject("alice", at(4))));
+        assert_eq!(rule(user(false, 5), true), None);
+        // A webhook lifts the second block, and then the user changes the profile.
+        assert_eq!(rule(user(true, 6), false), Some(Rule::block_subject("alice", at(6))));
+        assert_eq!(rule(user(false, 7), false), None);
+        assert_eq!(rule(user(false, 8), true), None);
     }
 
     #[test]
@@ -223,6 +251,6 @@ mod tests {
         let mut blocked = HashMap::from([("alice".to_owned(), at(10))]);
         let user = User { is_suspended: false, updated_at: 1 };
         let reactivation = Rule::reactivate_subject("alice", at(11));
-        assert_eq!(rule("alice", &user, &mut blocked), Some(reactivation));
+        assert_eq!(rule("alice", &user, &mut blocked, true), Some(reactivation));
     }
 }

@@ -156,7 +156,8 @@ impl Validator {
     /// Checks an accepted token again: the token's lifetime, its key, and with the feature
     /// `revocation` the rules that revoke tokens. This method does not wait.
     ///
-    /// Use this method for a connection that outlives the request that opened the connection.
+    /// Use this method for a connection that outlives the request that opened the connection. It uses
+    /// the keys and the revocation rules of the validator that accepted the token.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator};

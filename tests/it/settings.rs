@@ -232,5 +232,5 @@ fn error_for_a_settings_file_contains_the_field() {
     let allowed = from_json(allowed).unwrap();
     allowed.validator().unwrap();
     let error = allowed.metadata().unwrap_err().to_string();
-    assert_eq!(error, "resource: the metadata document describes 1 resource, found 2");
+    assert_eq!(error, "resource: a metadata document needs 1 resource, found 2");
 }

@@ -9,7 +9,7 @@ use redis::{
 use super::RedisStore;
 use crate::revocation::{
     rule::{Change, Rule, millis},
-    rule_book::RuleBook,
+    rule_book::{MAX_AHEAD, RuleBook},
 };
 
 /// A connection of one instance to Redis. All clones share the connection.
@@ -59,12 +59,12 @@ impl Connection {
     /// time is kept.
     pub(super) async fn write(&mut self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("store.lua")));
-        let oldest = book.limits.oldest_cut_off(book.clock.unix_time());
+        let keep_for = book.limits.keep_cut_offs_for();
         let keys = &self.store.keys;
         for part in rules.chunks(RULES_PER_SCRIPT) {
             let mut call = SCRIPT.key(&keys.blocks);
             call.key(&keys.cut_offs).key(&keys.news).key(&keys.number);
-            call.arg(oldest).arg(book.limits.max_rules);
+            call.arg(millis(keep_for)).arg(millis(MAX_AHEAD)).arg(book.limits.max_rules);
             for rule in part {
                 let kind = if rule.key.change == Change::CutOff { "cut_off" } else { "block" };
                 call.arg(kind).arg(rule.key.to_json()).arg(rule.at);

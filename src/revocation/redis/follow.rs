@@ -92,7 +92,8 @@ impl Follower<'_> {
             let mut position = connection.position().await?;
             self.load(&mut connection).await?;
             self.connected();
-            let reload_at = Instant::now() + RELOAD_INTERVAL;
+            let loaded_at = Instant::now();
+            let reload_at = loaded_at + RELOAD_INTERVAL;
             while Instant::now() < reload_at {
                 let wait = (reload_at - Instant::now()).min(self.longest_wait());
                 let mut news = connection.news(&position, Some(wait)).await?;
@@ -112,6 +113,7 @@ impl Follower<'_> {
                     tracing::info!(
                         "changes of revocation rules were missed, so all rules are loaded again"
                     );
+                    sleep_until(loaded_at + MIN_RELOAD_INTERVAL).await;
                     break;
                 }
             }
@@ -150,6 +152,7 @@ impl Follower<'_> {
                 let page = connection.page(set, cursor).await?;
                 self.link.set_contact();
                 loaded.add(&page.rules);
+                loaded.count += page.broken;
                 if page.broken > 0 {
                     self.warn_of_broken_rules();
                 }
@@ -165,7 +168,10 @@ impl Follower<'_> {
             }
         }
         if !self.link.store.is_read_only {
-            self.write_back(connection, &loaded).await?;
+            // A Redis that refuses writes still has the rules of other instances.
+            if let Err(error) = self.write_back(connection, &loaded).await {
+                self.link.set_write_error(&error, self.now());
+            }
         }
         Ok(())
     }
@@ -293,6 +299,9 @@ impl Loaded {
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+/// The time from one load to the next if changes were missed. A server that sends wrong numbers must
+/// not cause loads without a pause.
+const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum of `Follower::most_rules_of_a_set`. This number of rules takes about 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;
 const BATCH_TIME: Duration = Duration::from_millis(20);

@@ -143,6 +143,13 @@ impl RedisLink {
         }
     }
 
+    /// Records that Redis refused to store rules.
+    pub(super) fn set_write_error(&self, error: &RedisError, now: Duration) {
+        let text = describe(error);
+        self.state().last_error = Some(text.as_str().into());
+        self.warn(&format!("Redis did not store revocation rules that it lacks: {text}"), now);
+    }
+
     /// Logs a warning about the content of Redis. If the same warning repeats, it is logged at most
     /// once per minute.
     pub(super) fn warn(&self, text: &str, now: Duration) {

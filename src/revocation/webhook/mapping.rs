@@ -11,7 +11,7 @@ use crate::revocation::rule::Rule;
 /// | `User.Deleted` | blocks the user permanently |
 /// | `Organization.Membership.Updated` with `removedUserIds` | two cut-offs for each removed user: one for the user's tokens for the organization, and one for all tokens of the user |
 /// | `Organization.Membership.Updated` with `removedApplicationIds` | a cut-off for each removed application's tokens for the organization |
-/// | `Organization.Deleted` | a cut-off for all tokens for the organization |
+/// | `Organization.Deleted` | a cut-off for all tokens for the organization. The members' other tokens stay valid until they expire |
 ///
 /// Logto truncates lists of members after 5,000 ids. If a list has that length, the rules also
 /// include a cut-off for all tokens for the organization.

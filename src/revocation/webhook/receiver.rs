@@ -1,8 +1,12 @@
 //! The route that Logto sends webhooks to.
 
 use std::{
+    collections::VecDeque,
     fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -14,7 +18,7 @@ use axum::{
     routing::post,
 };
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     event::Webhook,
@@ -54,7 +58,7 @@ use crate::{
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
 /// | 413 | the body is larger than 1 MiB, or could not be read |
-/// | 503 | too many webhooks arrive at the same time, or the rules could not be stored |
+/// | 503 | 16 newer bodies displaced this one, or the rules could not be stored |
 ///
 /// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries
 /// under the recent requests.
@@ -65,10 +69,14 @@ struct Inner {
     revocations: Revocations,
     keys: SigningKeys,
     mapping: Mapping,
-    /// The permits for reading a body into memory before its signature is verified.
-    bodies: Semaphore,
+    bodies: Bodies,
     warning: Mutex<RepeatedWarning>,
 }
+
+/// The bodies that are being read before their signature is known, the oldest first. A body is
+/// displaced by dropping its sender.
+#[derive(Default)]
+struct Bodies(Mutex<VecDeque<oneshot::Sender<()>>>);
 
 type Mapping = Box<dyn Fn(&Webhook) -> Vec<Rule> + Send + Sync>;
 
@@ -141,10 +149,13 @@ impl WebhookReceiver {
         if body.size_hint().lower() > MAX_BODY as u64 {
             return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"));
         }
-        let Ok(Ok(_permit)) = timeout(PLACE_TIMEOUT, self.0.bodies.acquire()).await else {
-            return Err(busy());
-        };
-        let body = read_body(body).await?;
+        let mut displaced = self.0.bodies.start();
+        let mut body = pin!(read_body(body));
+        let body = poll_fn(|context| match Pin::new(&mut displaced).poll(context) {
+            Poll::Ready(_) => Poll::Ready(Err(busy())),
+            Poll::Pending => body.as_mut().poll(context),
+        });
+        let body = body.await?;
         if !self.0.keys.verify(&signature, &body) {
             // Either the configured key is wrong, or the request does not come from Logto.
             self.warn(
@@ -154,6 +165,22 @@ impl WebhookReceiver {
             return Err(refuse(StatusCode::UNAUTHORIZED, "the signature is wrong"));
         }
         Ok(body)
+    }
+}
+
+impl Bodies {
+    /// Starts to read a body. If too many bodies are being read, the oldest of them is displaced: a
+    /// webhook of Logto arrives within milliseconds, so slow bodies must not keep it waiting.
+    /// The returned receiver completes when the new body is displaced.
+    fn start(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.retain(|body| !body.is_closed());
+        if reading.len() == MAX_BODIES {
+            reading.pop_front();
+        }
+        reading.push_back(sender);
+        receiver
     }
 }
 
@@ -206,7 +233,7 @@ impl WebhookReceiverBuilder {
             revocations: self.revocations,
             keys: SigningKeys::new(&self.keys),
             mapping: self.mapping,
-            bodies: Semaphore::new(MAX_BODIES),
+            bodies: Bodies::default(),
             warning: Mutex::default(),
         })))
     }
@@ -265,9 +292,5 @@ impl fmt::Debug for WebhookReceiverBuilder {
 /// The number of bodies that may be read at the same time.
 const MAX_BODIES: usize = 16;
 const MAX_BODY: usize = 1024 * 1024;
-/// The time limit for reading one body. It is shorter than `PLACE_TIMEOUT`, so a permit becomes
-/// free before a waiting request gives up.
+/// The time limit for reading one body. Logto waits 10 s for the response.
 const BODY_TIMEOUT: Duration = Duration::from_secs(4);
-/// The time limit for waiting for a permit to read a body. Logto waits 10 s for the response, which
-/// is longer than both time limits together.
-const PLACE_TIMEOUT: Duration = Duration::from_secs(5);

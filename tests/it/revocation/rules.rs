@@ -208,6 +208,19 @@ async fn cut_off_is_kept_until_every_token_that_it_refuses_has_expired() {
 }
 
 #[tokio::test]
+async fn block_at_the_unix_epoch_is_a_block_and_nobody_can_block_everyone() {
+    let setup = Setup::start().await;
+    for key in [r#""block","target":"everyone""#, r#""delete","target":{"client":"shop"}"#] {
+        let rule = format!(r#"{{"change":{key},"at":{NOW}000}}"#);
+        setup.store(serde_json::from_str(&rule).unwrap()).await;
+    }
+    assert_eq!(setup.outcome(&setup.token().build()), "accepted");
+    assert_eq!(setup.revocations.status().rules, 0);
+    setup.store(Rule::block_subject("alice", SystemTime::UNIX_EPOCH)).await;
+    assert_eq!(setup.outcome(&setup.token().build()), "revoked");
+}
+
+#[tokio::test]
 async fn explanation_shows_why_the_set_refuses_a_token() {
     let setup = Setup::start().await;
     setup.store(Rule::block_subject("bob", at(NOW))).await;

@@ -218,3 +218,50 @@ fn errors_and_debug_output_show_no_secret_of_a_redis_url() {
         assert!(!shown.contains("s3cr3t") && !shown.contains("user"), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn a_strict_set_accepts_tokens_while_redis_refuses_writes() {
+    let log = LogCapture::start();
+    with_redis(&[], async |issuer, redis| {
+        redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        // This rule is restored from a file, and cannot be written to Redis.
+        let revocations = revocations(&issuer, store(&redis.url()).strict(SECOND));
+        revocations.store([Rule::block_subject("alice", now())]).await.unwrap_err();
+        let follower = tokio::spawn(revocations.run());
+        let trusted = issuer.trusted(SHOPPING_API);
+        let validator = Validator::builder().trust(trusted).revocations(&revocations).build();
+        let instance = Instance { validator: validator.unwrap(), revocations, follower };
+        instance.until("connected", |one| one.source == SourceState::Connected).await;
+        let started = Instant::now();
+        while started.elapsed() < 2 * SECOND {
+            assert_eq!(instance.status_of(&token(&issuer, "bob")).await, 200);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(instance.status_of(&token(&issuer, "alice")).await, 401);
+        assert!(instance.status().last_error.is_some());
+    })
+    .await;
+    let log = log.text();
+    assert!(log.contains("Redis did not store revocation rules"), "{log}");
+}
+
+#[tokio::test]
+async fn times_are_limited_by_the_clock_of_redis() {
+    with_redis(&[], async |issuer, redis| {
+        let connected = Instance::connected(&issuer, &redis.url()).await;
+        let unix = now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        for (hours, subject) in [(24_i64, "ahead"), (-24, "behind")] {
+            let clock = ManualClock::at(unix.saturating_add_signed(hours * 3600));
+            let issuers = [&issuer.issuer()];
+            let builder = Revocations::builder(issuers).redis(store(&redis.url())).clock(clock);
+            let wrong = builder.build().unwrap();
+            wrong.store([Rule::revoke_subject(subject, now() + 24 * HOUR)]).await.unwrap();
+        }
+        connected.until_rules(2).await;
+        let (from, to) = ((unix + 300) * 1000, (unix + 360) * 1000);
+        let (from, to) = (from.to_string(), to.to_string());
+        let limited = redis.command(&["ZCOUNT", "{test:tenant}:cutoffs", &from, &to]).await;
+        assert_eq!(limited, ":2", "5 min ahead of the clock of Redis");
+    })
+    .await;
+}
