@@ -46,8 +46,8 @@ pub fn validator(builder: ValidatorBuilder) -> Validator {
     builder.trust(trusted).clock(ManualClock::at(NOW)).build().unwrap()
 }
 
-/// Returns whether Logto signed the header and the payload of this token. This function does not
-/// compare the signatures, because an ECDSA signature has a second valid form.
+/// Returns whether the header and the payload are those of a captured token, which Logto signed.
+/// The signatures are not compared, because an ECDSA signature has a second valid form.
 pub fn is_genuine(token: &str) -> bool {
     static SIGNED: LazyLock<Vec<&str>> =
         LazyLock::new(|| GENUINE.iter().map(|token| signed(token.trim())).collect());

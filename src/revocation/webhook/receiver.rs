@@ -149,7 +149,7 @@ impl WebhookReceiver {
         if body.size_hint().lower() > MAX_BODY as u64 {
             return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"));
         }
-        let mut displaced = self.0.bodies.start();
+        let mut displaced = self.0.bodies.register();
         let mut body = pin!(read_body(body));
         let body = poll_fn(|context| match Pin::new(&mut displaced).poll(context) {
             Poll::Ready(_) => Poll::Ready(Err(busy())),
@@ -169,10 +169,10 @@ impl WebhookReceiver {
 }
 
 impl Bodies {
-    /// Starts to read a body. If too many bodies are being read, the oldest of them is displaced: a
-    /// webhook of Logto arrives within milliseconds, so slow bodies must not keep it waiting.
-    /// The returned receiver completes when the new body is displaced.
-    fn start(&self) -> oneshot::Receiver<()> {
+    /// Registers a body that is about to be read. If `MAX_BODIES` bodies are already being read, the
+    /// oldest of them is displaced. A webhook of Logto arrives within milliseconds, and slow bodies
+    /// must not keep it waiting. The returned receiver completes when the new body is displaced.
+    fn register(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reading.retain(|body| !body.is_closed());

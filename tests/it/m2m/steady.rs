@@ -52,7 +52,7 @@ async fn refused_token_is_still_returned_during_an_outage_of_logto() {
 }
 
 #[tokio::test]
-async fn permanent_error_ends_the_use_of_the_refused_token() {
+async fn refused_token_is_not_reused_after_a_permanent_token_request_error() {
     for error in ["invalid_client", "access_denied"] {
         let body = format!("{{\"error\":\"{error}\"}}");
         let server = serve(move |n, _| match n {

@@ -153,8 +153,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 
-        // When the future of `run` ends, the set also refuses every token, because no other task
-        // would notice a later outage of Redis.
+        // Once `run` has stopped, the set refuses every token too, even though Redis is available.
+        // Without `run`, nothing would notice a later outage.
         instance.follower.abort();
         instance.until("ended", |one| !one.is_running).await;
         assert_eq!(instance.status_of(&good).await, 503);
