@@ -260,8 +260,8 @@ impl AccessToken {
         self.check_organization(id)
     }
 
-    /// Requires a token of this issuer. Checks of the returned token no longer fail with
-    /// [`AuthErrorKind::UnnamedIssuer`].
+    /// Requires a token of this issuer. Unlike checks of the original token, checks of the returned
+    /// token do not fail with [`AuthErrorKind::UnnamedIssuer`].
     ///
     /// If the validator trusts several issuers, check scopes and the organization on the returned
     /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
@@ -277,8 +277,8 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: true, audience: false }))
     }
 
-    /// Requires a token for this API. Checks of the returned token no longer fail with
-    /// [`AuthErrorKind::UnnamedAudience`].
+    /// Requires a token for this API. Unlike checks of the original token, checks of the returned
+    /// token do not fail with [`AuthErrorKind::UnnamedAudience`].
     ///
     /// If the validator has several audiences, check scopes and the organization on the returned
     /// token. [`Require::audience`](crate::Require::audience) does the same on a route.

@@ -69,7 +69,7 @@
 //! | too many requests with unknown key ids are waiting for a refresh | 429 | none, but `Retry-After` |
 //! | the issuer's signing keys are unavailable | 503 | none, but `Retry-After` |
 //! | during a flood of tokens with bad signatures, the token waited too long for its signature check, or the queue for signature checks is full | 503 | none, but `Retry-After` |
-//! | the rules that revoke tokens are unavailable, and the set of revocations is strict | 503 | none, but `Retry-After` |
+//! | the rules that revoke tokens are unavailable, and the Redis store is `strict` | 503 | none, but `Retry-After` |
 //! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the crate logs an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`. If

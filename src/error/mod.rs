@@ -36,8 +36,8 @@ use crate::{
 ///
 /// # Custom refusals
 /// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error that a
-/// handler or the function in [`Require::check`](crate::Require::check) can return. A custom
-/// refusal has a status, a challenge and a log line like every other refusal.
+/// handler, or a function that you pass to [`Require::check`](crate::Require::check), can return. A
+/// custom refusal has a status, a challenge and a log line like every other refusal.
 ///
 /// # Response bodies
 /// The response to a refused request has the `AuthError` in its extensions. A `map_response`
@@ -180,8 +180,8 @@ impl AuthError {
     ///
     /// The reason is for the log. The caller gets a general description.
     ///
-    /// If the function in [`Require::check`](crate::Require::check) returns the error, the
-    /// challenge has the realm and the metadata URL of the validator. If a handler returns the
+    /// If a function that you pass to [`Require::check`](crate::Require::check) returns the error,
+    /// the challenge has the realm and the metadata URL of the validator. If a handler returns the
     /// error, the challenge has neither of them.
     ///
     /// ```
@@ -203,8 +203,8 @@ impl AuthError {
     ///
     /// Use this function behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests
     /// that need a token. As with [`forbidden`](Self::forbidden), the challenge has the realm and
-    /// the metadata URL only if the function in [`Require::check`](crate::Require::check) returns
-    /// the error.
+    /// the metadata URL only if a function that you pass to
+    /// [`Require::check`](crate::Require::check) returns the error.
     pub const fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, None)
     }

@@ -12,9 +12,9 @@ pub use crate::scope::is_scope_token;
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;
 
-/// The type that the compiler expects if a text is not a scope. The compiler's error then shows the
-/// name of this type, which summarizes the rule of RFC 6749 §3.3: a scope is printable ASCII except
-/// space, `"` and `\`.
+/// The type that the compiler expects in place of `&'static str` if the string is not a valid
+/// scope. The compiler's error then shows the name of this type, which summarizes the rule of
+/// RFC 6749 §3.3: a scope is printable ASCII except space, `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PrintableAsciiWithoutSpaces;

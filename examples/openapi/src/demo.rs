@@ -10,7 +10,7 @@ use tower_logto::testing::TestIssuer;
 
 use crate::{RESOURCE, api, test_settings};
 
-/// An operation of the document.
+/// An operation in the OpenAPI document.
 struct Operation {
     method: Method,
     path: String,

@@ -139,8 +139,8 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // Like an outdated replica, publish these keys until the next recovery, even after a
-            // rotation.
+            // Keep publishing the current keys until the next recovery, even after a rotation, as an
+            // outdated replica would.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {

@@ -75,8 +75,8 @@ impl Model {
         }
     }
 
-    /// Returns how many fetches may start now: first the number of fetches that use no credit, then
-    /// the number of fetches for which credit remains.
+    /// Returns how many fetches may start now, as a pair: the number of fetches that use no credit,
+    /// and the number of fetches for which credit remains.
     pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
         let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);

@@ -299,8 +299,9 @@ impl Loaded {
 }
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
-/// The time from one load to the next if changes were missed. A server that sends wrong numbers must
-/// not cause loads without a pause.
+/// The minimum time from one load to the next if changes were missed. Without this minimum, a Redis
+/// server that sends wrong numbers of changes could make the follower load the rules in a tight
+/// loop.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum of `Follower::most_rules_of_a_set`. This number of rules takes about 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;

@@ -63,7 +63,8 @@ impl EventMapping {
     /// organization. The user's other tokens are still accepted.
     ///
     /// By default, all earlier tokens of the user are refused. The reason is that a token without
-    /// `organization_id` has the API scopes of the user's roles in every organization.
+    /// `organization_id` combines the API scopes from the user's roles in all organizations. Until
+    /// the token expires, this includes the organization from which the user was removed.
     pub const fn keep_global_tokens_of_removed_members(mut self) -> Self {
         self.removed_members = RemovedMembers::LoseOrganizationTokens;
         self

@@ -87,7 +87,7 @@ async fn a_cut_off_refuses_the_tokens_of_its_target() {
 }
 
 #[tokio::test]
-async fn organization_permission_token_is_revoked_with_the_organization_in_its_audience() {
+async fn revoking_an_organization_revokes_its_organization_permission_tokens() {
     let setup = Setup::start().await;
     let trusted = setup.harness.logto.trusted(SHOPPING_API).organizations();
     let builder = Validator::builder().trust(trusted).clock(setup.harness.clock.clone());
