@@ -161,7 +161,8 @@ impl Revocations {
     }
 
     /// Returns a [`Changes`], which reports changes that happen to the rules after this call. Use
-    /// it for connections that outlive the request that opened them, such as WebSockets.
+    /// it for connections that outlive the request that opened them, such as WebSockets. A strict
+    /// `RedisStore` also reports that it starts to refuse every token.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator, revocation::Revocations};

@@ -87,6 +87,13 @@ impl RuleBook {
         rules
     }
 
+    /// Refuses every token from now on.
+    #[cfg(feature = "redis")]
+    pub(super) fn close(&self) {
+        self.source.set_open(false);
+        self.changes.send_replace(());
+    }
+
     /// Returns whether the rule is an expired cut-off. Every token that such a cut-off refuses has
     /// expired too.
     pub(super) fn is_expired(&self, rule: &Rule) -> bool {

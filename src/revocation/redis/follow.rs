@@ -44,7 +44,7 @@ impl Drop for Running<'_> {
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
             // Refuse every token now, because no other task would do so later.
-            book.source.set_open(false);
+            book.close();
         }
         tracing::warn!(
             "the future of Revocations::run ended, so rules of other instances do not arrive"
@@ -236,7 +236,7 @@ impl Follower<'_> {
                          responds",
                         after.as_secs()
                     );
-                    self.book.source.set_open(false);
+                    self.book.close();
                     // The time limit starts again only when Redis responds.
                     let _ = contact.changed().await;
                 }

@@ -133,6 +133,7 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
         let good = token(&issuer, "good");
         assert_eq!(instance.status_of(&good).await, 200);
         let never_run = revocations(&issuer, strict());
+        let mut changes = instance.revocations.changes();
         redis.kill();
         let waiting = async {
             while instance.status_of(&good).await == 200 {
@@ -140,6 +141,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        // Long connections are told to check their tokens again.
+        tokio::time::timeout(PATIENCE, changes.next()).await.unwrap();
         let error = instance.validator.validate(&good).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.reason()), (503, "revocations_unavailable"));
         let explanation = instance.validator.explain(&good).await;
