@@ -155,7 +155,7 @@ impl SubjectChecks {
             return outcome;
         }
         let now = self.revocations.now();
-        blocked.extend(missing.iter().map(|subject| (subject.to_string(), now)));
+        missing.iter().for_each(|subject| remember(blocked, subject, now));
         self.store(missing.iter().map(|subject| Rule::block_subject(subject.as_str(), now))).await;
         outcome
     }
@@ -199,7 +199,7 @@ fn rule(
 ) -> Option<Rule> {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(user.updated_at))?;
     if user.is_suspended {
-        blocked.insert(subject.to_owned(), at);
+        remember(blocked, subject, at);
         return Some(Rule::block_subject(subject, at));
     }
     let blocked_at = blocked.remove(subject)?;
@@ -213,10 +213,20 @@ fn rule(
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }
 
+/// Adds a block of the checks to the bounded map. If the map is full, the checks do not lift the
+/// block later.
+fn remember(blocked: &mut HashMap<String, SystemTime>, subject: &str, at: SystemTime) {
+    if blocked.len() < MAX_BLOCKED || blocked.contains_key(subject) {
+        blocked.insert(subject.to_owned(), at);
+    }
+}
+
 const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
+/// The maximum number of blocks that the checks remember, to lift them later.
+const MAX_BLOCKED: usize = 100_000;
 /// If Logto knows none of the users, and there are at least this many, the Management API probably
 /// belongs to another tenant. If this many checks in a row fail, Logto is probably unavailable, and
 /// the round ends.
@@ -244,6 +254,16 @@ mod tests {
         assert_eq!(rule(user(true, 6), false), Some(Rule::block_subject("alice", at(6))));
         assert_eq!(rule(user(false, 7), false), None);
         assert_eq!(rule(user(false, 8), true), None);
+    }
+
+    #[test]
+    fn the_remembered_blocks_are_bounded() {
+        let mut blocked = HashMap::new();
+        for number in 0..=MAX_BLOCKED {
+            remember(&mut blocked, &number.to_string(), at(1));
+        }
+        remember(&mut blocked, "0", at(2));
+        assert_eq!((blocked.len(), blocked["0"]), (MAX_BLOCKED, at(2)));
     }
 
     #[test]
