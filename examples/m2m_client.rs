@@ -67,8 +67,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
 
     if let Some(organization) = &environment.organization {
-        // Logto grants only scopes that the token request contains. This scope is optional, so the
-        // token request succeeds even if Logto does not grant the scope.
+        // Logto grants only scopes that the token request contains. The scope `invite:member` is
+        // optional here, so the token request succeeds even if Logto does not grant this scope.
         let request = TokenRequest::organization(organization).optional_scopes(["invite:member"]);
         let token = tokens.token(&request).await?;
         println!("token for organization {organization}: {:?}", token.scopes());
@@ -103,7 +103,7 @@ struct Environment {
     resource: String,
     api: Option<String>,
     organization: Option<String>,
-    /// The test issuer, which stops when this value is dropped.
+    /// The test issuer, which stops when this field is dropped.
     _embedded: Option<TestIssuer>,
 }
 

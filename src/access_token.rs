@@ -43,8 +43,8 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// Whether the issuer was already named by a guard or a `require_…` method, and whether the
-    /// audience was.
+    /// Whether a guard or a `require_…` method has already named the issuer, and whether one has
+    /// already named the audience.
     named: GuardsName,
 }
 
@@ -70,8 +70,8 @@ impl AccessToken {
         self.verified.claims.get(self.verified.claims.issuer)
     }
 
-    /// Returns `sub`: the id of the user, or of the application for a machine-to-machine token
-    /// (RFC 7519 §4.1.2).
+    /// Returns `sub`, the id of the user (RFC 7519 §4.1.2). In a machine-to-machine token, `sub` is
+    /// the id of the application.
     pub fn subject(&self) -> &str {
         self.verified.claims.get(self.verified.claims.subject)
     }
@@ -182,9 +182,9 @@ impl AccessToken {
     /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
     ///
     /// A scope that RFC 6749 §3.3 does not allow is a mistake in the program. If such a scope is a
-    /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500, which contains the line
-    /// of the call. If the scope is a `String`, the error is a 403, because the text may come from
-    /// the caller.
+    /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500. This error contains the
+    /// source line of the method call. If the scope is a `String`, the error is a 403, because the
+    /// text may come from the caller.
     #[track_caller]
     pub fn require_scopes(
         &self,
@@ -241,7 +241,7 @@ impl AccessToken {
     /// checked.
     ///
     /// Call [`require_scopes`](Self::require_scopes) on the returned token. The original token is
-    /// not marked, so `require_scopes` does not accept the organization's scopes from it.
+    /// not marked, so `require_scopes` still refuses the original token.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -260,8 +260,8 @@ impl AccessToken {
         self.check_organization(id)
     }
 
-    /// Requires a token of this issuer. Unlike checks of the original token, checks of the returned
-    /// token do not fail with [`AuthErrorKind::UnnamedIssuer`].
+    /// Requires a token of this issuer. Returns the token with the issuer marked as named. Checks
+    /// on the returned token do not fail with [`AuthErrorKind::UnnamedIssuer`].
     ///
     /// If the validator trusts several issuers, check scopes and the organization on the returned
     /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
@@ -277,8 +277,8 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: true, audience: false }))
     }
 
-    /// Requires a token for this API. Unlike checks of the original token, checks of the returned
-    /// token do not fail with [`AuthErrorKind::UnnamedAudience`].
+    /// Requires a token for this API. Returns the token with the audience marked as named. Checks
+    /// on the returned token do not fail with [`AuthErrorKind::UnnamedAudience`].
     ///
     /// If the validator has several audiences, check scopes and the organization on the returned
     /// token. [`Require::audience`](crate::Require::audience) does the same on a route.
@@ -308,8 +308,9 @@ impl AccessToken {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
 
-    /// Returns whether the issuer must still be named, and whether the audience must. This is
-    /// necessary only if the validator has several of them.
+    /// Returns whether the issuer must still be named, and whether the audience must still be
+    /// named. A validator with one issuer needs no named issuer. A validator with one audience
+    /// needs no named audience.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {
@@ -420,8 +421,8 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Marks a request without credentials that [`AuthLayer::optional`](crate::AuthLayer::optional)
-/// accepted. The layer inserts this marker into the request's extensions.
+/// Marks a request that [`AuthLayer::optional`](crate::AuthLayer::optional) accepted without
+/// credentials. The layer inserts this marker into the request's extensions.
 ///
 /// ```
 /// use http::Request;

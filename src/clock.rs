@@ -29,7 +29,8 @@ use std::{
 /// }
 /// ```
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Returns the time since the Unix epoch, as in `exp` and `nbf` (RFC 7519 §2, NumericDate).
+    /// Returns the time since the Unix epoch. The claims `exp` and `nbf` count from the same epoch
+    /// (RFC 7519 §2, NumericDate).
     fn unix_time(&self) -> Duration;
 
     /// Returns the time since an arbitrary fixed point. The returned time must never decrease, even
@@ -53,7 +54,7 @@ impl Moment {
     }
 
     /// Returns the time since an earlier moment: the larger of the differences on the two clocks.
-    /// If the wall clock was set back, this is the difference on the monotonic clock.
+    /// If the wall clock was set back, the monotonic clock shows the larger difference.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.unix.saturating_sub(earlier.unix);
         wall.max(self.monotonic.saturating_sub(earlier.monotonic))

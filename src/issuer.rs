@@ -26,13 +26,13 @@ pub struct Issuer(Arc<str>);
 impl Issuer {
     /// Returns the issuer of a Logto endpoint: the endpoint followed by `/oidc`.
     ///
-    /// The endpoint is the URL of a tenant, such as `https://tenant.logto.app`, of a custom domain
-    /// or of a self-hosted server.
+    /// The endpoint is the URL of a tenant (such as `https://tenant.logto.app`), a custom domain or
+    /// a self-hosted server.
     ///
     /// # Errors
-    /// If `endpoint` is neither an `https` URL nor an `http` URL of a loopback host, or if it has a
-    /// query, a fragment or a user name. The environment variable `LOGTO_ALLOW_HTTP=1` allows
-    /// `http` for any host.
+    /// Returns an error if `endpoint` is neither an `https` URL nor an `http` URL of a loopback
+    /// host, or if it has a query, a fragment or a user name. The environment variable
+    /// `LOGTO_ALLOW_HTTP=1` allows `http` for any host.
     ///
     /// If `endpoint` is the address of an issuer, a key set or a discovery document, the error
     /// contains the corrected endpoint. The same applies if `endpoint` differs from the form that
@@ -71,7 +71,8 @@ impl Issuer {
     /// removes a trailing slash.
     ///
     /// # Errors
-    /// If `issuer` is not an `http` or `https` URL, or has a query, a fragment or a user name.
+    /// Returns an error if `issuer` is not an `http` or `https` URL, or if it has a query, a
+    /// fragment or a user name.
     pub fn new(issuer: &str) -> Result<Self, ConfigError> {
         url::parse_url("issuer", issuer)?;
         Ok(Self(issuer.into()))
@@ -217,8 +218,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Sets the tolerance for the checks of `exp` and `nbf`: by how much the clocks of this machine
-    /// and of the issuer may differ.
+    /// Sets the clock tolerance for the checks of `exp` and `nbf`. It is the largest accepted
+    /// difference between the clock of this machine and the clock of the issuer.
     ///
     /// The default is 30 s, and the maximum is 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
@@ -251,8 +252,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Returns whether both issuers have the same settings for keys. Validators can then share the
-    /// keys.
+    /// Returns whether both issuers have the same settings for keys. If they do, their validators
+    /// can share the keys.
     pub(crate) fn has_same_keys(&self, other: &Self) -> bool {
         self.issuer == other.issuer
             && self.jwks == other.jwks

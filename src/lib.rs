@@ -56,8 +56,9 @@
 //! Use one validator per audience, because a scope of one API has no meaning in another API.
 //! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
 //! trusts several issuers or audiences, each guard must name the required issuer or audience
-//! ([`Require::issuer`], [`Require::audience`]). A guard that does not name it responds to every
-//! request with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such guards.
+//! ([`Require::issuer`], [`Require::audience`]). A guard that omits the required issuer or audience
+//! refuses every valid token with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such
+//! guards.
 //!
 //! # What callers get
 //! | cause | status | challenge |
@@ -66,11 +67,11 @@
 //! | two `Authorization` headers, malformed credentials, or not exactly one organization header where a guard requires it | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the required scopes, of the wrong kind, or of the wrong organization | 403 | `insufficient_scope` |
-//! | too many requests with unknown key ids are waiting for a refresh | 429 | none, but `Retry-After` |
-//! | the issuer's signing keys are unavailable | 503 | none, but `Retry-After` |
-//! | during a flood of tokens with bad signatures, the token waited too long for its signature check, or the queue for signature checks is full | 503 | none, but `Retry-After` |
-//! | the rules that revoke tokens are unavailable, and the Redis store is `strict` | 503 | none, but `Retry-After` |
-//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | none, but the crate logs an error |
+//! | too many requests with unknown key ids are waiting for a refresh | 429 | no challenge, but a `Retry-After` header |
+//! | the issuer's signing keys are unavailable | 503 | no challenge, but a `Retry-After` header |
+//! | during a flood of tokens with bad signatures, the token waited too long for its signature check, or the queue for signature checks is full | 503 | no challenge, but a `Retry-After` header |
+//! | the rules that revoke tokens are unavailable, and the Redis store is `strict` | 503 | no challenge, but a `Retry-After` header |
+//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | no challenge, but the crate logs an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`. If
 //! an extractor refuses the request, or if a handler returns an [`AuthError`], the response has an
@@ -78,7 +79,8 @@
 //! `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
-//! (`RUST_LOG=tower_logto=debug`). The response contains neither the reason nor the fix.
+//! (`RUST_LOG=tower_logto=debug`). The response contains at most a short description of the reason,
+//! and not the fix.
 //!
 //! # Calling other services
 //! The module [`m2m`] requests tokens for a machine-to-machine application.
@@ -92,9 +94,9 @@
 //! rules.
 //!
 //! # Browsers (CORS)
-//! Browsers send preflight requests without credentials, so `AuthLayer` refuses them. Add the CORS
-//! layer after `AuthLayer`. The layer added last runs first, so the CORS layer answers preflights
-//! before `AuthLayer` sees them.
+//! Browsers send preflight requests without credentials, so `AuthLayer` refuses preflight requests.
+//! Add the CORS layer after `AuthLayer`. The layer added last runs first, so the CORS layer answers
+//! preflights before `AuthLayer` sees them.
 //!
 //! ```
 //! use axum::{Router, routing::get};

@@ -92,7 +92,7 @@ impl ProtectedResourceMetadata {
     /// document without a token.
     ///
     /// # Panics
-    /// If a segment of the resource indicator's path begins with `:` or `*`, because axum does not
+    /// Panics if a segment of the resource indicator's path begins with `:` or `*`. Axum does not
     /// accept such a route.
     #[cfg(feature = "axum")]
     #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]

@@ -34,7 +34,7 @@ pub(crate) fn router(validator: Validator) -> Router {
         .route("/ready", get(async move || ready(validator).await))
 }
 
-/// Adds the API's scopes and name to the document for clients (RFC 9728).
+/// Adds the API's scopes and name to the protected resource metadata (RFC 9728).
 pub(crate) fn describe(document: ProtectedResourceMetadata) -> ProtectedResourceMetadata {
     document.scopes(["read:products", "write:products", "read:members"]).name("Shopping")
 }

@@ -2,8 +2,8 @@
 //! example prints commands. To try the API, paste these commands into another terminal.
 //!
 //! If `LOGTO_ENDPOINT` is not set, the example starts a test issuer in its own process, and serves
-//! a playground at `/`. Otherwise, the example accepts tokens of the tenant at this endpoint. The
-//! documentation of `tower_logto::settings::Settings` lists the other variables.
+//! a playground at `/`. Otherwise, the example accepts tokens of the tenant at `LOGTO_ENDPOINT`.
+//! The documentation of `tower_logto::settings::Settings` lists the other environment variables.
 
 mod api;
 mod playground;
@@ -91,7 +91,7 @@ async fn embedded_issuer(port: u16, resource: &str) -> Result<TestIssuer, String
 fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     println!("The shop listens on {api} and accepts tokens of {issuer} for {resource}.");
     if !embedded {
-        println!("Get a token as in Logto's machine-to-machine quick start, and try:");
+        println!("Get a token as Logto's machine-to-machine quick start describes, and try:");
         println!("  curl -i {api}/products -H \"Authorization: Bearer $TOKEN\"");
         return;
     }

@@ -42,8 +42,8 @@ fuzz_target!(|payload: &[u8]| {
         Err(error) => {
             let AuthErrorKind::InvalidToken(reason) = error.kind() else { panic!("{error:?}") };
             let is_valid = claims.is_some_and(|claims| claims.is_valid());
-            // Unlike `PlainClaims`, the crate also refuses payloads with more than 64 members, and
-            // tokens of more than 16 KiB.
+            // The crate also refuses payloads with more than 64 members (`DuplicateMember`), and
+            // tokens of more than 16 KiB (`Oversized`). `PlainClaims` has neither limit.
             let is_limit =
                 matches!(reason, InvalidToken::DuplicateMember | InvalidToken::Oversized);
             assert!(!is_valid || is_limit, "valid but refused: {reason}");
@@ -86,8 +86,8 @@ impl PlainClaims {
     fn parse(payload: &[u8]) -> Option<Self> {
         let RawMembers(members) = serde_json::from_slice(payload).ok()?;
         let count = members.len();
-        // `Value` cannot represent 1e400 or half a surrogate pair. Such a claim gets a value whose
-        // type is invalid for every claim.
+        // `Value` cannot represent 1e400 or half a surrogate pair. A claim that contains one of
+        // them gets the value `[null]` instead. The type of `[null]` is invalid for every claim.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
         let claims: HashMap<_, _> =
             members.into_iter().map(|(name, raw)| (name, value(raw))).collect();
@@ -111,8 +111,8 @@ impl PlainClaims {
         }
     }
 
-    /// Returns the time of a claim in whole seconds, up to the end of the year 9999. Returns `None`
-    /// if the claim is absent or is not such a time.
+    /// Returns the time in a claim, rounded to whole seconds. Returns `None` if the claim is
+    /// absent, is not a number, or is a time outside the years 1970 to 9999.
     fn date(&self, claim: &str, rounded: fn(f64) -> f64) -> Option<f64> {
         let date = rounded(self.0.get(claim)?.as_f64()?);
         (0.0..253_402_300_800.0).contains(&date).then_some(date)

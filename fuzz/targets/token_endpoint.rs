@@ -73,8 +73,9 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The values are raw JSON, because a member that is never read may have a value that `Value`
-/// refuses, such as a string with half a surrogate pair.
+/// The members of the body. The client ignores unknown members. Such a member may have a value that
+/// `serde_json::Value` refuses, such as a string with half a surrogate pair. The values here are
+/// therefore raw JSON.
 type Members = HashMap<String, Box<RawValue>>;
 
 fn text(members: &Members, member: &str) -> Option<String> {

@@ -1,5 +1,5 @@
-//! Arbitrary bodies of webhooks. Only a signed body creates rules. Each rule gets its id from the
-//! field of the body that Logto uses for this id.
+//! Arbitrary bodies of webhooks. Only a signed body creates rules. The user, application or
+//! organization id in a rule comes from the field in which Logto sends that id.
 
 #![no_main]
 

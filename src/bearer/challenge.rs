@@ -30,16 +30,17 @@ impl fmt::Debug for ChallengeSettings {
     }
 }
 
-/// Whether a guard must name the issuer, and whether it must name the audience. This may be
-/// necessary if the validator has several issuers or audiences. An access token uses the same flags
-/// to record which of the two a guard has named.
+/// Whether a guard must name the issuer, and whether it must name the audience. Without
+/// `trust_all_alike`, a guard must name the issuer if the validator has several issuers, and the
+/// audience if the validator has several audiences. In an access token, the flags record whether a
+/// guard has named the issuer, and whether it has named the audience.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,
     pub(crate) audience: bool,
 }
 
-/// A log level, by default debug.
+/// The level at which refusals are logged. The default is debug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RefusalLevel(pub(crate) tracing::Level);
 

@@ -39,9 +39,9 @@ impl ConfigError {
     }
 
     /// Returns the name of the setter or the argument. If the setting comes from
-    /// [`Settings`](crate::settings::Settings), the message contains the configuration key or the
-    /// environment variable instead. If a variable cannot be read or parsed, this method returns
-    /// the name of the variable too.
+    /// [`Settings`](crate::settings::Settings), this method still returns that name, but the
+    /// message contains the configuration key or the environment variable. If an environment
+    /// variable cannot be read or parsed, this method returns the name of the variable.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

@@ -20,8 +20,7 @@ pub enum InvalidRequest {
     /// The `Bearer` credentials contain no token, or contain characters that RFC 6750 §2.1 does not
     /// allow.
     MalformedCredentials,
-    /// The request does not have exactly one header with the id of the organization, or the value
-    /// of the header is not ASCII.
+    /// The header with the id of the organization is absent, repeated or not ASCII.
     OrganizationHeader,
 }
 

@@ -67,8 +67,8 @@ pub enum InvalidToken {
     /// The token has a `cnf` claim. Such a token is bound to a key, and is therefore not a bearer
     /// token.
     SenderConstrained,
-    /// No usable key of the issuer has this `kid`. `None` if the token has no `kid`, and no key of
-    /// the issuer fits the token's algorithm.
+    /// No usable key of the issuer has this `kid`. If the token has no `kid`, the value is `None`,
+    /// and no key of the issuer fits the token's algorithm.
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer fit.
     AmbiguousKey,
@@ -226,12 +226,13 @@ impl fmt::Display for InvalidToken {
                  signed with another key under this kid",
             ),
             Self::Revoked => f.write_str(
-                "the token was revoked: its user was suspended or deleted or left the organization, \
-                 or a rule of Revocations names its user, client, organization or id",
+                "the token was revoked: the user was suspended, was deleted or left the \
+                 organization, or a rule of Revocations names the token's user, client, \
+                 organization or id",
             ),
             Self::TooLongLife { life, longest } => write!(
                 f,
-                "the token is valid for {} s, and rules that revoke tokens are kept for {} s: \
+                "the token is valid for {} s, but rules that revoke tokens are kept for only {} s: \
                  shorten the life of the API's tokens in Logto's Console, or see \
                  RevocationsBuilder::longest_token_life",
                 life.as_secs(),

@@ -100,7 +100,7 @@ impl LogLimit {
     }
 }
 
-/// The number of lines with the same reason that are logged immediately.
+/// The number of lines with the same reason that are logged before the limit applies.
 const MAX_LINES_AT_ONCE: u32 = 20;
 /// After `MAX_LINES_AT_ONCE` lines, one line with the same reason is logged per interval.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);

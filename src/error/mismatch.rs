@@ -34,7 +34,7 @@ impl Mismatch {
         &self.found
     }
 
-    /// Returns the values that the settings allow.
+    /// Returns the values that the settings, the guard or the handler allows.
     pub fn expected(&self) -> impl Iterator<Item = &str> {
         self.expected.iter().map(AsRef::as_ref)
     }

@@ -35,9 +35,10 @@ use crate::{
 /// and [`retry_after`](Self::retry_after).
 ///
 /// # Custom refusals
-/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error that a
-/// handler, or a function that you pass to [`Require::check`](crate::Require::check), can return. A
-/// custom refusal has a status, a challenge and a log line like every other refusal.
+/// [`forbidden`](Self::forbidden) and [`missing_token`](Self::missing_token) create an error for a
+/// custom refusal. Return the error from a handler, or from a function that you pass to
+/// [`Require::check`](crate::Require::check). A custom refusal has a status, a challenge and a log
+/// line like every other refusal.
 ///
 /// # Response bodies
 /// The response to a refused request has the `AuthError` in its extensions. A `map_response`
@@ -108,7 +109,7 @@ pub enum AuthErrorKind {
         /// The organization of the token, escaped and cut after 80 characters.
         found: Option<Box<str>>,
         /// The organization that the request is for, escaped and cut after 80 characters. `None` if
-        /// the request specifies no organization.
+        /// the request specifies no organization, or if a path parameter is not UTF-8.
         requested: Option<Box<str>>,
     },
     /// The route does not accept this kind of token: 403 `insufficient_scope`.

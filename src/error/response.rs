@@ -39,8 +39,8 @@ impl AuthError {
         }
     }
 
-    /// Returns the gRPC status code, for a handler that builds a `tonic::Status`: INVALID_ARGUMENT,
-    /// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
+    /// Returns the gRPC status code, for a handler that builds a `tonic::Status`. The code is
+    /// INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE or INTERNAL.
     pub const fn grpc_status(&self) -> u16 {
         match self.status() {
             StatusCode::BAD_REQUEST => 3,
@@ -179,10 +179,11 @@ pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> R
 
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
-/// The check is strict, because the caller chooses these headers and must not be able to turn a
-/// refusal into a 200. If this service is the authentication service of nginx, Traefik or Caddy,
-/// the proxy first sends it a GET request, and forwards the caller's request if the status is 200.
-/// The check therefore requires POST.
+/// The caller chooses the headers that this check reads, and must not be able to turn a refusal
+/// into a 200. The check is therefore strict. A proxy such as nginx, Traefik or Caddy may use this
+/// service as its authentication service. Such a proxy first sends a GET request to this service.
+/// If the status is 200, the proxy forwards the caller's request. The check therefore requires
+/// POST.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {

@@ -42,9 +42,11 @@ impl From<AuthError> for Status {
     }
 }
 
-/// Converts the error into the status of the outgoing call that needed the token. The code is
-/// UNAVAILABLE if a retry may help, PERMISSION_DENIED if the application lacks a permission in
-/// Logto, INTERNAL if the token request is invalid, and UNAUTHENTICATED otherwise.
+/// Converts the error into the status of the outgoing call that needed the token. The code is:
+/// - UNAVAILABLE if a retry may help
+/// - PERMISSION_DENIED if the application lacks a permission in Logto
+/// - INTERNAL if the token request is invalid, or if there is no tokio runtime
+/// - UNAUTHENTICATED otherwise
 ///
 /// The message has no details, because a handler may return the status to its own caller. The
 /// [`source`](std::error::Error::source) of the status is the `TokenRequestError`.

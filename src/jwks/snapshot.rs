@@ -65,7 +65,7 @@ pub(crate) struct IssuerSnapshot {
 }
 
 impl KeySnapshot {
-    /// Returns when the oldest key set was fetched, or `None` if the snapshot has no key set.
+    /// Returns the fetch time of the oldest key set, or `None` if the snapshot has no key set.
     pub fn fetched_at(&self) -> Option<SystemTime> {
         let oldest = self.issuers.iter().map(|one| one.fetched_at).min()?;
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(oldest))

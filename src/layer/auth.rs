@@ -21,8 +21,8 @@ use crate::{
 /// [`AccessToken`](crate::AccessToken) into the request's extensions.
 ///
 /// If a request has no valid token, the layer refuses the request and does not call the inner
-/// service. `.route_layer(…)` covers neither a fallback nor routes that are added after this call.
-/// In both cases, an extractor in the handler's signature responds with 500.
+/// service. `.route_layer(…)` covers neither a fallback nor routes that are added later. If a
+/// handler that is not covered has an extractor in its signature, the extractor responds with 500.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -42,7 +42,7 @@ use crate::{
 /// ```
 ///
 /// # Tracing
-/// If the current span declares the fields `enduser.id` (as OpenTelemetry names the subject),
+/// If the current span declares the fields `enduser.id` (the OpenTelemetry name for the subject),
 /// `logto.client_id` or `logto.organization_id`, the layer records the validated values in them.
 /// [The guide](crate::guide::operations#traces) shows how to declare them.
 ///

@@ -65,8 +65,8 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
-    /// The number of invalidations in a row. The next invalidation counts as the first again if it
-    /// comes more than [`LAST_KEEP`] after `keep_until`.
+    /// The number of invalidations in a row. If the next invalidation comes more than [`LAST_KEEP`]
+    /// after `keep_until`, it counts as the first again.
     invalidated_in_a_row: u32,
     /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
@@ -117,8 +117,8 @@ impl TokenCache {
     /// Invalidates the refused token and returns its successor. Waits for the successor if
     /// necessary.
     ///
-    /// Exception: if the refused token replaced another refused token shortly before, the cache
-    /// keeps it for now, and this method returns it again.
+    /// Exception: if `refused` itself replaced a refused token shortly before, the cache keeps
+    /// `refused` for now. This method then returns `refused` again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -247,9 +247,9 @@ impl TokenCache {
             let response = cache.endpoint.request_token(&task_entry.request, now.unix).await;
             cache.complete(&task_entry, number, now, response)
         })?;
-        // The request counts as a failure until it succeeds, because a task that panics, or whose
-        // runtime is shut down, cannot record its failure. After the deadline a new request may
-        // start in any case.
+        // If a task panics, or if its runtime is shut down, the task cannot record its failure. The
+        // request therefore counts as a failure until it succeeds. After the deadline, a new
+        // request may start in any case.
         state.failures_in_a_row += 1;
         let delay = retry_delay(true, state.failures_in_a_row);
         state.next_request_at = (now.monotonic + delay).min(deadline);
@@ -362,9 +362,9 @@ impl TokenCache {
         }
     }
 
-    /// Returns how long before its expiry a token is refreshed. Adds up to half of the margin at
-    /// random. Otherwise, instances that start at the same time would also send their token
-    /// requests at the same time.
+    /// Returns the time between the refresh of a token and the token's expiry. Adds up to half of
+    /// the margin at random. Otherwise, instances that start at the same time would also send their
+    /// token requests at the same time.
     fn refresh_margin(&self, lifetime: Duration) -> Duration {
         let margin = match self.refresh_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -419,7 +419,8 @@ fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 /// The assumed lifetime of a token whose `expires_in` is missing or invalid. Logto always sends a
-/// valid `expires_in`. If it ever does not, the cost of about one token per minute is acceptable.
+/// valid `expires_in`. Without one, the cost would be about one token per minute, which is
+/// acceptable.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -427,8 +428,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// secret or a missing role.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// After a token was invalidated, the cache keeps its successor for this time, even if a service
-/// refuses the successor too. With each further invalidation, the time doubles up to [`LAST_KEEP`].
+/// The time after an invalidation during which the cache keeps the successor, even if a service
+/// refuses the successor too. With each further invalidation, the time doubles, up to
+/// [`LAST_KEEP`].
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;

@@ -88,8 +88,7 @@ impl TokenClient {
     ///
     /// # Errors
     /// Returns an error if no token is available. Further calls then fail immediately with the same
-    /// error, until the time that [`retry_after`](TokenRequestError::retry_after) returned has
-    /// passed.
+    /// error, until the delay from [`retry_after`](TokenRequestError::retry_after) has passed.
     ///
     /// # Cancel safety
     /// This method is cancel safe. The token request runs in its own task and continues for
@@ -252,9 +251,9 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets how long before its expiry a token is refreshed. A margin longer than half of the
-    /// token's lifetime is shortened to that half. Default: 60 s or a tenth of the lifetime,
-    /// whichever is shorter.
+    /// Sets the time between the refresh of a token and the token's expiry. A margin longer than
+    /// half of the token's lifetime is shortened to that half. Default: 60 s or a tenth of the
+    /// lifetime, whichever is shorter.
     ///
     /// The client lengthens the margin at random, by up to 50 %. The first call within the margin
     /// starts the refresh and returns the cached token. The client does not refresh a token that no

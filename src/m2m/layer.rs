@@ -24,8 +24,8 @@ use crate::m2m::{
 /// Attaches an access token to every request of a tower HTTP client.
 ///
 /// If the service refuses the token, the layer [invalidates](TokenClient::invalidate) the token. A
-/// refusal is a response with `401`, or the gRPC status `UNAUTHENTICATED` before any message. A
-/// `401` that has challenges, but no Bearer challenge, does not count as a refusal.
+/// refusal is a response with `401`, or a gRPC response with the status `UNAUTHENTICATED` and no
+/// messages. A `401` that has challenges, but no Bearer challenge, does not count as a refusal.
 ///
 /// If the layer can copy the body, it then sends the request once more with the
 /// [successor](TokenClient::successor). The constructor decides how the layer copies the body:
@@ -38,7 +38,7 @@ use crate::m2m::{
 ///
 /// The layer sends the token with every request, regardless of the request's host. Use the layer
 /// only for a client that calls one API. If another layer follows redirects, put that layer inside
-/// this one. Otherwise, the token would be sent to the target of a redirect too.
+/// the `BearerLayer`. Otherwise, the token would be sent to the target of a redirect too.
 ///
 /// The layer is always ready. A call first waits for its token. Only then does the call wait until
 /// the inner service is ready. A call that waits for a token therefore holds no permit of a

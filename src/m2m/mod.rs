@@ -45,8 +45,9 @@
 //! no token request for 250 ms. During this delay, calls without a usable token immediately return
 //! the last error. The first call after the delay sends the next token request. With each further
 //! failure, the delay doubles, up to 30 s. Each delay is shortened at random, by at most a fifth.
-//! If the server sends a longer `Retry-After`, the client waits for that time instead, but at most
-//! for two minutes, and not beyond the expiry of a cached token.
+//! If the server sends a longer delay in `Retry-After`, the client uses the server's delay instead.
+//! The client shortens the server's delay to at most two minutes. If a cached token expires
+//! earlier, the server's delay ends when the token expires.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, or a missing role. After such an error, the first delay is 10 s. Each further
@@ -59,9 +60,9 @@
 //!
 //! # When a service refuses a token
 //! [`invalidate`](crate::m2m::TokenClient::invalidate) starts to fetch a new token in the
-//! background. This method affects only the token that it is given, not the token's successor. To
-//! repeat a refused call, use [`successor`](crate::m2m::TokenClient::successor), which also waits
-//! for the new token. All other calls get the old token in the meantime.
+//! background. This method affects only the given token, not its successor. To repeat a refused
+//! call, use [`successor`](crate::m2m::TokenClient::successor), which also waits for the new token.
+//! Until the new token arrives, all other calls get the old token.
 //!
 //! If the service refuses the successor too, a third token would not help. For 10 s after the first
 //! invalidation, the client therefore keeps the successor, regardless of further `401` responses.

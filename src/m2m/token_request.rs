@@ -135,7 +135,8 @@ impl TokenRequest {
         for (value, name) in [(&self.resource, "resource"), (&self.organization, "organization")] {
             let Some(value) = value else { continue };
             if value.is_empty() {
-                let advice = "specify an API by its resource indicator, an organization by its id";
+                let advice =
+                    "specify an API by its resource indicator, and an organization by its id";
                 return Err(format!("the {name} is empty: {advice}").into());
             }
             if value.chars().any(|c| c.is_whitespace() || c.is_control()) {

@@ -10,9 +10,9 @@ use metrics::{
 
 /// The metrics of the request path.
 ///
-/// A handle that is created before the program installs a recorder records nothing. Programs often
-/// build the validator before they install the recorder, so the handles are created only when the
-/// first token is accepted.
+/// If a handle is created before the program installs a recorder, the handle records nothing.
+/// Programs often build the validator before they install the recorder, so the handles are created
+/// only when the first token is accepted.
 pub(crate) struct TokenMetrics(OnceLock<Handles>);
 
 struct Handles {

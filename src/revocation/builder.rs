@@ -90,7 +90,7 @@ impl RevocationsBuilder {
     }
 
     /// Sets how many targets, such as users or applications, may have a rule. The default is
-    /// 1,000,000, and the minimum is 1,000. If more targets than this have a rule, the oldest
+    /// 1,000,000, and the minimum is 1,000. If the number of targets exceeds this limit, the oldest
     /// cut-offs are dropped. The log then shows an error, and the [status](Revocations::status)
     /// shows how many cut-offs were dropped. Blocks are never dropped. A rule takes about 150
     /// bytes.

@@ -102,9 +102,9 @@ impl Revocations {
     /// already be in Redis. It is safe to store the whole list again.
     ///
     /// # Cancel safety
-    /// If you drop the future after its first poll, the rules apply in this process. The rules may
-    /// be missing from Redis until `Revocations::run` loads all rules the next time and writes back
-    /// those that Redis lacks.
+    /// If you drop the future after its first poll, the rules apply in this process, but they may
+    /// be missing from Redis. When `Revocations::run` next loads all rules, it writes the missing
+    /// rules to Redis, unless the `RedisStore` is read-only.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);
         #[cfg(feature = "redis")]
@@ -160,9 +160,9 @@ impl Revocations {
         }
     }
 
-    /// Returns a [`Changes`], which reports changes that happen to the rules after this call. Use
-    /// it for connections that outlive the request that opened them, such as WebSockets. A strict
-    /// `RedisStore` also reports that it starts to refuse every token.
+    /// Returns a [`Changes`], which reports changes that happen to the rules after this call. It
+    /// also reports when a strict `RedisStore` starts to refuse every token. Use it for connections
+    /// that outlive the request that opened them, such as WebSockets.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator, revocation::Revocations};
@@ -247,7 +247,7 @@ impl Revocations {
         subjects.map(|(subject, ())| subject).collect()
     }
 
-    /// Returns whether all tokens of a subject are refused until a reactivation.
+    /// Returns whether a subject is blocked but not deleted, so a reactivation can lift the block.
     pub(super) fn blocks(&self, subject: &str) -> bool {
         self.0.book.rules().blocks(self.0.book.hasher.subject(subject))
     }

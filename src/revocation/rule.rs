@@ -133,14 +133,15 @@ impl Rule {
 
     fn new(change: Change, target: Target, at: SystemTime) -> Self {
         let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // 0 means that there was no such change.
+        // The time is at least 1, because `Rules` uses 0 for a change that did not happen.
         Self { key: RuleKey { change, target }, at: millis(since_epoch).max(1) }
     }
 }
 
 impl RuleKey {
     /// Returns whether the change is possible for the target. Only a subject can be blocked,
-    /// reactivated or deleted. No constructor makes other keys, but Redis or JSON may contain them.
+    /// reactivated or deleted. No constructor makes an invalid key, but Redis or JSON may contain
+    /// one.
     pub(super) const fn is_valid(&self) -> bool {
         matches!((self.change, &self.target), (Change::CutOff, _) | (_, Target::Subject(_)))
     }

@@ -179,7 +179,7 @@ impl Rules {
         dropped
     }
 
-    /// Returns whether all tokens of a subject are refused until a reactivation.
+    /// Returns whether a subject is blocked but not deleted, so a reactivation can lift the block.
     pub(super) fn blocks(&self, subject: u64) -> bool {
         self.targets.get(&subject).is_some_and(|entry| entry.is_blocked() && entry.delete == 0)
     }

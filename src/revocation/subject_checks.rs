@@ -17,8 +17,8 @@ use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 ///
 /// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
 /// checks find each user whose suspension or deletion was missed, and the user's tokens are then
-/// refused. This takes longer if there are so many users that checking all of them at the
-/// [`rate`](Self::checks_per_second) takes longer than the period.
+/// refused. If the [`rate`](Self::checks_per_second) is too low to check all users within one
+/// period, the checks find these users later.
 ///
 /// Run the checks in each instance that validates tokens, because an instance checks only the users
 /// whose tokens it validated itself.
@@ -64,14 +64,16 @@ impl SubjectChecks {
         }
     }
 
-    /// Sets the time between two checks of the same user: 10 min by default, at least 10 s.
+    /// Sets the time between two checks of the same user. The default is 10 min, and the minimum is
+    /// 10 s.
     pub fn period(mut self, period: Duration) -> Self {
         self.period = period.max(MIN_PERIOD);
         self
     }
 
-    /// Sets how many users are checked per second: 5 by default, from 1 to 100. Each check is a
-    /// request to the Management API, so consider the rate limit of Logto Cloud.
+    /// Sets how many users are checked per second. The default is 5, the minimum is 1, and the
+    /// maximum is 100. Each check is a request to the Management API, so consider the rate limit of
+    /// Logto Cloud.
     pub fn checks_per_second(mut self, checks: u32) -> Self {
         self.checks_per_second = checks.clamp(1, 100);
         self
@@ -80,13 +82,13 @@ impl SubjectChecks {
     /// Runs the checks. The future never completes, so spawn it.
     ///
     /// At most 100,000 users are checked. Machine-to-machine applications are not checked. If there
-    /// are at least three users and Logto knows none of them, no user is refused, because the
-    /// Management API then probably belongs to another tenant.
+    /// are at least three users and Logto knows none of them, the Management API probably belongs
+    /// to another tenant. In this case, no user is refused.
     ///
     /// If the checks have blocked a user, they lift the block when they find that the user exists
-    /// and is not suspended. They do not lift other blocks, such as one that was set by hand, or one
-    /// that was set before a restart. If the webhook of such a user's reactivation is lost, call
-    /// [`Revocations::reactivate_subject`].
+    /// and is not suspended. They do not lift other blocks, such as a block that was set by hand or
+    /// before a restart. If a user has such a block and the webhook that reports the user's
+    /// reactivation is lost, call [`Revocations::reactivate_subject`].
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -120,7 +122,7 @@ impl SubjectChecks {
         blocked: &mut HashMap<String, SystemTime>,
     ) -> Result<(), ManagementError> {
         let mut subjects = self.revocations.recorded_subjects();
-        // If rounds end early, each user is checked in some of them.
+        // A round may end early. In a fixed order, each such round would skip the same users.
         fastrand::shuffle(&mut subjects);
         let (mut found, mut missing) = (0, Vec::new());
         let (mut failures_in_a_row, mut outcome) = (0, Ok(()));
@@ -189,8 +191,8 @@ impl SubjectChecks {
 }
 
 /// Returns the rule that follows from a user's present state. The rule reactivates the user only if
-/// the checks have blocked the user. Otherwise, any change of the user would lift a block that was
-/// set by hand, because every change increases `updatedAt`.
+/// the checks have blocked the user. Without this condition, any change to the user's data would
+/// lift a block that was set by hand, because every change increases `updatedAt`.
 fn rule(
     subject: &str,
     user: &User,
@@ -204,17 +206,19 @@ fn rule(
     }
     let blocked_at = blocked.remove(subject)?;
     if !is_blocked {
-        // A webhook has reactivated the user already. A reactivation at the present `updatedAt`
-        // would refuse good tokens, because it also refuses all tokens from before that time.
+        // The block no longer applies, for example because a webhook has reactivated the user.
+        // Another reactivation, at the present `updatedAt`, would refuse valid tokens, because a
+        // reactivation refuses every token that was issued before its time.
         return None;
     }
-    // If Logto did not know the user for a while, the block is later than `updatedAt`.
+    // If an earlier check did not find the user, the time of the block is later than `updatedAt`.
+    // The reactivation must be later than the block.
     let after_block = blocked_at + Duration::from_millis(1);
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }
 
-/// Adds a block of the checks to the bounded map. If the map is full, the checks do not lift the
-/// block later.
+/// Remembers a block that the checks set, so that they can lift it later. If the map is full, the
+/// block is not remembered, and the checks do not lift it.
 fn remember(blocked: &mut HashMap<String, SystemTime>, subject: &str, at: SystemTime) {
     if blocked.len() < MAX_BLOCKED || blocked.contains_key(subject) {
         blocked.insert(subject.to_owned(), at);

@@ -70,9 +70,9 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 /// roles must not grant the same scope.
 ///
 /// With `for` and a variant of [`TokenKind`], the type accepts only tokens of that kind. If such
-/// a token belongs to an organization, the organization must still be checked. With `for any_kind`,
-/// the type accepts every kind of token without a check of the organization. The scope may then
-/// come from a role in any organization.
+/// a token belongs to an organization, the type accepts the token only after a check of the
+/// organization. With `for any_kind`, the type accepts every kind of token without a check of the
+/// organization. The scope may then come from a role in any organization.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError, scopes};

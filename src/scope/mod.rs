@@ -103,12 +103,12 @@ impl fmt::Debug for ScopeSet<'_> {
     }
 }
 
-/// The scopes that a guard requires, and the kinds of token that may have them.
+/// The scopes that a guard requires, and the kinds of token that the guard accepts.
 ///
 /// [`AuthErrorKind::InsufficientScope`](crate::error::AuthErrorKind::InsufficientScope) contains
 /// the policy, so a custom response body can list the required scopes. [`Display`](fmt::Display)
-/// writes the scopes separated by single spaces, as in the `scope` parameter of a challenge (RFC
-/// 6750 §3).
+/// writes the scopes separated by single spaces. The `scope` parameter of a challenge has the same
+/// format (RFC 6750 §3).
 ///
 /// ```
 /// use tower_logto::{AuthError, error::AuthErrorKind};
@@ -246,7 +246,7 @@ pub trait Scope {
     /// ```
     const SCOPES: &'static [&'static str];
 
-    /// The scopes, and the kinds of token that may have them.
+    /// The required scopes, and the accepted kinds of token.
     #[doc(hidden)]
     const POLICY: ScopePolicy;
 }

@@ -55,11 +55,11 @@ use crate::{
 /// |---|---|---|
 /// | `endpoint` | `LOGTO_ENDPOINT` | the address of Logto, see [`Issuer::logto`] |
 /// | `issuer` | `LOGTO_ISSUER` | instead of the endpoint: the exact issuer, see [`Issuer::new`] |
-/// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. Several indicators are a list in a file, and are separated by spaces in a variable |
+/// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. In a file, several indicators are a list. In a variable, several indicators are separated by spaces |
 /// | `organizations` | `LOGTO_ORGANIZATIONS` | `true` accepts organization permission tokens, see [`TrustedIssuer::organizations`] |
 /// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true` refuses tokens that belong to no organization, see [`TrustedIssuer::organization_tokens_only`] |
 /// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm). In a variable, the algorithms are separated by spaces |
-/// | `jwks_uri` | `LOGTO_JWKS_URI` | the address of the key set, default `{issuer}/jwks`, see [`TrustedIssuer::jwks_uri`] |
+/// | `jwks_uri` | `LOGTO_JWKS_URI` | the address of the key set, see [`TrustedIssuer::jwks_uri`]. The default is `{issuer}/jwks` |
 /// | `allow_http` | `LOGTO_ALLOW_HTTP` | `true` allows plain `http` to hosts that are not loopback, see [`TrustedIssuer::dangerously_allow_http`] |
 /// | `clock_tolerance_secs` | `LOGTO_CLOCK_TOLERANCE_SECS` | the tolerance for `exp` and `nbf`, in seconds, see [`TrustedIssuer::clock_tolerance`] |
 /// | `keys_fresh_for_secs` | `LOGTO_KEYS_FRESH_FOR_SECS` | the age at which signing keys are refreshed, in seconds, see [`ValidatorBuilder::keys_fresh_for`] |
@@ -73,7 +73,7 @@ use crate::{
 /// | `client.app_id` | `LOGTO_APP_ID` | the id of a machine-to-machine application |
 /// | `client.app_secret` | `LOGTO_APP_SECRET` | the secret of this application |
 /// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of `client.app_secret`: the path of a file that contains the secret |
-/// | `client.token_endpoint` | `LOGTO_TOKEN_ENDPOINT` | the address of the token endpoint, default `{issuer}/token` |
+/// | `client.token_endpoint` | `LOGTO_TOKEN_ENDPOINT` | the address of the token endpoint. The default is `{issuer}/token` |
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -324,8 +324,8 @@ impl Settings {
     /// Returns the metadata document of the API (RFC 9728). You can add scopes and a name.
     ///
     /// # Errors
-    /// Returns the errors of [`issuer`](Self::issuer), or an error if there is not exactly one
-    /// resource indicator, because a document describes one resource.
+    /// Returns the errors of [`issuer`](Self::issuer). Also returns an error if there is no
+    /// resource indicator or more than one. A metadata document describes exactly one resource.
     pub fn metadata(&self) -> Result<ProtectedResourceMetadata, ConfigError> {
         match self.resource.as_slice() {
             [resource] => Ok(ProtectedResourceMetadata::new(resource, [&self.issuer()?])),
@@ -352,8 +352,9 @@ impl Settings {
     /// the builder refer to its setters, not to the configuration keys or variables.
     ///
     /// # Errors
-    /// Returns the errors of [`issuer`](Self::issuer), and an error if the id or the secret of the
-    /// application is missing.
+    /// Returns the errors of [`issuer`](Self::issuer). Also returns an error if the id or the
+    /// secret of the application is missing, if the secret and its file are both set, or if the
+    /// file cannot be read.
     #[cfg(feature = "client")]
     #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
     pub fn token_client_builder(&self) -> Result<crate::m2m::TokenClientBuilder, ConfigError> {

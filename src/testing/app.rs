@@ -38,8 +38,8 @@ struct Grant {
 impl TestApp {
     /// Creates an application without roles.
     ///
-    /// The secret is a plain `String`, because it protects nothing: it exists only in your test.
-    /// `Debug` does not print it.
+    /// The secret is a plain `String`, because it exists only in your test and protects nothing.
+    /// `Debug` does not print the secret.
     pub fn new(app_id: impl Into<String>, secret: impl Into<String>) -> Self {
         Self { id: app_id.into(), secret: secret.into(), expired: false, grants: Vec::new() }
     }
@@ -63,8 +63,8 @@ impl TestApp {
         self.add(Some(id.into()), None, scopes)
     }
 
-    /// Makes the application a member of an organization. In this organization, grants scopes of an
-    /// organization-level API resource.
+    /// Makes the application a member of an organization, and grants scopes of an
+    /// organization-level API resource. The scopes are granted only in this organization.
     pub fn organization_grant<'a>(
         self,
         id: impl Into<String>,

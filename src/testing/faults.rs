@@ -60,8 +60,8 @@ impl TestIssuer {
         self.state().faults.token.set(fault);
     }
 
-    /// Ends every fault. If another key set was [published](Self::publish), serves the issuer's own
-    /// key set again.
+    /// Ends every fault. If another key set was [published](Self::publish), the issuer serves its
+    /// own key set again.
     ///
     /// A [stopped](Self::stop) server remains stopped.
     pub fn recover(&self) {
@@ -71,8 +71,8 @@ impl TestIssuer {
 
     /// Stops listening on the port and closes all connections. New connections are refused.
     ///
-    /// The port stays reserved until [`start_again`](Self::start_again), so a socket that asks
-    /// for any free port cannot get it.
+    /// The port stays reserved until [`start_again`](Self::start_again). A socket that asks for any
+    /// free port therefore cannot get the issuer's port.
     ///
     /// # Panics
     /// Panics if the port cannot be reserved.
@@ -99,7 +99,7 @@ impl TestIssuer {
         self.state().faults.token.requests()
     }
 
-    /// Returns the number of responses of the JWKS endpoint with status 304.
+    /// Returns how many responses of the JWKS endpoint had status 304.
     pub fn not_modified(&self) -> u64 {
         self.state().not_modified.load(Ordering::Relaxed)
     }

@@ -98,8 +98,8 @@ impl TestIssuer {
     /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// Returns an error if the audience is invalid, as
-    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) does.
+    /// If the audience is invalid, returns the error of
+    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.state.clock));
         Validator::builder().trust(self.trusted(audience)).clock(clock).build()
@@ -223,7 +223,8 @@ impl TestIssuerBuilder {
 
     /// Adds an API resource to the tenant.
     ///
-    /// The Management API and Logto's reserved `urn:logto:resource:organizations` always exist.
+    /// The Management API and Logto's reserved resource `urn:logto:resource:organizations` always
+    /// exist.
     pub fn resource(mut self, indicator: impl Into<String>) -> Self {
         self.resources.insert(indicator.into());
         self

@@ -46,9 +46,9 @@
 //! | opaque token (not a JWT) | `issuer.opaque_token()` |
 //!
 //! # Time
-//! By default, the test kit uses the system clock. Pass a [`ManualClock`] to the issuer and to the
-//! validator to make tokens expire and keys age without waiting. [`TestIssuer::validator`] passes
-//! the issuer's clock to the validator:
+//! By default, the test kit uses the system clock. To let tokens expire and cached keys age without
+//! waiting, pass a [`ManualClock`] to the issuer and to the validator. [`TestIssuer::validator`]
+//! passes the issuer's clock to the validator that it returns:
 //!
 //! ```
 //! use std::time::Duration;
@@ -85,12 +85,12 @@
 //! `TestWebhooks`, with the feature `revocation`).
 //!
 //! These routes require a token for [`TestIssuer::MANAGEMENT_API`] with the scope `all`. This
-//! crate's own layer protects the routes. The first request to one of the routes fetches the key
-//! set over HTTP, and [`jwks_requests`](TestIssuer::jwks_requests) counts this fetch.
+//! crate's own layer protects the routes. When the layer validates the first token, the layer
+//! fetches the key set over HTTP. [`jwks_requests`](TestIssuer::jwks_requests) counts this fetch.
 //!
 //! # Limits
-//! The test kit is not an identity server. It supports only the client credentials grant, and
-//! users cannot sign in. If the kit itself fails, the kit panics and your test fails.
+//! The test kit is not an identity server. It supports only the client credentials grant, so users
+//! cannot sign in. If the kit itself fails, the kit panics and your test fails.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -75,8 +75,8 @@ impl OfflineIssuer {
     /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// Returns an error if the audience is invalid, as
-    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build) does.
+    /// If the audience is invalid, returns the error of
+    /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.clock));
         Validator::builder().trust(self.trusted(audience)).clock(clock).build()

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// # Key rotation
-/// These methods rotate keys as `logto db config rotate` and Logto's Console do:
+/// These methods rotate keys in the same way as `logto db config rotate` and Logto's Console:
 ///
 /// ```
 /// use tower_logto::testing::TestIssuer;
@@ -24,10 +24,11 @@ use crate::{
 /// # }
 /// ```
 impl TestIssuer {
-    /// Generates a key for the same algorithm, and makes it the current key, which signs tokens.
+    /// Generates a key for the algorithm of the current key. The new key becomes the current key,
+    /// which signs tokens.
     ///
-    /// The key that signed until now stays published as the previous key, and replaces the previous
-    /// key of an earlier rotation.
+    /// The old current key stays published as the previous key. It replaces the previous key of an
+    /// earlier rotation.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }
@@ -55,7 +56,8 @@ impl TestIssuer {
         keys.rotate(next);
     }
 
-    /// Removes the previous key from the key set, as an administrator may do at any time.
+    /// Removes the previous key from the key set. An administrator of Logto can also remove this
+    /// key at any time.
     pub fn delete_previous(&self) {
         self.state().keys().previous = None;
     }

@@ -159,7 +159,7 @@ impl TokenBuilder {
         self
     }
 
-    /// Makes the token one that expired an hour ago.
+    /// Sets `exp` to one hour before the current time, and sets `iat` accordingly.
     pub fn expired(mut self) -> Self {
         self.expired = true;
         self

@@ -166,9 +166,8 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Each change of a user gets a later time than the previous change, because Logto's
-            // database orders the changes. This is also true for two changes within one
-            // millisecond.
+            // Logto's database orders the changes of a user. Each change therefore gets a later
+            // time than the previous change, even if both changes are within one millisecond.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);
@@ -220,8 +219,8 @@ impl TestWebhook {
         self
     }
 
-    /// Replaces the webhook with the one that Logto sends for this event if someone clicks "Send
-    /// test payload" in the Console.
+    /// Replaces the webhook with Logto's test payload for the same event. Logto sends this payload
+    /// if an administrator clicks "Send test payload" in the Console.
     pub fn test_payload(self) -> Self {
         let body: Value = serde_json::from_str(&self.body).expect("the body is JSON");
         let event = body["event"].as_str().unwrap_or_default();

@@ -88,7 +88,8 @@ impl Load {
         self.until(|tally| tally.refreshed_with.as_deref() == Some(kid)).await;
     }
 
-    /// Waits until the additional caller has no token, because its token expired during an outage.
+    /// Waits until the token of the additional caller expires during an outage. The caller then has
+    /// no token.
     pub(crate) async fn without_token(&mut self) {
         self.until(|tally| tally.refreshed_with.is_none()).await;
     }

@@ -35,8 +35,8 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the packages are not installed, the function returns `None`, or
-    /// panics if the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`.
+    /// Starts the process. If the packages are not installed, the function returns `None`. If the
+    /// environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`, the function panics instead.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;

@@ -101,7 +101,8 @@ async fn organization_check_of_a_route_is_explained() {
 }
 
 proptest! {
-    /// Compares the verdicts for a captured token in which one byte was replaced.
+    /// Replaces one byte of a captured token, and compares the verdict of `explain` with the
+    /// outcome of `try_validate`.
     #[test]
     fn verdict_of_explain_equals_verdict_of_validate(position in 0_usize..700, byte in 33_u8..127) {
         let token = fixtures::captured_token("api-read-write");

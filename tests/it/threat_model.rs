@@ -1,4 +1,4 @@
-//! Checks that the tests that are listed in the table of the threat model exist.
+//! Checks that every test in the table of the threat model exists.
 
 use std::{fs, path::Path};
 

@@ -7,7 +7,7 @@ use tower_logto::{
 
 use super::{SHOPPING_API, TIMEOUT};
 
-/// A test issuer and the manual clock that its tokens and the validators use.
+/// A test issuer, and the manual clock that the issuer and the validators use.
 pub(crate) struct Harness {
     pub(crate) logto: TestIssuer,
     pub(crate) clock: ManualClock,
@@ -31,7 +31,8 @@ impl Harness {
         self.builder().build().unwrap()
     }
 
-    /// Returns the builder of a valid token for the shopping API. The test may change the token.
+    /// Returns the builder of a token for the shopping API. The token is valid unless the test
+    /// changes it.
     pub(crate) fn token(&self) -> TokenBuilder {
         self.logto.token().audience(SHOPPING_API)
     }

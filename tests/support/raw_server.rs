@@ -276,9 +276,9 @@ pub(crate) fn jwks_response(body: impl AsRef<[u8]>) -> Vec<u8> {
     response("200 OK\r\nContent-Type: application/jwk-set+json", body)
 }
 
-/// Returns a gzip stream of 208 KB that decompresses to 200 MB of spaces.
+/// Returns a gzip stream of 208 KB that decompresses to 200 MiB of spaces.
 pub(crate) fn gzip_bomb() -> Vec<u8> {
-    // A deflate block for 1 MB of spaces. It ends at a byte boundary, so it can be repeated.
+    // A deflate block for 1 MiB of spaces. It ends at a byte boundary, so it can be repeated.
     let start =
         [0xec, 0xc1, 0x31, 1, 0, 0, 0, 0xc2, 0xa0, 0x2a, 0xeb, 0x9f, 0xd2, 0x10, 0xbe, 0x40, 1];
     let block = [&start[..], &[0; 1015], &[0x7c, 6, 0, 0, 0xff, 0xff]].concat();

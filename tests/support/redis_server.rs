@@ -51,7 +51,7 @@ impl RedisServer {
         format!("redis://{}", self.address())
     }
 
-    /// Kills the process, which simulates a crash.
+    /// Kills the process to simulate a crash.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -90,8 +90,8 @@ impl RedisServer {
     }
 }
 
-/// Returns a free port below the range of ephemeral ports. While the server restarts, the system
-/// could give an ephemeral port to another process.
+/// Returns a free port below the range of ephemeral ports. If the port were ephemeral, the system
+/// could give it to another process while the server restarts.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 10_000).unwrap();

@@ -1,7 +1,7 @@
 //! Compares texts with the files of `tests/fixtures/snapshots`.
 
-/// Asserts that the text equals the content of the file. With `UPDATE_SNAPSHOTS=1` in the
-/// environment, writes the text to the file first.
+/// Asserts that the text equals the content of the file. If the environment variable
+/// `UPDATE_SNAPSHOTS` is set, the function first writes the text to the file.
 pub(crate) fn assert(name: &str, text: &str) {
     let path = super::fixtures::path(format!("snapshots/{name}"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

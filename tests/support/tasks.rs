@@ -36,7 +36,8 @@ pub(crate) async fn background_tasks_done() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
 }
 
-/// Returns a runtime that runs its tasks only inside `block_on`, so a test can block them.
+/// Returns a runtime that runs its tasks only inside `block_on`. Outside `block_on`, the runtime is
+/// blocked.
 pub(crate) fn new_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

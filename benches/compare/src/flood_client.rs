@@ -62,7 +62,7 @@ pub struct Reply {
     latencies: Vec<Vec<Duration>>,
     /// The number of responses to the flood.
     flood_responses: u64,
-    /// The number of responses with status 503 to the probes and to the flood.
+    /// The number of 503 responses to the probes and to the flood.
     pub unavailable: u64,
 }
 
@@ -186,7 +186,7 @@ async fn send_probes(address: SocketAddr, requests: Vec<String>) -> (Vec<Duratio
     (latencies, unavailable)
 }
 
-/// Reads this number of responses, and returns how many of them have status 503. The bodies must be
+/// Reads `expected` responses, and returns how many of them have status 503. The bodies must be
 /// short, because this function assumes that each body arrives together with its headers.
 async fn responses(stream: &mut TcpStream, expected: usize) -> std::io::Result<u64> {
     let mut received = Vec::with_capacity(512);
@@ -212,8 +212,8 @@ fn current_thread() -> runtime::Runtime {
     runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// The time for which the flood runs before the first probe, in addition to the time in which the
-/// probes are prepared.
+/// The time between the preparation of the probes and the first probe. The flood starts before the
+/// preparation.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The time during which probes are sent.
 const MEASURED: Duration = Duration::from_secs(5);

@@ -5,11 +5,11 @@
 //!
 //! With `-- flood [NAME]`, the program measures floods of forged tokens instead. See `flood.rs`.
 //!
-//! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1.
-//! Each scenario takes a few seconds, and the server stops by itself. The CPU time is the time of
-//! the server process. The kernel uses most of this time to send and receive over loopback. Each
-//! run with the layer is compared with a run without the layer. `vs_no_layer` is the median of the
-//! ratios.
+//! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1. In
+//! each run, the program starts the server, sends requests for a few seconds, and stops the server.
+//! The CPU time is the time of the server process. The kernel uses most of this time to send and
+//! receive over loopback. The program compares the CPU time of each run with the layer to the CPU
+//! time of a run without the layer. `load_…_vs_no_layer` is the median of these ratios.
 
 mod flood;
 mod flood_client;
@@ -53,7 +53,7 @@ struct Scenario {
     issuers: usize,
     /// The number of different tokens that wrk sends.
     live_tokens: usize,
-    /// Whether these tokens have expired.
+    /// Whether the tokens that wrk sends have expired.
     expired: bool,
 }
 

@@ -43,8 +43,8 @@ fn main() {
     let costs = bench.all(rounds);
     print_table(&costs);
     let mut ratios = ratios(&costs);
-    // jsonwebtoken can have only one crypto provider per process. It is aws-lc in this process, so
-    // the measurement with RustCrypto runs in a second process.
+    // jsonwebtoken can have only one crypto provider per process. This process uses aws-lc, so the
+    // measurement with RustCrypto runs in a second process.
     let mut child = Command::new(&arguments[0]);
     let output = child.args([RUST_CRYPTO, "--rounds", &rounds.to_string()]).output();
     ratios.extend(parse_ratios(&output));
@@ -225,8 +225,8 @@ impl Bench {
         }
     }
 
-    /// Adds the signature check alone, with a parsed key. This is the lower bound of a first
-    /// validation.
+    /// Adds the signature check alone, with a parsed key. The time of this check is the lower bound
+    /// for the first validation of a token.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {

@@ -34,9 +34,9 @@ pub struct Cost {
     pub allocations: f64,
 }
 
-/// Measures `run` with this number of inputs. The inputs are created in small groups just before
-/// they are used, because a real request is also read just before it is handled. The result does
-/// not include the time for dropping the outputs.
+/// Measures `runs` calls of `run`, each with its own input. The inputs are created in small groups
+/// just before they are used, because a real request is also read just before it is handled. The
+/// result does not include the time for dropping the outputs.
 pub fn timed<I, T>(
     runs: usize,
     mut input: impl FnMut(usize) -> I,

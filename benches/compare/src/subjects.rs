@@ -31,8 +31,7 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// Returns a router without a layer. Like the other handlers, its handler looks for claims, but it
-/// finds none.
+/// Returns a router without a layer. Its handler also looks for claims, but finds none.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())

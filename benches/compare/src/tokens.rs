@@ -77,7 +77,7 @@ impl Signer {
     }
 
     /// Creates a signer with an RSA key of 2,048 bits. Other identity servers use this size. The
-    /// RS256 tokens of this signer are 341 characters shorter than with an RSA key of 4,096 bits.
+    /// RS256 tokens of this signer are 341 characters shorter than tokens of a 4,096-bit key.
     pub fn with_short_rsa() -> Self {
         let rsa = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { rsa: LazyLock::new(rsa), ..Self::new() }

@@ -1,6 +1,7 @@
 //! Measures the throughput of nginx: without authentication, with an authentication server that
-//! permits everything, and with logto-forward-auth. The last two cases use the documented
-//! configuration. Also measures logto-forward-auth without nginx. Needs nginx and wrk.
+//! permits everything, and with logto-forward-auth. In the last two cases, nginx uses the
+//! documented configuration. The program also measures logto-forward-auth without nginx. It needs
+//! nginx and wrk.
 //!
 //! Run it with `cargo bench -p logto-forward-auth`.
 
@@ -56,8 +57,8 @@ fn main() {
         site(no_op, permits, "no_op"),
         site(this, server, "this"),
     );
-    // The service and the server that permits everything run in a second nginx process. The cases
-    // are then comparable, because logto-forward-auth is also a separate process.
+    // A second nginx process runs the service and the server that permits everything.
+    // logto-forward-auth is also a separate process, so the cases are comparable.
     let services = format!(
         "server {{ listen {service}; location / {{ return 200 ok; }} }}\n\
          server {{ listen {permits}; keepalive_requests 1000000; \

@@ -13,7 +13,7 @@ use crate::{
     target,
 };
 
-/// Decides whether requests are permitted, according to one version of the file.
+/// Decides whether requests are permitted, according to one version of the configuration file.
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     pub(crate) config: Config,
@@ -25,8 +25,8 @@ pub(crate) struct Authorizer {
 /// The reason why a request is refused.
 #[derive(Debug)]
 enum Refusal {
-    /// 403 without a challenge. The text is the reason. Either no rule permits the request, or a
-    /// service could misread the target, a header, or a value from the token.
+    /// 403 without a challenge. The text is the reason. For example, no rule permits the request,
+    /// or a service could misread the target, a header, or a value from the token.
     Forbidden(String),
     /// 500, because the proxy did not send a header that describes the request.
     Misconfigured(String),
@@ -51,7 +51,7 @@ struct OriginalRequest<'a> {
 
 impl Authorizer {
     /// Creates an authorizer. If `[logto]` has not changed, the new authorizer uses the validator
-    /// of `earlier`, with its keys and its cache.
+    /// of `earlier`. That validator keeps its keys and its cache.
     pub(crate) fn new(config: Config, earlier: Option<&Self>) -> Result<Self, String> {
         let same = earlier.filter(|earlier| earlier.config.logto == config.logto);
         let validator = match same {
@@ -94,15 +94,15 @@ impl Authorizer {
             Decision::NoRule => return forbidden("no rule matches; add a rule".into()),
             Decision::Ambiguous { near, matched } => {
                 return forbidden(format!(
-                    "rule {} matches, but rule {} would match if the service ignores case or a \
-                     trailing slash; add a rule for exactly this path",
+                    "rule {} matches, but the earlier rule {} applies if the service ignores case \
+                     or a trailing slash; add a rule for exactly this path",
                     matched.number, near.number
                 ));
             }
         };
         match &rule.access {
-            // A gRPC request without a valid token must never get a 2xx, not even under a public
-            // rule, because nginx and Caddy forward a request after any 2xx.
+            // nginx and Caddy forward a request after any 2xx. A gRPC request without a valid token
+            // must therefore never get a 2xx, not even under a public rule.
             Access::Public if !is_grpc(headers) => Ok(None),
             Access::Public => self.validate(headers).await.map(|_| None),
             Access::Token(requirements) => {
@@ -185,7 +185,7 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a [u8], Refus
 }
 
 /// Returns the challenge for a request without a token (RFC 6750 §3, RFC 9728 §5.1). The validator
-/// has checked that the values need no escaping.
+/// has checked that `realm` and `resource_metadata` need no escaping.
 fn challenge_without_token(settings: &Settings) -> String {
     let parameters =
         [("realm", &settings.realm), ("resource_metadata", &settings.resource_metadata)];
@@ -242,7 +242,7 @@ fn require(
         Organization::None if token.kind() == TokenKind::Global => None,
         Organization::None => {
             return Err(AuthError::forbidden(
-                "the token is for an organization, and the rule accepts global tokens only; add \
+                "the token is for an organization, but the rule accepts global tokens only; add \
                  `organization` to the rule",
             ));
         }
@@ -330,5 +330,5 @@ const OVERRIDING: &[&str] = &[
     "x-original-url",
     "x-rewrite-url",
 ];
-/// The maximum number of bytes that the log shows of the method and of the path.
+/// The maximum length of the method and of the path in a log message, in bytes before escaping.
 const MAX_LOGGED: usize = 200;

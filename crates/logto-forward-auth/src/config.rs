@@ -46,7 +46,7 @@ struct RawConfig {
     #[serde(default = "default_max_connections")]
     max_connections: Spanned<usize>,
     // There is no default. If the default were the wrong proxy, the server would read headers that
-    // the real proxy does not set, and a client could forge them.
+    // the real proxy does not set, so a client could forge these headers.
     proxy: Option<Proxy>,
     logto: Option<Spanned<Settings>>,
     #[serde(default)]
@@ -225,7 +225,7 @@ impl RawRule {
             // The rule must have an audience, because a scope of one API has no meaning for
             // another API.
             None if resources.len() > 1 => {
-                Err("audience is missing; [logto] has several resources, name one of them".into())
+                Err("audience is missing: [logto] has several resources; name one of them".into())
             }
             None => Ok(None),
         }
@@ -242,7 +242,7 @@ impl RawRule {
             return Err(at(
                 value,
                 format!(
-                    "organization is {text:?}, and the path has no parameter {{{name}}}; write a \
+                    "organization is {text:?}, but the path has no parameter {{{name}}}; write a \
                      parameter that the path has, or \"any\""
                 ),
             ));

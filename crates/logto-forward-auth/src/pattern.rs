@@ -18,7 +18,7 @@ enum Part {
 pub(crate) enum Compare {
     /// Byte for byte.
     Exactly,
-    /// Ignores ASCII case and a trailing slash, as some services do.
+    /// Ignores ASCII case and a trailing slash, because some services ignore them.
     Loosely,
 }
 

@@ -30,9 +30,9 @@ pub(crate) struct Requirements {
     /// The audience that the token must be for. `None` is possible only if a single audience is
     /// configured.
     pub(crate) audience: Option<String>,
-    /// The scopes that the token must have, all of them.
+    /// The scopes that the token must have. All of them are required.
     pub(crate) scopes: Vec<String>,
-    /// The scopes of which the token must have at least one, unless the list is empty.
+    /// The scopes of which the token must have at least one. An empty list requires no scope.
     pub(crate) any_scope: Vec<String>,
     pub(crate) organization: Organization,
 }
@@ -59,16 +59,16 @@ pub(crate) enum Decision<'a> {
     Rule(&'a Rule),
     /// No rule matches.
     NoRule,
-    /// `matched` is the first rule that matches exactly. The earlier rule `near` matches only if
-    /// case and a trailing slash are ignored, as some services do.
+    /// `matched` is the first rule that matches exactly. The earlier rule `near` does not match
+    /// exactly, but matches for a service that ignores case or a trailing slash.
     Ambiguous {
         near: &'a Rule,
         matched: &'a Rule,
     },
 }
 
-/// A rule that can never decide a request with the method `method`, because an earlier rule matches
-/// all of these requests.
+/// A rule that can never decide a request with the method `method`. For this method, an earlier
+/// rule matches every path that the unreachable rule matches.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreachable {
     /// The index of the unreachable rule in the list.
@@ -105,7 +105,7 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If `near` loosely matches every path that `rule` matches, then `rule` is for
+                // If `near` loosely matches every path that `rule` matches, all these paths are
                 // variants of the paths of `near`. The author of the file wrote `rule` for these
                 // variants, so the request is not ambiguous.
                 let is_explicit =

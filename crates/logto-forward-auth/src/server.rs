@@ -150,11 +150,11 @@ async fn respond(current: &Authorizer, request: Request<Incoming>) -> Response<S
     response
 }
 
-/// The time that a client has to send the headers of its first or next request.
+/// The time limit for a client to send the headers of its first or next request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time that requests in flight have to complete after the signal to stop.
+/// The time limit for requests in flight to complete after the signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The delay before the next attempt after a connection could not be accepted.
+/// The delay after a failed attempt to accept a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// The maximum size of the head of a request, in bytes.
 const MAX_HEADER_SIZE: usize = 64 * 1024;

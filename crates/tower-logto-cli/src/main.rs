@@ -31,7 +31,7 @@ enum Command {
     /// Lists the signing keys of an issuer, and the entries of the key set that the library skips.
     Keys(keys::Keys),
     /// Stores a revocation rule in Redis. Every service that shares its rules over this Redis
-    /// server then refuses the tokens.
+    /// server then refuses the tokens that match the rule.
     Revoke(revoke::Revoke),
 }
 

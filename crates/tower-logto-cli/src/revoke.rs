@@ -10,8 +10,8 @@ use crate::{
     settings::{Endpoint, read_file},
 };
 
-/// The URL of Redis is not an argument, because the URL may contain a password and other users of
-/// the machine can see arguments. The URL comes from the variable `REDIS_URL` or from a file.
+/// The URL of Redis may contain a password, and other users of the machine can see arguments. The
+/// URL is therefore not an argument. It comes from the variable `REDIS_URL` or from a file.
 #[derive(Debug, Args)]
 #[command(group(
     ArgGroup::new("target").required(true).args(["subject", "client", "organization", "token_id"])
@@ -64,7 +64,7 @@ impl Revoke {
 
     /// Stores the rule, and returns a sentence that describes the effect of the rule.
     async fn store(&self, rules: &Revocations) -> Result<String, StoreError> {
-        let issued = "that were issued before now are refused.";
+        let issued = "that were already issued are refused.";
         Ok(match (&self.subject, &self.client, &self.organization, &self.token_id) {
             (Some(subject), _, Some(organization), _) => {
                 rules.revoke_member(organization, subject).await?;

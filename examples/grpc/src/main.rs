@@ -1,8 +1,8 @@
 //! A gRPC service that is protected by Logto, and its client.
 //!
-//! `cargo run -p example-grpc` serves on port 50051. If `LOGTO_ENDPOINT` is not set, the program
-//! starts a test issuer in its own process. With `--demo`, the program also acts as the client, and
-//! exits with 0 if every call has the expected result.
+//! `cargo run -p example-grpc` serves on port 50051. If neither `LOGTO_ENDPOINT` nor `LOGTO_ISSUER`
+//! is set, the program starts a test issuer in its own process. With `--demo`, the program also
+//! acts as the client, and exits with 0 if every call has the expected result.
 
 mod catalogue;
 mod demo;

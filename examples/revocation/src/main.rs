@@ -1,5 +1,5 @@
-//! An API with two instances, and a receiver for Logto's webhooks. All three share revocation rules
-//! over Redis.
+//! An API with two instances, and a receiver for Logto's webhooks. The instances and the receiver
+//! share revocation rules over Redis.
 //!
 //! `cargo run -p example-revocation` serves the API on ports 3000 and 3001, and the receiver on
 //! port 3002. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer and prints commands
@@ -95,8 +95,8 @@ impl Logto {
     }
 }
 
-/// Returns the revocation rules for one instance. They include the rules that other instances store
-/// in Redis.
+/// Returns a set of revocation rules for an API instance or for the receiver. Each set includes the
+/// rules that the receiver stores in Redis.
 fn shared_rules(
     issuer: &Issuer,
     redis: &RedisProcess,

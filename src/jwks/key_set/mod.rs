@@ -28,7 +28,8 @@ use crate::{
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
-    /// The number of JWKs that the keys come from.
+    /// The number of JWKs from which a verifying key was parsed, even if that key was dropped as a
+    /// duplicate.
     jwk_count: usize,
     warnings: Arc<[Warning]>,
 }
@@ -125,7 +126,8 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Returns the number of JWKs that have a verifying key.
+    /// Returns the number of JWKs from which a verifying key was parsed, even if that key was
+    /// dropped as a duplicate.
     pub(crate) const fn jwk_count(&self) -> usize {
         self.jwk_count
     }
@@ -135,7 +137,7 @@ impl KeySet {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
 
-    /// Returns each key id once, escaped and in quotes.
+    /// Returns the key ids, escaped and in quotes. Adjacent duplicates are removed.
     pub(crate) fn quoted_kids(&self) -> Vec<String> {
         let mut kids: Vec<_> =
             self.kids().flatten().map(|kid| Escaped::new(kid).to_string()).collect();
@@ -328,7 +330,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     // refuse such keys immediately.
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
-        return Err("the modulus is shorter than 2,048 or longer than 8,192 bits");
+        return Err("the modulus is not 2,048 to 8,192 bits long, or has a leading zero byte");
     }
     if n.last().is_none_or(|last| last % 2 == 0) {
         return Err("the modulus is even");
@@ -336,7 +338,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let exponent = e.iter().fold(0_u64, |value, byte| value.wrapping_shl(8) | u64::from(*byte));
     let is_short = e.len() <= 4 && e.first().is_some_and(|first| *first != 0);
     if !is_short || exponent < 3 || exponent % 2 == 0 {
-        return Err("the exponent is even, below 3 or above 32 bits");
+        return Err("the exponent is even, below 3, over 32 bits or has a leading zero byte");
     }
     let components = RsaPublicKeyComponents { n, e };
     algorithms

@@ -32,7 +32,7 @@ fn p521() -> Value {
     })
 }
 
-/// An RSA key with this number of bits and without `alg`, like the RSA keys that Logto publishes.
+/// An RSA key with this number of bits. Like the RSA keys that Logto publishes, it has no `alg`.
 fn rsa(bits: usize) -> Value {
     let mut n = vec![0xa5; bits.div_ceil(8)];
     n[0] = 0xff >> (n.len() * 8 - bits);
@@ -79,8 +79,8 @@ fn an_unusable_jwk_is_skipped_and_does_not_affect_the_others() {
     const CURVE: &str = "the point is not on the curve";
     const BASE64: &str = "a parameter is not base64url";
     const NO_RSA: &str = "malformed RSA parameters";
-    const MODULUS: &str = "the modulus is shorter than 2,048 or longer than 8,192 bits";
-    const EXPONENT: &str = "the exponent is even, below 3 or above 32 bits";
+    const MODULUS: &str = "the modulus is not 2,048 to 8,192 bits long, or has a leading zero byte";
+    const EXPONENT: &str = "the exponent is even, below 3, over 32 bits or has a leading zero byte";
     let x256 = p256()["x"].as_str().unwrap().to_owned();
     let zeros = |length| URL_SAFE_NO_PAD.encode(vec![0; length]);
     let ones = |length| URL_SAFE_NO_PAD.encode(vec![0xff; length]);

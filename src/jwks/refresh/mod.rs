@@ -42,9 +42,12 @@ pub(crate) struct RefreshPolicy {
     pub(crate) unknown_key_cooldown: Duration,
     /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
-    /// The number of requests that may wait for the first keys or for a refresh in flight.
+    /// The maximum number of requests that wait for the first keys or for fresh keys. The same
+    /// limit applies separately to requests with an unknown key id that wait for a refresh in
+    /// flight.
     pub(crate) max_waiting: usize,
-    /// The number of requests with an unknown key id that may wait until a refresh is permitted.
+    /// The maximum number of requests with an unknown key id that wait until a refresh is
+    /// permitted.
     pub(crate) max_waiting_unknown: usize,
 }
 
@@ -320,7 +323,8 @@ impl RemoteKeys {
         NextStep::WaitUntil(permitted_at)
     }
 
-    /// Returns the reason to refuse a token whose key is missing from the refreshed key set.
+    /// Returns the reason to refuse a token whose key was not found after a refresh. The refresh
+    /// may have failed.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
         let mut state = self.lock();
         let now = self.now();
@@ -358,8 +362,8 @@ impl RemoteKeys {
         Moment::now(&*self.clock)
     }
 
-    /// Locks the state for a few instructions. Never hold the lock across an `await`, and never
-    /// while logging, because a tracing subscriber may block or validate a token itself.
+    /// Locks the state for a few instructions. Never hold the lock across an `await`. Release the
+    /// lock before logging, because a tracing subscriber may block or validate a token itself.
     fn lock(&self) -> MutexGuard<'_, RefreshState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

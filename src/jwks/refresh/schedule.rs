@@ -173,8 +173,8 @@ fn jittered(duration: Duration) -> Duration {
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
 /// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
-/// The time after which a new refresh may replace a refresh in flight. It is twice the timeout of a
-/// fetch, so a refresh takes longer only if the runtime is blocked.
+/// The time after which a new refresh may replace a refresh in flight. This time is twice the
+/// timeout of a fetch. A refresh takes longer than this time only if the runtime is blocked.
 const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
 /// The delay of the first retry if there are no usable keys. The delay is short, because every
 /// request fails until a retry succeeds.

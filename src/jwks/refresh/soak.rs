@@ -139,8 +139,8 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // Keep publishing the current keys until the next recovery, even after a rotation, as an
-            // outdated replica would.
+            // Simulates an outdated replica. Until the next recovery, the issuer publishes the
+            // current keys, even after a rotation.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {

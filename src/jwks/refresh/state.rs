@@ -24,7 +24,7 @@ pub(super) struct Snapshot {
     pub(super) fetched_at: Moment,
 }
 
-/// The times that decide whether a lookup starts a refresh or waits for a refresh, in nanoseconds.
+/// The times, in nanoseconds, that decide whether a lookup starts a refresh or waits for a refresh.
 /// The times are outside of the locked state, because lookups must not wait for a lock.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -72,7 +72,7 @@ pub(in crate::jwks) struct UsableKeys {
 }
 
 impl UsableKeys {
-    /// Returns whether the key set contains this key. `None` if no keys may be used.
+    /// Returns whether the key set contains this key, or `None` if there are no usable keys.
     pub(in crate::jwks) fn holds(&self, key: &Arc<VerifyingKey>) -> Option<bool> {
         Some(self.get()?.fetched.keys.holds(key))
     }

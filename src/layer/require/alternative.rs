@@ -62,7 +62,7 @@ impl Alternative {
         self.kind().is_none_or(|accepted| accepted == kind)
     }
 
-    /// Fails if the alternative must name the issuer or the audience, but does not. Such an
+    /// Fails if the alternative must name the issuer or the audience, but does not name it. Such an
     /// alternative is a mistake in the program, and fails for every token.
     pub(super) fn check_named(&self, token: &AccessToken) -> Result<(), AuthError> {
         let (unnamed, named) = (token.unnamed(), self.named());
@@ -78,9 +78,9 @@ impl Alternative {
         Ok(())
     }
 
-    /// Checks the token. A changed token records that the organization was checked, or that the
-    /// guard names the issuer or the audience. The inner service gets the changed token. Returns
-    /// `None` if the token does not change.
+    /// Checks the token. Returns the changed token for the inner service, or `None` if the token
+    /// does not change. The changed token records that the organization was checked, or that the
+    /// guard names the issuer or the audience.
     pub(super) fn admit(
         &self,
         token: &AccessToken,

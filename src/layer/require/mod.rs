@@ -40,8 +40,8 @@ use crate::{
 /// | constructor | accepted tokens |
 /// |---|---|
 /// | [`global`](Self::global) | tokens for a global API resource |
-/// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | tokens for an organization-level API resource, of the organization that the request names |
-/// | [`organization_of_token`](Self::organization_of_token) | tokens for an organization-level API resource, of any organization |
+/// | [`organization_in_path`], [`organization_in_header`], [`organization_by`] | tokens for an organization-level API resource, issued for the organization that the request names |
+/// | [`organization_of_token`](Self::organization_of_token) | tokens for an organization-level API resource, issued for any organization |
 /// | [`any_kind`](Self::any_kind) | tokens of every kind, without a check of the organization |
 ///
 /// [`organization_in_path`]: Self::organization_in_path
@@ -85,19 +85,20 @@ use crate::{
 /// [`audience`](Self::audience), except after
 /// [`organization_permissions`](Self::organization_permissions).
 ///
-/// A guard without the required call responds to every request with 500. The log says which call is
-/// missing. The same rule applies to extractors and handlers that check scopes. Put the handler
-/// inside a guard that names the issuer or the audience, or call [`AccessToken::require_issuer`]
-/// and [`AccessToken::require_audience`]. If each audience has its own validator, guards need not
-/// name the audience. See [`Validator::derive`](crate::Validator::derive).
+/// A guard without the required call responds with 500 to every request that has a token. The log
+/// says which call is missing. Extractors and handlers that check scopes also require a named
+/// issuer or audience. Put the handler inside a guard that names the issuer or the audience, or
+/// call [`AccessToken::require_issuer`] and [`AccessToken::require_audience`]. If each audience has
+/// its own validator, guards need not name the audience. See
+/// [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
-/// - In `get(read).route_layer(guard).post(write)`, `write` has no guard. Methods added after
-///   `route_layer` are not guarded. Call `.route_layer(guard)` last.
+/// - In `get(read).route_layer(guard).post(write)`, `write` has no guard. `route_layer` does not
+///   guard methods that are added after it. Call `.route_layer(guard)` last.
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
 ///   `inner`. If a route of `inner` has another parameter with the name `org_id`, the guard and the
 ///   handler can get different values. Put the guard inside `inner`, or use `nest`. With `nest`,
-///   the guard sees every value of `org_id`, and each must be the id of the token's organization.
+///   the guard sees every value of `org_id`. Each value must be the id of the token's organization.
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty
@@ -235,7 +236,8 @@ impl Require {
         self.condition(&Condition::Scopes(S::POLICY))
     }
 
-    /// Requires a token of a machine-to-machine application, in which `sub` equals `client_id`.
+    /// Requires a token of a machine-to-machine application. In such a token, `sub` equals
+    /// `client_id`.
     ///
     /// # Panics
     /// Panics if the guard already has the condition [`user`](Self::user).
@@ -244,7 +246,7 @@ impl Require {
         self.condition(&Condition::Machine)
     }
 
-    /// Requires a token of a user, in which `client_id` is present and differs from `sub`.
+    /// Requires a token of a user. In such a token, `client_id` is present and differs from `sub`.
     ///
     /// # Panics
     /// Panics if the guard already has the condition [`machine`](Self::machine).

@@ -23,8 +23,8 @@ pub(super) enum Organization {
 }
 
 impl Organization {
-    /// Checks that the token is for the organization that the request names or, with `OfToken`, for
-    /// any organization. Returns the token with the organization marked as checked.
+    /// Checks that the token is for the organization that the request names. `OfToken` accepts a
+    /// token for any organization. Returns the token with the organization marked as checked.
     pub(super) fn check(
         &self,
         token: &AccessToken,

@@ -177,8 +177,9 @@ impl ManagementError {
         self.inner.is_retryable
     }
 
-    /// Returns how long to wait before the next call, if Logto asked for a delay, but at most two
-    /// minutes. After a `429`, calls that do not wait fail immediately with the same error.
+    /// Returns how long to wait before the next call, or `None` if Logto did not ask for a delay.
+    /// The delay is at most two minutes. After a `429`, calls before the end of the delay fail
+    /// immediately with the same error.
     ///
     /// If no access token is available, returns the [`retry_after`](TokenRequestError::retry_after)
     /// of the token error instead, which may be longer than two minutes.

@@ -26,9 +26,9 @@ use crate::{
 ///
 /// Paths are those of Logto's API reference, such as `/api/applications`, and may contain a query.
 /// Percent-encode the values that you insert. If Logto refuses the token of a call, the client
-/// repeats the call once with a new token. If Logto responds with `429` and `Retry-After`, calls
-/// fail immediately until that delay has passed. Their error contains the remaining delay, see
-/// [`retry_after`](ManagementError::retry_after).
+/// repeats the call once with a new token. If Logto responds with `429` and `Retry-After`, further
+/// calls fail immediately until the requested delay has passed. The error of such a call contains
+/// the remaining delay, see [`retry_after`](ManagementError::retry_after).
 ///
 /// # Cancel safety
 /// If you drop the future of `post`, `put`, `patch` or `delete`, Logto may still carry out the
@@ -73,7 +73,8 @@ impl ManagementApi {
         app_secret: ClientSecret,
     ) -> Result<Self, ConfigError> {
         if tenant.is_empty() || !tenant.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            let advice = format!("expected the tenant's id, letters and digits, found {tenant:?}");
+            let advice =
+                format!("expected a tenant id of letters, digits and hyphens, found {tenant:?}");
             return Err(ConfigError::new("tenant", advice));
         }
         let endpoint = format!("https://{tenant}.logto.app");

@@ -21,8 +21,8 @@ use crate::m2m::management::{
 ///
 /// Call [`next`](Self::next), or use `Pages` as a [`Stream`]. The number of pages follows from
 /// `page_size` and the header `Total-Number`. `Pages` ignores Logto's `Link` header, because the
-/// URLs in that header are wrong. If items are added or deleted between two pages, an item may be
-/// missing or appear twice.
+/// URLs in that header are wrong. If items are added or deleted while you read the list, an item
+/// may be missing or appear twice.
 ///
 /// An error ends the list. [`resume`](Self::resume) continues with the page that failed.
 ///
@@ -48,7 +48,7 @@ pub struct Pages<T> {
     /// The number of items on the pages that have arrived.
     received: u64,
     total: Option<u64>,
-    /// The items of the latest page that were not returned yet.
+    /// The items of the latest page, without the items that were already returned.
     items: vec::IntoIter<T>,
     /// The request in flight.
     next_page: Option<PageFuture>,

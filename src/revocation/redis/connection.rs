@@ -125,8 +125,8 @@ impl Connection {
         Ok(entries.map(News::parse).collect())
     }
 
-    /// Returns the eviction policy, or `None` if the server does not reveal it. Also tries `INFO`,
-    /// because managed servers often forbid `CONFIG`.
+    /// Returns the eviction policy, or `None` if the server does not reveal it. Tries `CONFIG`
+    /// first and then `INFO`, because managed servers often forbid `CONFIG`.
     pub(super) async fn eviction_policy(&mut self) -> Option<String> {
         let mut get = cmd("CONFIG");
         get.arg("GET").arg("maxmemory-policy");

@@ -99,8 +99,8 @@ impl Follower<'_> {
                 let mut news = connection.news(&position, Some(wait)).await?;
                 self.link.set_contact();
                 if self.book.source.generation() == CLOSED {
-                    // The response came too late, so every token is refused. After the next load,
-                    // tokens are accepted again.
+                    // The response came after the time limit of the strict store, so every token is
+                    // refused. After the next load, tokens are accepted again.
                     break;
                 }
                 if let Some(last) = news.last() {
@@ -120,8 +120,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Returns the longest time to wait for changes. If the store is strict, this is at most a
-    /// quarter of its time limit, so Redis responds several times before the limit is reached.
+    /// Returns the longest time to wait for changes. If the store is strict, the wait is at most a
+    /// quarter of the store's time limit. Redis then responds several times within that limit.
     fn longest_wait(&self) -> Duration {
         self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
@@ -168,7 +168,7 @@ impl Follower<'_> {
             }
         }
         if !self.link.store.is_read_only {
-            // A Redis that refuses writes still has the rules of other instances.
+            // If writing fails, the load still succeeds, because the rules in Redis were read.
             if let Err(error) = self.write_back(connection, &loaded).await {
                 self.link.set_write_error(&error, self.now());
             }
@@ -176,8 +176,8 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Writes the rules that this instance knows and Redis does not have. Either Redis lost them,
-    /// or they could not be written during an outage.
+    /// Writes the rules that this instance knows but Redis lacks. Either Redis lost these rules, or
+    /// they could not be written during an outage.
     async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
         let has_room = loaded.count < self.book.limits.max_rules;
         // Write back only rules that Redis would keep. Redis would drop any other rule immediately,
@@ -286,8 +286,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis, if it already has `max_rules` rules, would keep this rule too. Above
-    /// that limit, the oldest cut-offs are dropped.
+    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. Above
+    /// that limit, Redis drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)
@@ -300,8 +300,7 @@ impl Loaded {
 
 const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 /// The minimum time from one load to the next if changes were missed. Without this minimum, a Redis
-/// server that sends wrong numbers of changes could make the follower load the rules in a tight
-/// loop.
+/// server that numbers the changes wrongly could make the follower load the rules in a tight loop.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum of `Follower::most_rules_of_a_set`. This number of rules takes about 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;

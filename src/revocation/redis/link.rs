@@ -32,8 +32,8 @@ pub(in crate::revocation) struct RedisLink {
     /// The time of the latest response from Redis.
     pub(super) contact: watch::Sender<Instant>,
     state: Mutex<LinkState>,
-    /// Locked by the future that follows the rules of other instances. Only one such future may
-    /// run.
+    /// Locked by the future that follows the rules of other instances. Only one such future runs at
+    /// a time.
     pub(super) follower: AsyncMutex<()>,
 }
 
@@ -99,7 +99,7 @@ impl RedisLink {
 
     /// Makes the next write open a new connection. Otherwise, if the network dropped the connection
     /// without closing it, every write would fail until the operating system closes the connection.
-    /// On Linux, this takes 15 min.
+    /// Linux closes it after 15 min.
     fn forget_writer(&self) {
         // If the lock is held, another write is already opening a connection.
         if let Ok(mut writer) = self.writer.try_lock() {

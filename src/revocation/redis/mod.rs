@@ -44,14 +44,14 @@ use crate::{error::ConfigError, escape::escaped};
 ///
 /// # Settings
 /// Give every instance the same [`max_rules`](super::RevocationsBuilder::max_rules) and
-/// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). An instance that writes
-/// also removes cut-offs from Redis. Only the settings of this instance decide which cut-offs it
-/// removes.
+/// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). Whenever an instance
+/// writes rules, it also removes old cut-offs from Redis. Which cut-offs it removes depends only on
+/// its own settings.
 ///
 /// # TLS
 /// The connection uses rustls and the root certificates of the operating system. If the program
-/// enables two cryptography providers of rustls, for example aws-lc-rs and ring, rustls panics
-/// unless the process has a default provider. In this case, install a default provider first.
+/// enables two cryptography providers of rustls, for example aws-lc-rs and ring, install one of
+/// them as the default provider of the process. Without a default provider, rustls panics.
 ///
 /// # Keys in Redis
 /// The rules are in the sorted sets `{PREFIX}:blocks` and `{PREFIX}:cutoffs`. The stream
@@ -59,8 +59,8 @@ use crate::{error::ConfigError, escape::escaped};
 /// latest change. The eviction policy must be `noeviction` or start with `volatile-`.
 ///
 /// The braces put all keys into one hash slot of a Redis cluster. However, each instance of your
-/// service connects to only one Redis server. If you have a cluster, connect through a proxy, or use
-/// a separate Redis server for the rules.
+/// service connects to only one Redis server. If you have a cluster, connect through a proxy, or
+/// use a separate Redis server for the rules.
 #[derive(Clone)]
 pub struct RedisStore {
     client: Client,
@@ -109,7 +109,7 @@ impl RedisStore {
 
     /// Refuses every token with 503 in these cases:
     /// - Redis has been unavailable for the time `after`. A time shorter than 1 s counts as 1 s.
-    /// - The rules have not been loaded for the first time yet.
+    /// - The rules have not been loaded yet.
     /// - The future of [`Revocations::run`](super::Revocations::run) was dropped.
     pub fn strict(mut self, after: Duration) -> Self {
         self.strict_after = Some(after.max(Duration::from_secs(1)));

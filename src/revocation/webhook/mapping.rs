@@ -64,7 +64,7 @@ impl EventMapping {
     ///
     /// By default, all earlier tokens of the user are refused. The reason is that a token without
     /// `organization_id` combines the API scopes from the user's roles in all organizations. Until
-    /// the token expires, this includes the organization from which the user was removed.
+    /// the token expires, it still contains the scopes from the organization that the user left.
     pub const fn keep_global_tokens_of_removed_members(mut self) -> Self {
         self.removed_members = RemovedMembers::LoseOrganizationTokens;
         self

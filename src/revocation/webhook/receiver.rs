@@ -73,8 +73,8 @@ struct Inner {
     warning: Mutex<RepeatedWarning>,
 }
 
-/// The bodies that are being read before their signature is known, the oldest first. A body is
-/// displaced by dropping its sender.
+/// The bodies that are being read, the oldest first. Their signatures are not checked yet. To
+/// displace a body, drop its sender.
 #[derive(Default)]
 struct Bodies(Mutex<VecDeque<oneshot::Sender<()>>>);
 
@@ -124,10 +124,10 @@ impl WebhookReceiver {
         let count = rules.len();
         if count > 0 {
             self.0.revocations.store(rules).await.map_err(|error| {
-                tracing::error!(%error, event = webhook.event(), "rules of the webhook not stored");
+                tracing::error!(%error, event = webhook.event(), "webhook rules were not stored");
                 busy()
             })?;
-            tracing::info!(event = webhook.event(), rules = count, "rules of the webhook stored");
+            tracing::info!(event = webhook.event(), rules = count, "webhook rules were stored");
         }
         Ok(count)
     }
@@ -169,9 +169,10 @@ impl WebhookReceiver {
 }
 
 impl Bodies {
-    /// Registers a body that is about to be read. If `MAX_BODIES` bodies are already being read, the
-    /// oldest of them is displaced. A webhook of Logto arrives within milliseconds, and slow bodies
-    /// must not keep it waiting. The returned receiver completes when the new body is displaced.
+    /// Registers a body that is about to be read. If `MAX_BODIES` bodies are already being read,
+    /// the oldest of them is displaced, so that slow bodies do not keep Logto's webhooks waiting.
+    /// The body of a webhook from Logto arrives within milliseconds. The returned receiver
+    /// completes when the new body is displaced.
     fn register(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,8 +186,8 @@ impl Bodies {
 }
 
 impl WebhookReceiverBuilder {
-    /// Adds a signing key of the webhook. Logto replaces a key without a period in which both keys
-    /// are valid. While you replace the key, add the old and the new key.
+    /// Adds a signing key of the webhook. If you replace the key in Logto, Logto immediately signs
+    /// with the new key only. During the replacement, add both the old key and the new key.
     pub fn signing_key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
@@ -220,14 +221,14 @@ impl WebhookReceiverBuilder {
     /// Builds the receiver.
     ///
     /// # Errors
-    /// If there is no signing key, or if a key is empty or starts or ends with whitespace.
+    /// If there is no signing key, or if a key is empty or has whitespace at its start or end.
     pub fn build(self) -> Result<WebhookReceiver, ConfigError> {
         let refuse = |advice| Err(ConfigError::new("signing_key", advice));
         if self.keys.is_empty() {
             return refuse("not set: expected the signing key of the webhook in Logto's Console");
         }
         if self.keys.iter().any(|key| key.is_empty() || key.trim() != key) {
-            return refuse("empty, or starts or ends with a space or a line ending");
+            return refuse("a key is empty, or has whitespace at its start or end");
         }
         Ok(WebhookReceiver(Arc::new(Inner {
             revocations: self.revocations,

@@ -18,8 +18,8 @@ impl Form {
     }
 }
 
-/// Decodes a single value. Returns `None` if a `%` does not start an escape. [`Form::parse`] would
-/// keep such a `%`. Also returns `None` if the decoded bytes are not UTF-8.
+/// Decodes a single value. Returns `None` if a `%` does not start an escape, or if the decoded
+/// bytes are not UTF-8. In contrast, [`Form::parse`] keeps a `%` that does not start an escape.
 pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -9,7 +9,8 @@ pub(crate) struct KeyRing {
     pub(crate) current: SigningKey,
     pub(crate) next: Option<SigningKey>,
     pub(crate) previous: Option<SigningKey>,
-    /// If this is set, it is served instead of a key set with the keys above. It may be invalid.
+    /// If set, the server responds with this body instead of the keys above. The body may be
+    /// invalid.
     pub(crate) published: Option<String>,
 }
 

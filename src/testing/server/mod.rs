@@ -94,8 +94,7 @@ impl Drop for ServerThread {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.0.take() {
             drop(stop);
-            // Ignores a panic of the thread. The panic was already printed, and the request that
-            // caused it has failed.
+            // Ignores a panic of the thread, because the panic was already printed.
             let _ = thread.join();
         }
     }

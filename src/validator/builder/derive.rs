@@ -15,8 +15,8 @@ impl Validator {
     /// indicator. All settings have the defaults of [`TrustedIssuer`] and [`ValidatorBuilder`].
     ///
     /// # Errors
-    /// If a setting is invalid, for example the audience. The error names the setting and the
-    /// reason.
+    /// Returns an error if a setting is invalid, for example the audience. The error names the
+    /// setting and the reason.
     pub fn new(issuer: &Issuer, audience: impl Into<String>) -> Result<Self, ConfigError> {
         Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
     }

@@ -91,7 +91,7 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Permits guards that name no issuer and no audience, although the validator trusts several
+    /// Permits guards that name no issuer and no audience, even if the validator trusts several
     /// issuers or audiences.
     ///
     /// A scope or an organization then has the same meaning for all trusted issuers and audiences.
@@ -119,19 +119,20 @@ impl ValidatorBuilder {
 
     /// Sets the level at which refusals are logged. The default is debug.
     ///
-    /// A log line contains text from the request and from the token, escaped and cut. Mistakes in
-    /// the program, which are answered with 500, are always logged as errors.
+    /// A log line contains text from the request and from the token, escaped and cut. If a mistake
+    /// in the program causes the response 500, the refusal is logged as an error, regardless of
+    /// this setting. The number of such lines is limited.
     pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
         self.challenge.log_level = RefusalLevel(level);
         self
     }
 
-    /// Sets how long keys are fresh after a fetch: 10 min by default, from 1 s to 24 h. For each
-    /// fetch, this time is varied randomly by up to ±10 %.
+    /// Sets how long keys are fresh after a fetch. The default is 10 min, and `duration` must be
+    /// from 1 s to 24 h. For each fetch, the validator varies this time randomly by up to ±10 %.
     ///
     /// When the keys are no longer fresh, the next request starts a refresh in the background. The
-    /// request itself is validated with the current keys, unless the keys are older than twice this
-    /// time. In that case, the request waits for fresh keys for up to 1 s.
+    /// request itself is validated with the current keys, unless the keys are older than twice
+    /// `duration`. In that case, the request waits for fresh keys for up to 1 s.
     pub const fn keys_fresh_for(mut self, duration: Duration) -> Self {
         self.refresh.fresh_for = duration;
         self.shares = false;
@@ -157,8 +158,9 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many requests with an unknown key id may wait until the next refresh is permitted:
-    /// 256 by default, at most 1,000,000. Requests beyond the limit get 429 with `Retry-After`.
+    /// Sets how many requests with an unknown key id may wait until the next refresh is permitted.
+    /// The default is 256, and the maximum is 1,000,000. Requests beyond the limit get 429 with
+    /// `Retry-After`.
     pub const fn max_waiting_unknown(mut self, requests: usize) -> Self {
         self.refresh.max_waiting_unknown = requests;
         self.shares = false;
@@ -167,8 +169,8 @@ impl ValidatorBuilder {
 
     /// Sets the maximum age of the keys since the last successful fetch. While refreshes fail, the
     /// validator uses stale keys up to this age. After that, requests with a token get 503 until a
-    /// fetch succeeds. The default is 24 h. The minimum is the time for which keys are
-    /// [fresh](Self::keys_fresh_for).
+    /// fetch succeeds. The default is 24 h. The minimum is the value of
+    /// [`keys_fresh_for`](Self::keys_fresh_for).
     pub const fn serve_stale_keys_for(mut self, duration: Duration) -> Self {
         self.refresh.serve_stale_for = duration;
         self.shares = false;
@@ -197,13 +199,14 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets the size of the largest accepted token in bytes: 16 KiB by default, at least 512.
+    /// Sets the size of the largest accepted token in bytes. The default is 16 KiB, and the minimum
+    /// is 512 bytes.
     pub const fn max_token_size(mut self, bytes: usize) -> Self {
         self.max_token_size = bytes;
         self
     }
 
-    /// Sets how many validated tokens are cached: 10,000 by default. 0 disables the cache.
+    /// Sets how many validated tokens are cached. The default is 10,000. 0 disables the cache.
     ///
     /// The signature of a cached token is not checked again. Every cache hit checks whether the
     /// token has expired, and whether its key is still in the issuer's key set. A token of the
@@ -214,14 +217,14 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many requests may wait for a signature check during a flood of forged tokens:
-    /// 16,384 by default, from 1 to 1,000,000. A waiting request takes about 3 KB of memory.
-    /// Requests beyond the limit get 503.
+    /// Sets how many requests may wait for a signature check during a flood of forged tokens. The
+    /// default is 16,384, and the value must be from 1 to 1,000,000. A waiting request takes about
+    /// 3 KB of memory. Requests beyond the limit get 503.
     ///
     /// If tokens with bad signatures take too much time, all signature checks wait in a queue. The
     /// queue uses a quarter of the cores, but at least one core. Cached tokens never wait. The
-    /// queue prefers subjects that had a valid token before. A subject loses this priority for the
-    /// rest of a minute if 20 tokens with this subject and a bad signature arrive within that
+    /// queue prefers subjects that had a valid token before. If 20 tokens with the same subject and
+    /// a bad signature arrive within a minute, the subject loses this priority for the rest of that
     /// minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
@@ -229,8 +232,9 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how long a request may wait for a signature check during a flood of forged tokens: 5 s
-    /// by default, from 100 ms to 60 s. After that time, the request gets 503.
+    /// Sets how long a request may wait for a signature check during a flood of forged tokens. The
+    /// default is 5 s, and `duration` must be from 100 ms to 60 s. After that time, the request
+    /// gets 503.
     pub const fn max_queue_time(mut self, duration: Duration) -> Self {
         self.queue.max_time = duration;
         self.shares = false;
@@ -263,7 +267,7 @@ impl ValidatorBuilder {
     /// task.
     ///
     /// # Errors
-    /// If a setting is invalid. The error names the setting.
+    /// Returns an error if a setting is invalid. The error names the setting.
     pub fn build(self) -> Result<Validator, ConfigError> {
         self.check()?;
         let issuers = self.issuers.iter().map(|trusted| self.entry(trusted).map(Arc::new));
@@ -302,10 +306,10 @@ impl ValidatorBuilder {
         self.origin.as_ref().filter(|_| self.shares)
     }
 
-    /// Returns whether guards must name the issuer, and whether they must name the audience. Guards
-    /// must name the issuer if the validator trusts several issuers, and the audience if it trusts
-    /// several audiences, because a scope or an organization belongs to one issuer and one API.
-    /// With `trust_all_alike`, guards need not name either.
+    /// Returns whether guards must name the issuer, and whether they must name the audience. A
+    /// scope or an organization belongs to one issuer and one API. If the validator trusts several
+    /// issuers, guards must therefore name the issuer. If the validator trusts several audiences,
+    /// guards must name the audience. With `trust_all_alike`, guards need not name either.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

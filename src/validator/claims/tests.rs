@@ -29,8 +29,8 @@ fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToke
 }
 
 /// Returns the `AccessToken` that a handler would receive. An `AccessToken` contains the key that
-/// verified its signature. Here, this is the example key of RFC 7515, appendix A.3, although
-/// nothing was signed with that key.
+/// verified its signature. These tests verify no signature, so the key is only the example key of
+/// RFC 7515, appendix A.3.
 fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",
@@ -44,7 +44,8 @@ fn token(claims: TokenClaims) -> AccessToken {
     AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable })
 }
 
-/// Returns a valid payload with some members replaced, or removed if the value is `None`.
+/// Returns a valid payload with these changes. If the new value of a member is `None`, the member
+/// is removed.
 fn payload(changes: &[(&str, Option<&str>)]) -> String {
     let mut members = vec![
         ("iss", "\"https://t/oidc\""),

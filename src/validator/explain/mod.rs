@@ -57,7 +57,7 @@ pub struct Explanation {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// No check failed, and every check that the token needs could be made.
+    /// Every check passed.
     Accepted,
     /// At least one check failed.
     Refused,

@@ -20,7 +20,7 @@ pub(crate) struct RevocationSets(Vec<Revocations>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IssuerRevocations(Option<Revocations>);
 
-/// The data of a token that is compared with the revocation rules. It is stored with the token.
+/// The token's data that is compared with the revocation rules. This data is stored with the token.
 /// `None` if no rules apply to the issuer of the token.
 #[derive(Debug)]
 pub(crate) struct Revocable(Option<Box<RevocableToken>>);
@@ -32,8 +32,8 @@ struct RevocableToken {
     accepted_by: AtomicU64,
     hashes: TokenHashes,
     /// The time from `iat` to `exp`. `None` if the token has no `iat`, although RFC 9068 §2.2
-    /// requires this claim. Such a token is refused, because its age is unknown, and a rule that
-    /// revoked it may already have been dropped.
+    /// requires this claim. The age of such a token is unknown, so a rule that revoked the token
+    /// may already have been dropped. The token is therefore refused.
     life: Option<Duration>,
 }
 
@@ -87,7 +87,7 @@ impl IssuerRevocations {
         }
     }
 
-    /// Records the user of a valid token for `SubjectChecks`.
+    /// Records the user of a valid token, so that `SubjectChecks` can check this user.
     pub(crate) fn record(&self, claims: &TokenClaims) {
         let subject = claims.get(claims.subject);
         let is_user = claims.client_id.map(|span| claims.get(span)) != Some(subject);

@@ -106,7 +106,7 @@ async fn audience_reserved_by_logto_determines_the_token_kind() {
         (json!([SHOPPING_API, organization]), Some("acme"), AmbiguousAudience),
         (json!(organization), Some("evil"), AmbiguousAudience),
         (json!("https://default.logto.app/api"), None, WrongAudience),
-        // These tokens are valid, but the guarded routes refuse tokens of their kind.
+        // These tokens are valid, but `/read` refuses organization tokens.
         (json!(organization), None, Accepted),
         (json!(organization), Some("acme"), Accepted),
     ] {

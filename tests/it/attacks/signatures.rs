@@ -239,8 +239,8 @@ async fn algorithm_that_does_not_match_the_key_is_refused() {
             };
             let token = signed(key, header.to_string(), target.payload());
             attacks.push((format!("{alg} in the header, a key for {own}"), token, expected));
-            // Without a `kid`, the validator selects a key by the algorithm in the header. This may
-            // be a key that did not sign the token.
+            // Without a `kid`, the validator selects a key by the algorithm in the header. The
+            // selected key is not always the key that signed the token.
             header.as_object_mut().unwrap().remove("kid");
             let token = signed(key, header.to_string(), target.payload());
             let expected = match (alg, expected) {
@@ -338,7 +338,7 @@ async fn invalid_rsa_signature_is_refused() {
     let n = base64url_decode(jwk["n"].as_str().unwrap());
     let small = |number| [vec![0; 255], vec![number]].concat();
     let (negated, _) = arithmetic(&n, &valid, |a, b| a - b);
-    // As in Bleichenbacher's forgery of 2006, arbitrary bytes follow the correct first bytes.
+    // Bleichenbacher's forgery of 2006: the first bytes are correct, and arbitrary bytes follow.
     let forged_padding =
         [&[0, 1, 0xff, 0xff, 0][..], &[0x30, 0x31, 0x30, 0x0d], &[0; 247]].concat();
     let attacks = [
@@ -369,7 +369,8 @@ async fn invalid_rsa_signature_is_refused() {
 
 /// From an ECDSA signature `(r, s)`, anyone can compute a second valid signature of the same
 /// claims: `(r, n - s)`. A token with this second signature (the twin) gives no additional access.
-/// The cache must not return the result of one of these tokens for the other token.
+/// The cache must not return the result of the original token for the twin, or the result of the
+/// twin for the original token.
 #[tokio::test]
 async fn second_ecdsa_signature_has_its_own_cache_entry() {
     let TargetWithAllKeys { target, ec, .. } = TargetWithAllKeys::start().await;

@@ -98,8 +98,8 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().machine(), "m.mmmmmm"),
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
-        // If every alternative refuses a token, the refusal comes from the first alternative that is
-        // for this kind of token.
+        // If every alternative refuses a token, the refusal comes from the first alternative that
+        // is for this kind of token.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),

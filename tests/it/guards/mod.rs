@@ -96,7 +96,7 @@ fn pass(guard: &Require, request: Request<()>) -> Result<AccessToken, AuthError>
     let mut future = pin!(service.call(request));
     let Poll::Ready(Ok(response)) = future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
     else {
-        panic!("a guard waits for nothing")
+        panic!("a guard must not wait")
     };
     match response.extensions().get::<AuthError>() {
         Some(error) => Err(error.clone()),

@@ -182,17 +182,17 @@ async fn a_derived_validator_shares_keys_and_verified_tokens() {
         .realm("wider")
         .build()
         .unwrap();
-    // The derived validator shares the key set and the cache. It therefore accepts this token
-    // without a fetch and without a signature check.
+    // `wider` shares the key set and the cache with `base`. It therefore accepts this token without
+    // a fetch and without a signature check.
     wider.try_validate(&token).unwrap().unwrap();
     wider.try_validate(&ours.token().subject("bob").build()).unwrap().unwrap();
     wider.validate(&theirs.token().build()).await.unwrap();
     assert_eq!((ours.logto.jwks_requests(), theirs.logto.jwks_requests()), (1, 1));
-    // This derived validator trusts only one of the two issuers.
+    // `narrower` trusts only one of the two issuers.
     let narrower = wider.derive().trust(theirs.logto.trusted(SHOPPING_API)).build().unwrap();
     narrower.try_validate(&theirs.token().build()).unwrap().unwrap();
     assert_eq!(theirs.logto.jwks_requests(), 1);
-    // The derived validator uses its own realm.
+    // `wider` uses its own realm.
     let refused = wider.try_validate("opaque").unwrap().unwrap_err();
     assert!(refused.challenge().unwrap().to_str().unwrap().contains("realm=\"wider\""));
 }

@@ -185,8 +185,8 @@ async fn two_rotations_within_the_cooldown_do_not_delay_tokens() {
         assert_eq!(status(&validator.validate(&harness.token().build()).await), 200);
     }
     // At the next rotation, the rate limit permits no fetch yet. By default, a request with a token
-    // that the newest key signed would wait until the next fetch is permitted. Here it gets 429,
-    // because the limit on such waiting requests is 0.
+    // of the newest key would wait for the next permitted fetch. In this test, the request gets
+    // 429, because `max_waiting_unknown` is 0.
     harness.logto.rotate();
     let third = harness.token().build();
     let refused = validator.validate(&third).await.unwrap_err();

@@ -108,7 +108,7 @@ async fn redirect_is_not_followed() {
     for status in ["301 Moved Permanently", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: {}/oidc/token\r\n", elsewhere.url());
         let server = serve(move |_, _| response(status, &location, ""));
-        // Redirects are not followed even if this HTTP client is configured to follow them.
+        // The token client must not follow redirects, although this `ClientBuilder` enables them.
         let follow = || reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5));
         let tokens = client_at(&server).http_client_builder(follow).build().unwrap();
         let error = tokens.token(&read()).await.unwrap_err();

@@ -28,8 +28,8 @@ impl Setup {
         let webhooks = issuer.webhooks("http://127.0.0.1:1/logto");
         let revocations = Revocations::new([&issuer.issuer()]).unwrap();
         let secret = ClientSecret::new("secret");
-        // After a failure, the token client waits before the next request. The client measures this
-        // time with the manual clock.
+        // After a failure, the token client waits before the next request. The client measures the
+        // wait with the manual clock.
         let clock = ManualClock::default();
         let tokens = TokenClient::builder(&issuer.issuer(), "recovery", secret);
         let tokens = tokens.clock(clock.clone()).build().unwrap();
@@ -143,7 +143,7 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     drop(setup.webhooks.reactivate("alice"));
     advance(601).await;
     eventually(|| setup.blocked() == 1).await;
-    assert!(refused("alice"), "issued before the reactivation and its margin");
+    assert!(refused("alice"), "issued before the end of the reactivation's margin");
 }
 
 #[tokio::test]

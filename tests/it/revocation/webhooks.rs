@@ -278,8 +278,9 @@ async fn large_bodies_are_refused_before_they_are_read() {
     }
 }
 
-/// The receiver reads 16 request bodies at a time. If more arrive, the oldest get 503. After 4 s,
-/// the others get 408. Bodies that never end must not keep a webhook waiting.
+/// The receiver reads 16 request bodies at a time. If more requests arrive, the oldest requests get
+/// 503. A request whose body does not end within 4 s gets 408. Such requests must not delay a
+/// webhook.
 #[tokio::test(start_paused = true)]
 async fn at_most_16_bodies_are_read_at_a_time_and_slow_ones_delay_no_webhook() {
     let (_, sender) = with_kit().await;
@@ -307,7 +308,7 @@ async fn at_most_16_bodies_are_read_at_a_time_and_slow_ones_delay_no_webhook() {
         let response = tokio::time::timeout(TIMEOUT, response).await.unwrap().unwrap().unwrap();
         statuses.push(response.status().as_u16());
     }
-    // The webhook displaced the oldest of the last 16.
+    // The webhook displaced the oldest of the last 16 slow requests.
     assert_eq!(statuses, [vec![503; 85], vec![408; 15]].concat());
     assert_eq!(started.elapsed(), 4 * SECOND);
 }

@@ -38,8 +38,8 @@ enum Deviation {
     LenientBase64,
     /// Refused, because the JWK is for PS384, but the token uses PS256, or the reverse.
     KeyForAnotherAlgorithm,
-    /// Refused, because the `alg` of the JWK is `ES521`. No such algorithm exists, because ES512 is
-    /// the algorithm for P-521.
+    /// Refused, because the `alg` of the JWK is `ES521`. No such algorithm exists. The algorithm
+    /// for P-521 is ES512.
     UnknownKeyAlgorithm,
     /// Refused, because the PKCS #1 encoding lacks the NULL parameter of the hash. The vector
     /// allows a library to accept or to refuse the signature.

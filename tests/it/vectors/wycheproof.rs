@@ -1,4 +1,4 @@
-//! The Wycheproof vectors, which are attacks on signatures, keys and their encodings.
+//! The Wycheproof vectors, which include attacks on signatures, keys and their encodings.
 
 use serde_json::{Value, json};
 use tower_logto::Algorithm;
@@ -51,7 +51,7 @@ fn rsa_pss_of_2048_bits() {
     check_signatures("wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::PS256);
 }
 
-/// Checks a file whose vectors are tokens. Each token has a key or a JWKS.
+/// Checks a file whose vectors are tokens. Each group of tokens shares one key or one JWKS.
 fn check_tokens(file: &str) {
     let mut tally = Tally::default();
     for (group, vector) in vectors(&read(file)) {

@@ -15,7 +15,7 @@ use crate::{
     through_proxy::{IDENTITY, REFUSED_TARGETS},
 };
 
-/// Asks the server whether a request is permitted, with the headers that nginx sends.
+/// Asks the server whether a request is permitted. Sends the headers that nginx would send.
 async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> Response {
     let mut request = b"GET /auth HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".to_vec();
     request.extend(format!("X-Original-Method: {method}\r\nX-Original-URI: ").bytes());
@@ -24,7 +24,7 @@ async fn ask(fixture: &Fixture, method: &str, target: &[u8], headers: &str) -> R
     exchange(fixture.address, &request).await
 }
 
-/// Waits until the server has fetched the keys, so the next JWKS fetch is one that the test causes.
+/// Waits until the server has fetched the keys. After that, only the test causes JWKS fetches.
 async fn keys_fetched(fixture: &Fixture) {
     let response = ask(fixture, "GET", b"/products", &bearer(&fixture.token())).await;
     assert_eq!(response.status, 200);

@@ -11,8 +11,8 @@ use crate::{
 
 const CONFIGURATION: &str = include_str!("../../docs/nginx.conf");
 
-/// Starts nginx with the documented configuration. Appends this path to the URL of the service in
-/// `proxy_pass`.
+/// Starts nginx with the documented configuration. Appends `path_of_proxy_pass` to the URL of the
+/// service in `proxy_pass`.
 async fn setup(path_of_proxy_pass: &str) -> Option<Setup> {
     let program = installed("/usr/sbin/nginx")?;
     let fixture = Fixture::start("nginx").await;

@@ -80,7 +80,8 @@ fn record(output: impl Read + Send + 'static, lines: watch::Sender<Vec<String>>)
 }
 
 /// Returns the path if this proxy is installed. Otherwise, returns `None`, and the caller skips the
-/// test. In CI, panics instead, because CI must not skip the test.
+/// test. In CI, the function panics if the proxy is not installed, because CI must not skip the
+/// test.
 pub(crate) fn installed(path: &'static str) -> Option<&'static str> {
     if Path::new(path).exists() {
         return Some(path);

@@ -29,8 +29,8 @@ impl Upstream {
                 let heads = Arc::clone(&heads);
                 tokio::spawn(async move {
                     let Some(head) = read_until(&mut stream, b"\r\n\r\n").await else { return };
-                    // Reads the body, because a connection that is closed with unread data is
-                    // reset.
+                    // Reads the body. Closing a connection with unread data would reset the
+                    // connection.
                     if !values(&head, "transfer-encoding").is_empty() {
                         read_until(&mut stream, b"0\r\n\r\n").await;
                     }
