@@ -88,8 +88,8 @@ async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_to_redis_again()
         // Each write also removes the expired cut-offs from Redis, so this write removes the
         // cut-off of alice.
         revocations.block_subject("dave").await.unwrap();
-        // A change notification with an invalid number starts a load of all rules. A load applies
-        // the rules first, and may log `Redis lost revocation rules` only later. The test therefore
+        // A change notification with an invalid number starts a load of all rules. A load can log
+        // `Redis lost revocation rules` only after it has applied the rules. The test therefore
         // waits for the rules of a second load, which starts after the first load has ended.
         for (rules, user) in [(3, "bob"), (4, "carol")] {
             redis.command(&["ZADD", BLOCKS, "1795342800000", &block(user)]).await;
@@ -224,7 +224,7 @@ async fn a_strict_set_accepts_tokens_while_redis_refuses_writes() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, redis| {
         redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-        // This rule is restored from a file, and cannot be written to Redis.
+        // This rule simulates a rule that was restored from a file. It cannot be written to Redis.
         let revocations = revocations(&issuer, store(&redis.url()).strict(SECOND));
         revocations.store([Rule::block_subject("alice", now())]).await.unwrap_err();
         let follower = tokio::spawn(revocations.run());
@@ -239,10 +239,10 @@ async fn a_strict_set_accepts_tokens_while_redis_refuses_writes() {
         }
         assert_eq!(instance.status_of(&token(&issuer, "alice")).await, 401);
         assert!(instance.status().last_error.is_some());
+        let log = log.text();
+        assert!(log.contains("Redis did not store revocation rules"), "{log}");
     })
     .await;
-    let log = log.text();
-    assert!(log.contains("Redis did not store revocation rules"), "{log}");
 }
 
 #[tokio::test]
