@@ -60,43 +60,42 @@ pub(crate) fn read_unique_members<'de>(
     }
 }
 
-/// A bounded set of the member names of one object. It allocates only for names with escapes.
+/// A bounded set of the member names of one object. It allocates only for names with escapes, and
+/// for objects with more than 16 members.
 struct MemberNames<'de> {
-    borrowed: [&'de str; MAX_MEMBERS],
-    borrowed_count: usize,
-    escaped: Vec<String>,
-    /// A set of 64 bits. Each name maps to one of the bits, which is chosen by the length and the
-    /// first byte of the name. If that bit is not set yet, the name is new, so most names need no
-    /// comparison.
+    /// The first names without escapes.
+    inline: [&'de str; MAX_INLINE],
+    inline_count: usize,
+    others: Vec<Cow<'de, str>>,
+    /// A set of 64 bits. The length, the first byte and the last byte of a name choose one of the
+    /// bits. If that bit is not set yet, the name is new, so most names need no comparison. No two
+    /// claims of a Logto token choose the same bit.
     shapes: u64,
 }
 
 impl<'de> MemberNames<'de> {
     const fn new() -> Self {
-        Self { borrowed: [""; MAX_MEMBERS], borrowed_count: 0, escaped: Vec::new(), shapes: 0 }
+        Self { inline: [""; MAX_INLINE], inline_count: 0, others: Vec::new(), shapes: 0 }
     }
 
     /// Inserts a name. Returns `false` if the name is a duplicate or the set is full.
     fn insert(&mut self, Text(name): &Text<'de>) -> bool {
-        let (borrowed, free) = self.borrowed.split_at_mut(self.borrowed_count);
-        let first_byte = name.as_bytes().first().map_or(0, |byte| usize::from(*byte));
-        let shape = 1 << ((name.len() ^ first_byte) % 64);
+        let (inline, free) = self.inline.split_at_mut(self.inline_count);
+        let ends = [name.as_bytes().first(), name.as_bytes().last()].map(|end| *end.unwrap_or(&0));
+        let shape = 1 << ((name.len() ^ usize::from(ends[0] ^ ends[1])) % 64);
         if self.shapes & shape != 0
-            && (borrowed.contains(&name.as_ref()) || self.escaped.iter().any(|known| known == name))
+            && (inline.contains(&name.as_ref()) || self.others.contains(name))
         {
             return false;
         }
         self.shapes |= shape;
-        let is_full = self.borrowed_count + self.escaped.len() == MAX_MEMBERS;
-        let Some(slot) = free.first_mut().filter(|_| !is_full) else { return false };
-        match name {
-            Cow::Borrowed(name) => {
-                *slot = name;
-                self.borrowed_count += 1;
-            }
-            Cow::Owned(name) => self.escaped.push(name.clone()),
+        if let (Cow::Borrowed(name), Some(slot)) = (name, free.first_mut()) {
+            *slot = name;
+            self.inline_count += 1;
+        } else {
+            self.others.push(name.clone());
         }
-        true
+        self.inline_count + self.others.len() <= MAX_MEMBERS
     }
 }
 
@@ -196,6 +195,9 @@ pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
 
 /// The maximum number of members of an object.
 const MAX_MEMBERS: usize = 64;
+/// The number of member names that are stored without an allocation. Headers and payloads of Logto
+/// have fewer members.
+const MAX_INLINE: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -5,11 +5,11 @@ use http::{HeaderMap, header::AUTHORIZATION};
 /// The content of a request's `Authorization` headers (RFC 6750 §2.1).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
-    /// No `Authorization` header, or a header with another scheme.
+    /// No `Authorization` header, or a header with a scheme other than `Bearer`.
     None,
-    /// The text after `Bearer `. The text was not checked.
-    Bearer(&'a str),
-    /// `Bearer` without a token, or with bytes that are not UTF-8.
+    /// The bytes after `Bearer `. They were not checked, and may not be UTF-8.
+    Bearer(&'a [u8]),
+    /// `Bearer` without a token, or with a tab after it.
     Malformed,
     /// More than one `Authorization` header.
     Several,
@@ -40,12 +40,10 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     match rest {
         [] => Credentials::Malformed,
         // RFC 9110 §11.4: one or more spaces separate scheme and token.
-        [b' ', rest @ ..] => {
-            match std::str::from_utf8(rest).map(|rest| rest.trim_start_matches(' ')) {
-                Ok("") | Err(_) => Credentials::Malformed,
-                Ok(token) => Credentials::Bearer(token),
-            }
-        }
+        [b' ', rest @ ..] => match without_leading_spaces(rest) {
+            [] => Credentials::Malformed,
+            token => Credentials::Bearer(token),
+        },
         // RFC 9110 §11.4 allows spaces only. Without this arm, a request with a tab after `Bearer`
         // would count as a request without credentials.
         [b'\t', ..] => Credentials::Malformed,
@@ -54,11 +52,18 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     }
 }
 
+const fn without_leading_spaces(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
 /// Returns whether the text is a `b64token` (RFC 6750 §2.1).
-pub(crate) fn is_b64token(token: &str) -> bool {
-    let body = token.trim_end_matches('=');
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
-    !body.is_empty() && body.bytes().all(allowed)
+pub(crate) fn is_b64token(token: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    let mut body = token.iter().rev().skip_while(|byte| **byte == b'=').peekable();
+    body.peek().is_some() && body.all(allowed)
 }
 
 #[cfg(test)]
@@ -82,14 +87,14 @@ mod tests {
         use Credentials::{Bearer, Malformed, None, Several};
         for (values, expected) in [
             (&[][..], None),
-            (&[&b"Bearer abc"[..]], Bearer("abc")),
-            (&[b"bEaReR abc"], Bearer("abc")),
-            (&[b"Bearer   abc"], Bearer("abc")),
-            (&[b"Bearer a b"], Bearer("a b")),
-            (&[b"Bearer \tabc"], Bearer("\tabc")),
+            (&[&b"Bearer abc"[..]], Bearer(b"abc")),
+            (&[b"bEaReR abc"], Bearer(b"abc")),
+            (&[b"Bearer   abc"], Bearer(b"abc")),
+            (&[b"Bearer a b"], Bearer(b"a b")),
+            (&[b"Bearer \tabc"], Bearer(b"\tabc")),
             (&[b"Bearer"], Malformed),
             (&[b"Bearer "], Malformed),
-            (&[b"Bearer \xff"], Malformed),
+            (&[b"Bearer \xff"], Bearer(b"\xff")),
             (&[b"Bearer\tabc"], Malformed),
             (&[b"Bearerish abc"], None),
             (&[b"Basic abc"], None),
@@ -115,7 +120,7 @@ mod tests {
             ("a\"b", false),
             ("é", false),
         ] {
-            assert_eq!(is_b64token(token), expected, "{token:?}");
+            assert_eq!(is_b64token(token.as_bytes()), expected, "{token:?}");
         }
     }
 }

@@ -35,7 +35,8 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Requests a token. If the response has a `Retry-After`, the error contains that delay.
+    /// Requests a token. If the request fails and the response has a `Retry-After` header, the
+    /// error contains the delay from that header.
     pub(crate) async fn request_token(
         &self,
         request: &TokenRequest,
@@ -78,9 +79,9 @@ impl TokenEndpoint {
         Ok(http.body(form.finish()))
     }
 
-    /// Reads a response. If the body is unexpected, the error does not quote it, because it may
-    /// contain the token. The error does not contain serde's message either, because that message
-    /// may quote the body.
+    /// Reads a response. If the body is unexpected, the error does not quote the body, because the
+    /// body may contain the token. The error does not contain serde's message either, because that
+    /// message may quote the body.
     async fn read(
         &self,
         request: &TokenRequest,
@@ -169,7 +170,7 @@ impl TokenResponseBody {
             return Err("the token_type is not Bearer");
         }
         let cannot_be_sent = "the access_token cannot be sent in an Authorization header";
-        if !is_b64token(&body.access_token) {
+        if !is_b64token(body.access_token.as_bytes()) {
             return Err(cannot_be_sent);
         }
         let mut authorization = HeaderValue::try_from(format!("{SCHEME}{}", body.access_token))
@@ -198,11 +199,12 @@ struct ErrorResponseBody {
 /// A response with a larger body is an error. A response of Logto has about 600 bytes, or a few
 /// thousand bytes if the token contains custom claims.
 const MAX_BODY: usize = 256 * 1024;
-/// The shortest lifetime in seconds. The client treats a shorter lifetime as this one. Otherwise,
-/// almost every call would request a token.
+/// The shortest lifetime in seconds. If `expires_in` is positive but smaller, the client uses this
+/// lifetime instead. Otherwise, almost every call would request a token.
 const MIN_LIFETIME: f64 = 1.0;
-/// The longest lifetime in seconds, which is one year. The client treats a longer lifetime as this
-/// one. A larger number is a mistake, and adding it to the current time could overflow.
+/// The longest lifetime in seconds, which is one year. If `expires_in` is larger, the client uses
+/// this lifetime instead. A larger number is a mistake, and adding it to the current time could
+/// overflow.
 const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
 #[cfg(test)]

@@ -43,9 +43,9 @@ impl TokenCache {
         let weigh = |_: &SignatureEnd, entry: &Entry| {
             u32::try_from(entry.token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
         };
-        // LRU, because the default policy keeps a new token out of a full cache until the token has
-        // been used often. No expiry, because every hit checks `exp`, and expiry timers would cost
-        // memory and cause bursts of work.
+        // Uses LRU, because the default policy keeps a new token out of a full cache until the
+        // token has been used often. Sets no expiry, because every hit checks `exp`. Expiry timers
+        // would also cost memory and cause bursts of work.
         let cache = Cache::builder()
             .max_capacity(capacity as u64)
             .eviction_policy(EvictionPolicy::lru())
@@ -54,19 +54,19 @@ impl TokenCache {
         Self(Some(cache))
     }
 
-    pub(crate) fn get(&self, token: &str) -> Option<AccessToken> {
+    pub(crate) fn get(&self, token: &[u8]) -> Option<AccessToken> {
         let entry = self.0.as_ref()?.get(signature_end(token)?)?;
         (entry.digest == sha256(token)).then_some(entry.token)
     }
 
-    pub(crate) fn insert(&self, token: &str, accepted: AccessToken) {
+    pub(crate) fn insert(&self, token: &[u8], accepted: AccessToken) {
         if let (Some(cache), Some(end)) = (&self.0, signature_end(token)) {
             cache.insert(*end, Entry { digest: sha256(token), token: accepted });
         }
     }
 
     /// Removes a token that [`get`](Self::get) returned.
-    pub(crate) fn remove(&self, token: &str) {
+    pub(crate) fn remove(&self, token: &[u8]) {
         if let (Some(cache), Some(end)) = (&self.0, signature_end(token)) {
             cache.invalidate(end);
         }
@@ -96,13 +96,13 @@ impl fmt::Debug for TokenCache {
 
 /// Returns the end of the token's signature, which is the key of the cache entry. Returns `None` if
 /// the token is too short to be a signed JWT. Such a token is never cached.
-fn signature_end(token: &str) -> Option<&SignatureEnd> {
-    token.as_bytes().last_chunk().filter(|_| token.len() >= MIN_JWT_LENGTH)
+fn signature_end(token: &[u8]) -> Option<&SignatureEnd> {
+    token.last_chunk().filter(|_| token.len() >= MIN_JWT_LENGTH)
 }
 
-fn sha256(token: &str) -> [u8; 32] {
+fn sha256(token: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
     bytes
 }
 
@@ -178,19 +178,20 @@ mod tests {
         validator.validate(&token).await.unwrap();
         let (header, rest) = token.split_once('.').unwrap();
         for other in [format!("{header}x.{rest}"), token.replacen("ey", "eY", 1)] {
-            assert!(validator.cache().get(&other).is_none(), "{other}");
+            assert!(validator.cache().get(other.as_bytes()).is_none(), "{other}");
             validator.validate(&other).await.unwrap_err();
         }
-        assert!(validator.cache().get(&token).is_some());
+        assert!(validator.cache().get(token.as_bytes()).is_some());
     }
 
     #[test]
     fn digest_depends_on_every_byte() {
-        let token = "header.payload.signature";
-        for other in ["header.payload.signaturf", "header.payload.signature=", "header.payload", ""]
-        {
-            assert_ne!(sha256(token), sha256(other));
+        let token = b"header.payload.signature";
+        let others =
+            ["header.payload.signaturf", "header.payload.signature=", "header.payload", ""];
+        for other in others {
+            assert_ne!(sha256(token), sha256(other.as_bytes()));
         }
-        assert_eq!(sha256(token), sha256("header.payload.signature"));
+        assert_eq!(sha256(token), sha256(b"header.payload.signature"));
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 /// Validates access tokens of the issuers it trusts (RFC 9068 §4). A clone shares all state.
 ///
 /// Building a validator sends no request and starts no task, so a service can start while Logto is
-/// down. The first token that needs keys starts a fetch, on the tokio runtime of the token's
+/// down. The first request that needs keys starts a fetch, on the tokio runtime that handles this
 /// request.
 ///
 /// ```
@@ -115,7 +115,7 @@ impl Validator {
     /// # Ok::<(), tower_logto::error::ConfigError>(())
     /// ```
     pub fn try_validate(&self, token: &str) -> Option<Result<AccessToken, AuthError>> {
-        match self.check(token) {
+        match self.check(token.as_bytes()) {
             Ok(token) => Some(Ok(token)),
             Err(Stop::Refused(kind)) => Some(Err(self.error(kind))),
             Err(Stop::Revoked(error)) => Some(Err(*error)),
@@ -145,7 +145,7 @@ impl Validator {
     /// rules from Redis requires a tokio runtime with time enabled. Nothing else requires a
     /// runtime.
     pub async fn validate(&self, token: &str) -> Result<AccessToken, AuthError> {
-        match self.check(token) {
+        match self.check(token.as_bytes()) {
             Ok(token) => Ok(token),
             Err(Stop::Refused(kind)) => Err(self.error(kind)),
             Err(Stop::Revoked(error)) => Err(*error),
@@ -156,8 +156,8 @@ impl Validator {
     /// Checks an accepted token again: the token's lifetime, its key, and with the feature
     /// `revocation` the rules that revoke tokens. This method does not wait.
     ///
-    /// Use this method for a connection that outlives the request that opened the connection. It uses
-    /// the keys and the revocation rules of the validator that accepted the token.
+    /// Use this method for a connection that outlives the request that opened the connection. This
+    /// method uses the keys and the revocation rules of the validator that accepted the token.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError, Validator};
@@ -188,9 +188,12 @@ impl Validator {
     /// Fetches the keys of each issuer now, unless the validator has usable keys for that issuer.
     /// The first request then need not wait.
     ///
+    /// If usable keys are stale and a refresh is due, this method starts the refresh in the
+    /// background. It does not wait for this refresh.
+    ///
     /// # Errors
     /// If a fetch fails. If several fetches fail, the first error is returned. The validator is
-    /// still usable, and tries again at the next request.
+    /// still usable. After a short delay, the next request starts another fetch.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -203,7 +206,7 @@ impl Validator {
     }
 
     /// Checks a token with the current keys, without waiting.
-    pub(crate) fn check(&self, token: &str) -> Result<AccessToken, Stop> {
+    pub(crate) fn check(&self, token: &[u8]) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
             // contains other characters is malformed (§3.1). Parsing such a token always fails, so
@@ -268,7 +271,7 @@ impl Validator {
 
     /// Validates a token as RFC 9068 §4 requires. The cheapest checks come first, and the check of
     /// the signature comes last.
-    fn check_jwt(&self, token: &str) -> Result<AccessToken, Stop> {
+    fn check_jwt(&self, token: &[u8]) -> Result<AccessToken, Stop> {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized.into());
         }
@@ -308,15 +311,14 @@ impl Validator {
         if self.0.signatures.are_queued(now) || issuer.revocations.are_loading() {
             return Err(pending(signature, PendingKey::Found(key)));
         }
-        let message = jws.signed.as_bytes();
-        let signed = Signed { message, signature: &signature, subject: subject() };
+        let signed = Signed { message: jws.signed, signature: &signature, subject: subject() };
         self.0.signatures.check_now(signed, &key)?;
         Ok(self.accept_checked(token, claims.to_token_claims(&json), key, issuer))
     }
 
     /// Returns the cached token if it has not expired and its key may still be used. Revalidates a
     /// token that another validator with the same cache accepted.
-    fn cached(&self, token: &str, now: Moment) -> Option<AccessToken> {
+    fn cached(&self, token: &[u8], now: Moment) -> Option<AccessToken> {
         let cached = self.0.cache.get(token)?;
         let VerifiedToken { claims, key, keys, challenge, .. } = cached.verified.as_ref();
         if !Arc::ptr_eq(challenge, &self.0.challenge) {
@@ -334,7 +336,7 @@ impl Validator {
     ///
     /// Returns `None` if the token must be checked in full. If a check fails here, the result is
     /// also `None`, and the full check then returns the reason for the refusal.
-    fn revalidate(&self, cached: &AccessToken, token: &str, now: Moment) -> Option<AccessToken> {
+    fn revalidate(&self, cached: &AccessToken, token: &[u8], now: Moment) -> Option<AccessToken> {
         let VerifiedToken { claims, key, keys, .. } = cached.verified.as_ref();
         let json = claims.json();
         let payload = Payload::parse(json).ok()?;
@@ -348,8 +350,8 @@ impl Validator {
         Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
-    /// Finds the issuer of this validator that has the same key settings as `trusted`, and returns
-    /// the issuer's keys. A derived validator shares these keys.
+    /// Returns the keys of this validator's issuer whose key settings equal those of `trusted`. A
+    /// derived validator shares these keys.
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))
@@ -358,7 +360,7 @@ impl Validator {
     /// Accepts a token whose signature was checked.
     fn accept_checked(
         &self,
-        token: &str,
+        token: &[u8],
         claims: TokenClaims,
         key: Arc<VerifyingKey>,
         issuer: &IssuerEntry,
@@ -371,7 +373,7 @@ impl Validator {
     /// Creates the access token and caches it.
     fn accept(
         &self,
-        token: &str,
+        token: &[u8],
         claims: TokenClaims,
         key: Arc<VerifyingKey>,
         issuer: &IssuerEntry,

@@ -17,9 +17,9 @@ use crate::{
 impl Validator {
     /// Explains every check of a token, including the checks after the first failure.
     ///
-    /// If keys must be fetched first, this method waits for the keys as
-    /// [`validate`](Self::validate) does. The token is not cached. To add the checks of a route,
-    /// use [`require_scopes`](Explanation::require_scopes) and
+    /// If keys must be fetched first, this method waits for the keys, with the same time limits as
+    /// [`validate`](Self::validate). The token is not cached. To add the checks of a route, use
+    /// [`require_scopes`](Explanation::require_scopes) and
     /// [`require_organization`](Explanation::require_organization).
     ///
     /// # Cancel safety
@@ -70,7 +70,7 @@ impl Report {
             _ => format!("{segments} segments"),
         };
         let expected = "a signed JWT with 3 segments";
-        if !is_b64token(token) {
+        if !is_b64token(token.as_bytes()) {
             let mut advice = InvalidRequest::MalformedCredentials.to_string();
             if token.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer ")) {
                 advice.push_str("; leave out the scheme `Bearer`");
@@ -78,7 +78,7 @@ impl Report {
             self.checks.push(Check::failed("format", found, expected, advice));
             return None;
         }
-        match Jws::parse(token) {
+        match Jws::parse(token.as_bytes()) {
             Ok(jws) => {
                 self.pass("format", found, expected);
                 Some(jws)
@@ -198,9 +198,9 @@ impl Report {
         self.issued_at(payload, now.as_secs());
     }
 
-    /// Adds the check of `iat`. The validator checks only the type of `iat`. If the value is in the
-    /// future, the clocks of this machine and of Logto differ. The check then passes, but with
-    /// advice.
+    /// Adds the check of `iat`. The validator checks only that `iat` is a valid date. If this date
+    /// is in the future, the clocks of this machine and of Logto differ. The check then passes, but
+    /// with advice.
     fn issued_at(&mut self, payload: &Payload<'_>, now: u64) {
         match payload.issued_at() {
             Err(reason) => self.fail("iat", "not a date", "a date", reason),
@@ -248,7 +248,7 @@ impl Report {
         match key {
             Ok(key) => {
                 self.pass("key", kid_found, expected);
-                let verified = key.verify(jws.signed.as_bytes(), &signature);
+                let verified = key.verify(jws.signed, &signature);
                 self.check("signature", found, "valid", verified);
             }
             Err(AuthErrorKind::InvalidToken(reason)) => {

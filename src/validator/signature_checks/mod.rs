@@ -32,9 +32,10 @@ use crate::{
 
 /// Checks signatures for one validator, and for the validators that are derived from it.
 ///
-/// While few checks fail, each check runs on the thread of its request. If failed checks take too
-/// much time, all checks move to threads of this crate. The requests then wait in a queue without
-/// blocking a thread. Forged tokens therefore do not delay requests whose tokens are cached.
+/// As long as failed checks take little time, each check runs on the thread of its request. If
+/// failed checks take too much time, all checks move to threads of this crate. The requests then
+/// wait in a queue without blocking a thread. Forged tokens therefore do not delay requests whose
+/// tokens are cached.
 #[derive(Clone)]
 pub(crate) struct SignatureChecks(Arc<Shared>);
 
@@ -71,7 +72,7 @@ pub(crate) struct Signed<'a> {
 
 /// A token whose signature check must wait.
 pub(crate) struct SignedToken {
-    pub(crate) token: Box<str>,
+    pub(crate) token: Box<[u8]>,
     /// The length of the signed message: the header, the dot and the payload.
     pub(crate) message_length: usize,
     pub(crate) signature: Vec<u8>,
@@ -87,7 +88,7 @@ struct QueuedCheck {
 impl SignedToken {
     pub(crate) fn signed(&self) -> Signed<'_> {
         Signed {
-            message: self.token.as_bytes().get(..self.message_length).unwrap_or_default(),
+            message: self.token.get(..self.message_length).unwrap_or_default(),
             signature: &self.signature,
             subject: self.subject,
         }
@@ -96,7 +97,7 @@ impl SignedToken {
 
 impl SignatureChecks {
     pub(crate) fn new(limits: QueueLimits, clock: Arc<dyn Clock>) -> Self {
-        // Only a quarter of the cores, because requests with valid tokens need the other cores.
+        // The threads use only a quarter of the cores. Requests with valid tokens need the others.
         let max_threads = thread::available_parallelism().map_or(1, |cores| cores.get() / 4).max(1);
         let workers = Workers { queue: CheckQueue::new(limits), threads: 0, max_threads };
         Self(Arc::new(Shared {
