@@ -61,11 +61,11 @@ impl KeyStore {
         &self,
         kid: Option<&str>,
         algorithm: Algorithm,
-        now: Moment,
+        now: impl FnOnce() -> Moment,
     ) -> Result<Option<Arc<VerifyingKey>>, AuthErrorKind> {
         match self {
             Self::Static(keys) => find_static(keys, kid, algorithm).map(Some),
-            Self::Remote(remote) => remote.find(kid, algorithm, now),
+            Self::Remote(remote) => remote.find(kid, algorithm, now()),
         }
     }
 

@@ -3,10 +3,14 @@
 use std::{
     fmt,
     hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
-use moka::{policy::EvictionPolicy, sync::Cache};
+use quick_cache::{
+    Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use crate::access_token::AccessToken;
 
@@ -17,9 +21,9 @@ use crate::access_token::AccessToken;
 /// look-up is a hit only if the digests are the same. If no entry has the same 16 characters, the
 /// look-up is a miss and computes no digest. A clone shares the entries.
 #[derive(Clone)]
-pub(crate) struct TokenCache(Option<Entries>);
+pub(crate) struct TokenCache(Option<Arc<Entries>>);
 
-type Entries = Cache<SignatureEnd, Entry, BuildHasherDefault<SignatureEndHasher>>;
+type Entries = Cache<SignatureEnd, Entry, HeapSize, BuildHasherDefault<SignatureEndHasher>>;
 
 /// The last 16 characters of a token, which encode 96 bits of the signature.
 ///
@@ -40,18 +44,12 @@ impl TokenCache {
         if capacity == 0 {
             return Self(None);
         }
-        let weigh = |_: &SignatureEnd, entry: &Entry| {
-            u32::try_from(entry.token.heap_size().div_ceil(USUAL_SIZE)).unwrap_or(u32::MAX)
-        };
-        // Uses LRU, because the default policy keeps a new token out of a full cache until the
-        // token has been used often. Sets no expiry, because every hit checks `exp`. Expiry timers
-        // would also cost memory and cause bursts of work.
-        let cache = Cache::builder()
-            .max_capacity(capacity as u64)
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(weigh)
-            .build_with_hasher(BuildHasherDefault::default());
-        Self(Some(cache))
+        // No expiry, because every hit checks `exp`, and expiry timers would cost memory and cause
+        // bursts of work.
+        let hasher = BuildHasherDefault::default();
+        let lifecycle = DefaultLifecycle::default();
+        let cache = Cache::with(capacity, capacity as u64, HeapSize, hasher, lifecycle);
+        Self(Some(Arc::new(cache)))
     }
 
     pub(crate) fn get(&self, token: &[u8]) -> Option<AccessToken> {
@@ -68,14 +66,13 @@ impl TokenCache {
     /// Removes a token that [`get`](Self::get) returned.
     pub(crate) fn remove(&self, token: &[u8]) {
         if let (Some(cache), Some(end)) = (&self.0, signature_end(token)) {
-            cache.invalidate(end);
+            cache.remove(end);
         }
     }
 
-    /// Returns the number of cached tokens. The number may lag behind briefly while tokens are
-    /// added.
+    /// Returns the number of cached tokens.
     pub(crate) fn count(&self) -> u64 {
-        self.0.as_ref().map_or(0, Cache::entry_count)
+        self.0.as_ref().map_or(0, |cache| cache.len() as u64)
     }
 
     /// Returns the number of tokens, and how much of the capacity the tokens use.
@@ -83,8 +80,17 @@ impl TokenCache {
     #[cfg(feature = "testing")]
     pub(crate) fn count_and_weight(&self) -> (u64, u64) {
         let cache = self.0.as_ref().expect("the cache is on");
-        cache.run_pending_tasks();
-        (cache.entry_count(), cache.weighted_size())
+        (self.count(), cache.weight())
+    }
+}
+
+/// Weighs a token by its heap size.
+#[derive(Clone)]
+struct HeapSize;
+
+impl Weighter<SignatureEnd, Entry> for HeapSize {
+    fn weight(&self, _: &SignatureEnd, entry: &Entry) -> u64 {
+        entry.token.heap_size().div_ceil(USUAL_SIZE) as u64
     }
 }
 

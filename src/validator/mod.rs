@@ -193,7 +193,7 @@ impl Validator {
     ///
     /// # Errors
     /// If a fetch fails. If several fetches fail, the first error is returned. The validator is
-    /// still usable. After a short delay, the next request starts another fetch.
+    /// still usable. A request that arrives after a short delay starts another fetch.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -275,8 +275,7 @@ impl Validator {
         if token.len() > self.0.max_token_size {
             return Err(InvalidToken::Oversized.into());
         }
-        let now = Moment::now(&*self.0.clock);
-        if let Some(cached) = self.cached(token, now) {
+        if let Some(cached) = self.cached(token) {
             self.0.metrics.cache_hit();
             return Ok(cached);
         }
@@ -290,8 +289,11 @@ impl Validator {
         let issuer = self.issuer_of(&payload)?;
         let IssuerEntry { rules, keys, .. } = issuer.as_ref();
         let algorithm = header.algorithm(&rules.algorithms)?;
-        let claims = claims::validate(&payload, rules, now.unix)?;
+        // Each clock is read as late as possible, because many refusals need no clock or only one.
+        let unix = self.0.clock.unix_time();
+        let claims = claims::validate(&payload, rules, unix)?;
         let kid = header.kid.as_deref();
+        let now = || Moment { unix, monotonic: self.0.clock.monotonic() };
         let key = keys.find(kid, algorithm, now)?;
         let signature = jws.decode_signature()?;
         let subject = || self.0.signatures.subject(&rules.issuer, claims.subject());
@@ -308,7 +310,7 @@ impl Validator {
             let kid = kid.map(Into::into);
             return Err(pending(signature, PendingKey::Missing { kid, algorithm }));
         };
-        if self.0.signatures.are_queued(now) || issuer.revocations.are_loading() {
+        if self.0.signatures.are_queued(now()) || issuer.revocations.are_loading() {
             return Err(pending(signature, PendingKey::Found(key)));
         }
         let signed = Signed { message: jws.signed, signature: &signature, subject: subject() };
@@ -318,8 +320,9 @@ impl Validator {
 
     /// Returns the cached token if it has not expired and its key may still be used. Revalidates a
     /// token that another validator with the same cache accepted.
-    fn cached(&self, token: &[u8], now: Moment) -> Option<AccessToken> {
+    fn cached(&self, token: &[u8]) -> Option<AccessToken> {
         let cached = self.0.cache.get(token)?;
+        let now = Moment::now(&*self.0.clock);
         let VerifiedToken { claims, key, keys, challenge, .. } = cached.verified.as_ref();
         if !Arc::ptr_eq(challenge, &self.0.challenge) {
             return self.revalidate(&cached, token, now);

@@ -210,7 +210,7 @@ impl ValidatorBuilder {
     ///
     /// The signature of a cached token is not checked again. Every cache hit checks whether the
     /// token has expired, and whether its key is still in the issuer's key set. A token of the
-    /// usual size takes about 700 bytes. A larger token counts as several tokens.
+    /// usual size takes about 600 bytes. A larger token counts as several tokens.
     pub const fn token_cache_capacity(mut self, tokens: usize) -> Self {
         self.token_cache_capacity = tokens;
         self.shares = false;
