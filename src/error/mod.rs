@@ -306,11 +306,20 @@ fn write_wrong_organization(
         Some(found) => write!(f, "the token is for the organization \"{found}\", and ")?,
         None => f.write_str("the token is for no organization, and ")?,
     }
-    match requested {
-        Some(requested) => write!(f, "the request is for \"{requested}\"")?,
-        None => f.write_str("the request specifies none")?,
+    match (found, requested) {
+        (_, Some(requested)) => write!(
+            f,
+            "the request is for \"{requested}\": ask Logto for a token with the `organization_id` of \
+             the request"
+        ),
+        (None, None) => {
+            f.write_str("the request specifies none: ask Logto for a token with `organization_id`")
+        }
+        (Some(_), None) => f.write_str(
+            "the request specifies none: send the organization in the place that the guard reads, \
+             such as the path or the host name",
+        ),
     }
-    f.write_str(": ask Logto for a token with the `organization_id` of the request")
 }
 
 fn write_wrong_kind(f: &mut fmt::Formatter<'_>, kind: TokenKind) -> fmt::Result {

@@ -60,7 +60,7 @@ impl From<crate::m2m::TokenRequestError> for Status {
             _ if error.is_retryable() => {
                 (Code::Unavailable, "the access token for this call is unavailable")
             }
-            Kind::NotSent => (Code::Internal, "the token request for this call is invalid"),
+            Kind::NotSent => (Code::Internal, "the token for this call cannot be requested"),
             Kind::MissingScopes => (Code::PermissionDenied, NO_PERMISSION),
             Kind::Refused if error.code() == Some("access_denied") => {
                 (Code::PermissionDenied, NO_PERMISSION)

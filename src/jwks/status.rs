@@ -23,8 +23,7 @@ pub struct IssuerStatus {
     pub issuer: String,
     /// Whether the keys can be used.
     pub state: KeysState,
-    /// The number of valid JWKs for the accepted algorithms. JWKs that are ignored because of a
-    /// duplicate `kid` are counted too.
+    /// The number of JWKs that can verify tokens.
     pub keys: usize,
     /// The time since the last successful fetch, in seconds. `None` if no fetch has succeeded, or
     /// if the keys are static.

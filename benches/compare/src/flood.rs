@@ -86,7 +86,7 @@ impl Scenario {
         let forged = self.measure(&signer, false);
         print!("{:<34}{:>16}", self.name, public.quantiles(Probe::Known));
         Probe::ALL.iter().for_each(|probe| print!("{:>16}", forged.quantiles(*probe)));
-        println!("{:>12.0}{:>8}", forged.flood_rate(), forged.unavailable);
+        println!("{:>12.0}{:>8}", forged.flood_rate, forged.unavailable);
     }
 
     /// Measures a flood of forged tokens. If `public_flood` is set, measures a flood of requests

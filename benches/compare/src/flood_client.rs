@@ -60,8 +60,8 @@ impl Probe {
 pub struct Reply {
     /// The sorted latencies of each kind of probe, in the order of [`Probe::ALL`].
     latencies: Vec<Vec<Duration>>,
-    /// The number of responses to the flood.
-    flood_responses: u64,
+    /// The number of responses to the flood per second, while the probes were sent.
+    pub flood_rate: f64,
     /// The number of 503 responses to the probes and to the flood.
     pub unavailable: u64,
 }
@@ -74,10 +74,6 @@ impl Reply {
         let ms = |latency: Duration| latency.as_secs_f64() * 1e3;
         format!("{:.2} / {:.1}", ms(at(0.5)), ms(at(0.99)))
     }
-
-    pub fn flood_rate(&self) -> f64 {
-        self.flood_responses as f64 / (WARM_UP + MEASURED).as_secs_f64()
-    }
 }
 
 #[derive(Default)]
@@ -87,9 +83,9 @@ struct Counters {
     unavailable: AtomicU64,
 }
 
-/// Sends the flood to all addresses, and the probes to the first address. `probe_token` gets a kind
-/// of probe and the number of a request, and returns the token of this request. A request with an
-/// empty token goes to the public route.
+/// Sends the flood to all addresses, and the probes to the first address. `probe_token` takes the
+/// kind of the probe and the number of the request, and returns the token for that request. A
+/// request with an empty token goes to the public route.
 pub fn run(
     flood: &Flood,
     addresses: &[SocketAddr],
@@ -113,6 +109,7 @@ pub fn run(
         (0..PROBES).map(|number| request(&token(number))).collect::<Vec<_>>()
     });
     thread::sleep(WARM_UP);
+    let (before, started_at) = (counters.responses.load(Ordering::Relaxed), Instant::now());
     let latencies = current_thread().block_on(async {
         let tasks = requests.map(|requests| tokio::spawn(send_probes(addresses[0], requests)));
         let mut latencies = Vec::new();
@@ -121,6 +118,8 @@ pub fn run(
         }
         latencies
     });
+    let responses = counters.responses.load(Ordering::Relaxed) - before;
+    let flood_rate = responses as f64 / started_at.elapsed().as_secs_f64();
     counters.stop.store(true, Ordering::Relaxed);
     generator.join().unwrap();
     let (mut latencies, mut refused) = (latencies, 0);
@@ -130,7 +129,7 @@ pub fn run(
     }
     Reply {
         latencies: latencies.into_iter().map(|(sorted, _)| sorted).collect(),
-        flood_responses: counters.responses.load(Ordering::Relaxed),
+        flood_rate,
         unavailable: refused + counters.unavailable.load(Ordering::Relaxed),
     }
 }

@@ -70,12 +70,15 @@ async fn serve(validator: Validator, listener: TcpListener, stop: impl Future<Ou
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { break };
+        let accept = async {
+            let permit = Arc::clone(&connections).acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await.ok()?.0))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
             () = &mut stop => break,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Some((permit, stream)) = accepted else { continue };
         let service = TowerToHyperService::new(service.clone());
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);

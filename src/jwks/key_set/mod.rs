@@ -1,6 +1,10 @@
 //! Parses a JWK Set into verifying keys, and selects a verifying key by `kid` and algorithm.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use aws_lc_rs::signature::{
     self, EcdsaVerificationAlgorithm, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents,
@@ -28,8 +32,7 @@ use crate::{
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
-    /// The number of JWKs from which a verifying key was parsed, even if that key was dropped as a
-    /// duplicate.
+    /// The number of JWKs that the keys come from.
     jwk_count: usize,
     warnings: Arc<[Warning]>,
 }
@@ -75,14 +78,11 @@ impl KeySet {
             return Err(KeysError::new(format!("the JWKS has more than {MAX_KEYS} keys")));
         }
         let mut keys = Vec::with_capacity(entries.len());
-        let (mut jwk_count, mut first_reason) = (0, "it is empty");
+        let mut first_reason = "it is empty";
         let mut warnings = Vec::new();
         for (position, entry) in entries.into_iter().enumerate() {
             match verifying_keys(entry.get(), allowed) {
-                Ok(usable) => {
-                    keys.extend(usable);
-                    jwk_count += 1;
-                }
+                Ok(usable) => keys.extend(usable.into_iter().map(|key| (position, key))),
                 Err(reason) => {
                     warnings.push(Warning::Skipped { position, reason });
                     if position == 0 {
@@ -96,7 +96,8 @@ impl KeySet {
             let message = format!("the JWKS has no usable signing key: {first_reason}");
             return Err(KeysError::new(message));
         }
-        let keys = keys.into_iter().map(Arc::new).collect();
+        let jwk_count = keys.chunk_by(|(one, _), (other, _)| one == other).count();
+        let keys = keys.into_iter().map(|(_, key)| Arc::new(key)).collect();
         Ok(Self { keys, jwk_count, warnings: warnings.into() })
     }
 
@@ -126,8 +127,7 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Returns the number of JWKs from which a verifying key was parsed, even if that key was
-    /// dropped as a duplicate.
+    /// Returns the number of JWKs that the keys come from.
     pub(crate) const fn jwk_count(&self) -> usize {
         self.jwk_count
     }
@@ -137,12 +137,11 @@ impl KeySet {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
 
-    /// Returns the key ids, escaped and in quotes. Adjacent duplicates are removed.
+    /// Returns each key id once, escaped and in quotes.
     pub(crate) fn quoted_kids(&self) -> Vec<String> {
-        let mut kids: Vec<_> =
-            self.kids().flatten().map(|kid| Escaped::new(kid).to_string()).collect();
-        kids.dedup();
-        kids
+        let mut seen = HashSet::new();
+        let kids = self.kids().flatten().filter(|kid| seen.insert(*kid));
+        kids.map(|kid| Escaped::new(kid).to_string()).collect()
     }
 
     /// Verifies a signature over a message with the key of this `kid` and algorithm. This method is
@@ -365,12 +364,13 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
 }
 
 /// Drops all keys that share a `kid` and an algorithm, because it is unknown which key is right.
-fn drop_duplicates(keys: &mut Vec<VerifyingKey>, warnings: &mut Vec<Warning>) {
+/// Each key has the position of its JWK.
+fn drop_duplicates(keys: &mut Vec<(usize, VerifyingKey)>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
-    for key in keys.iter().filter(|key| key.kid.is_some()) {
+    for (_, key) in keys.iter().filter(|(_, key)| key.kid.is_some()) {
         *counts.entry((key.kid.clone(), key.algorithm)).or_insert(0_usize) += 1;
     }
-    keys.retain(|key| {
+    keys.retain(|(_, key)| {
         let alone = counts.get(&(key.kid.clone(), key.algorithm)).is_none_or(|count| *count == 1);
         if !alone {
             warnings.push(Warning::DuplicateKid(key.algorithm));

@@ -270,6 +270,17 @@ fn keys_that_share_a_kid_and_an_algorithm_are_dropped() {
 }
 
 #[test]
+fn jwks_that_are_dropped_as_duplicates_are_not_counted() {
+    assert_eq!(set(&[p256(), p256(), p384()]).jwk_count(), 1);
+    assert_eq!(set(&[p256(), p384(), rsa(2048)]).jwk_count(), 3);
+}
+
+#[test]
+fn each_kid_is_listed_once_even_if_other_keys_are_in_between() {
+    assert_eq!(set(&[p256(), p384(), p521()]).quoted_kids(), ["\"odd\"", "\"good\""]);
+}
+
+#[test]
 fn a_key_is_selected_by_kid_or_as_the_only_key_for_the_algorithm() {
     use Algorithm::{ES256, ES384, ES512, RS256};
     let nameless = |key| without(key, "kid");

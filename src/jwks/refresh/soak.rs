@@ -291,8 +291,8 @@ impl Simulation {
         self.model.fetched(fetches, self.published(), now);
     }
 
-    /// Makes the server accept requests without responding. Tokens with a known key must still be
-    /// accepted.
+    /// Makes the server accept requests without responding. The validator must still accept tokens
+    /// with a known key.
     async fn hang(&mut self) {
         if self.service == Service::Down {
             return;

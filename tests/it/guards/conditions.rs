@@ -136,6 +136,10 @@ async fn error_contains_the_condition_and_the_found_and_expected_values() {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
         }
     }
+    let other = Require::organization_by(|_| None);
+    let unnamed = pass(&other, request(tokens.get("resource"))).unwrap_err().to_string();
+    assert!(unnamed.contains("is for the organization"), "{unnamed}");
+    assert!(unnamed.contains("the request specifies none: send the organization"), "{unnamed}");
     let user = pass(&any().user(), request(tokens.get("machine"))).unwrap_err();
     assert!(user.to_string().contains("Require::user"), "{user}");
     for (name, advice) in [
