@@ -113,9 +113,9 @@
 //! ```
 //!
 //! # Pitfalls
-//! - The layer covers neither routes that are added after `.route_layer(…)` nor a fallback. In both
-//!   cases, an extractor in the handler's signature responds with 500 instead of accepting the
-//!   request.
+//! - `.route_layer(…)` covers neither a fallback nor routes that are added later. If a handler that
+//!   is not covered has an extractor of this crate in its signature, the extractor responds with
+//!   500.
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
 //!   after the last method.
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If the

@@ -1,4 +1,4 @@
-//! The API. Your own service has the same parts as this file.
+//! The API. A service of your own needs the same parts.
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};

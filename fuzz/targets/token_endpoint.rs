@@ -1,5 +1,5 @@
-//! Arbitrary responses of the token endpoint over HTTP. Only a response that RFC 6749 §5.1 allows
-//! yields a token, and no error contains a secret.
+//! Arbitrary responses of the token endpoint over HTTP. The client accepts a token only from a
+//! response that conforms to RFC 6749 §5.1, and no error contains a secret.
 
 #![no_main]
 

@@ -65,8 +65,8 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
-    /// The number of invalidations in a row. If the next invalidation comes more than [`LAST_KEEP`]
-    /// after `keep_until`, it counts as the first again.
+    /// The number of invalidations in a row. If an invalidation comes more than [`LAST_KEEP`] after
+    /// `keep_until`, the count restarts at one.
     invalidated_in_a_row: u32,
     /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,

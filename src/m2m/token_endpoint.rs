@@ -200,7 +200,7 @@ struct ErrorResponseBody {
 /// thousand bytes if the token contains custom claims.
 const MAX_BODY: usize = 256 * 1024;
 /// The shortest lifetime in seconds. If `expires_in` is positive but smaller, the client uses this
-/// lifetime instead. Otherwise, almost every call would request a token.
+/// lifetime instead. Without this minimum, almost every call would request a token.
 const MIN_LIFETIME: f64 = 1.0;
 /// The longest lifetime in seconds, which is one year. If `expires_in` is larger, the client uses
 /// this lifetime instead. A larger number is a mistake, and adding it to the current time could

@@ -102,8 +102,8 @@ impl Revocations {
     /// already be in Redis. It is safe to store the whole list again.
     ///
     /// # Cancel safety
-    /// If you drop the future after its first poll, the rules apply in this process, but they may
-    /// be missing from Redis. When `Revocations::run` next loads all rules, it writes the missing
+    /// If you drop the future after its first poll, this process already applies the rules, but they
+    /// may be missing from Redis. When `Revocations::run` next loads all rules, it writes the missing
     /// rules to Redis, unless the `RedisStore` is read-only.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);

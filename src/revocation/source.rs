@@ -43,8 +43,7 @@ pub enum SourceState {
 pub(super) struct Source {
     state: watch::Sender<SourceState>,
     gate: Mutex<Gate>,
-    /// The generation of the rules while tokens may be accepted, and [`CLOSED`] while every token
-    /// is refused.
+    /// The generation of the rules. The value is [`CLOSED`] as long as every token is refused.
     published: AtomicU64,
     waiting: Semaphore,
 }

@@ -149,8 +149,8 @@ impl TestWebhooks {
         self.webhook("Organization.Deleted", members)
     }
 
-    /// Creates a webhook for any other event. The body contains these members in addition to
-    /// `event`, `createdAt` and `hookId`.
+    /// Creates a webhook for any other event. In addition to `members`, the body contains `event`,
+    /// `createdAt` and `hookId`.
     pub fn webhook(&self, event: &str, members: Value) -> TestWebhook {
         let created_at = std::time::UNIX_EPOCH + self.state.clock.unix_time();
         let created_at = humantime::format_rfc3339_millis(created_at).to_string();

@@ -8,7 +8,7 @@
 //! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1. In
 //! each run, the program starts the server, sends requests for a few seconds, and stops the server.
 //! The CPU time is the time of the server process. The kernel uses most of this time to send and
-//! receive over loopback. The program compares the CPU time of each run with the layer to the CPU
+//! receive over loopback. The program divides the CPU time of each run with the layer by the CPU
 //! time of a run without the layer. `load_…_vs_no_layer` is the median of these ratios.
 
 mod flood;

@@ -5,7 +5,7 @@
 //!
 //! Run it with `cargo bench -p logto-forward-auth`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing bench has no result")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that fails may panic")]
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The gRPC service. Your own service has the same parts as this file.
+//! The gRPC service. A service of your own needs the same parts.
 
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};

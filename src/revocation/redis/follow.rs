@@ -126,7 +126,7 @@ impl Follower<'_> {
         self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
 
-    /// Applies changes. Returns `false` if the numbers show that a change is missing.
+    /// Applies changes. Returns `false` if a gap in their numbers shows that a change is missing.
     fn apply(&self, position: &mut Position, news: Vec<News>) -> bool {
         let mut is_complete = true;
         let mut rules = Vec::with_capacity(news.len());

@@ -30,7 +30,7 @@ pub(crate) struct IssuerState {
     pub(crate) not_modified: AtomicU64,
     pub(crate) keys: Mutex<KeyRing>,
     pub(crate) users: Mutex<BTreeMap<String, TestUser>>,
-    /// The failed webhooks, newest first. Each item is the id of a webhook and its log entry.
+    /// The failed webhooks, newest first. Each item is a pair: a webhook's id, and the log entry.
     pub(crate) failed_webhooks: Mutex<Vec<(String, Value)>>,
 }
 

@@ -280,5 +280,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread ends if no check arrives for this time.
+/// After this time without a check, a thread ends.
 const IDLE_TIME: Duration = Duration::from_secs(10);
