@@ -143,6 +143,7 @@ impl<'de> MemberVisitor<'de> for Header<'de> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -245,6 +246,24 @@ mod tests {
         #[test]
         fn no_header_panics(json in ".*") {
             let _ = Header::parse(&json);
+        }
+
+        /// The segments are long enough for all code paths of the SIMD decoder.
+        #[test]
+        fn both_decoders_agree(
+            valid in "[A-Za-z0-9_-]{0,200}",
+            other in any::<u8>(),
+            position in any::<prop::sample::Index>(),
+        ) {
+            let mut changed = valid.clone().into_bytes();
+            if !changed.is_empty() {
+                let position = position.index(changed.len());
+                changed[position] = other;
+            }
+            for segment in [valid.as_bytes(), &changed] {
+                let expected = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(segment);
+                prop_assert_eq!(decode(segment, "part").ok(), expected.ok());
+            }
         }
     }
 }
