@@ -1,7 +1,7 @@
 //! A service that calls other services: `cargo run --example m2m_client`.
 //!
-//! Without `LOGTO_ENDPOINT`, the example starts a test issuer and a shop in its own process.
-//! Otherwise, the example reads these environment variables:
+//! If `LOGTO_ENDPOINT` is not set, the example starts a test issuer and a shop in its own process.
+//! If `LOGTO_ENDPOINT` is set, the example reads these environment variables:
 //!
 //! | variable | meaning |
 //! |---|---|

@@ -43,8 +43,8 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// Whether a guard or a `require_…` method has already named the issuer, and whether one has
-    /// already named the audience.
+    /// Whether the issuer is marked as named, and whether the audience is marked as named. Guards
+    /// and `require_…` methods set these marks.
     named: GuardsName,
 }
 
@@ -253,8 +253,8 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization or for
-    /// none. If the required issuer or audience is not named, the error is the same as in
-    /// [`require_scopes`](Self::require_scopes).
+    /// none. If the required issuer or audience is not named, the error is
+    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
@@ -356,7 +356,8 @@ impl AccessToken {
         })
     }
 
-    /// Returns the heap size of the token in bytes. It determines the weight of the cache entry.
+    /// Returns the heap size of the token in bytes. The size determines the weight of the cache
+    /// entry.
     pub(crate) fn heap_size(&self) -> usize {
         let TokenClaims { text, audiences, .. } = &self.verified.claims;
         let spans = match audiences {

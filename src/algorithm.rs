@@ -4,8 +4,9 @@ use std::fmt;
 
 /// A signature algorithm for access tokens (RFC 7518 §3.1).
 ///
-/// The enum contains the algorithms that Logto can sign with, and the longer RSA variants for other
-/// issuers. The enum omits HMAC, `none` and EdDSA, so no setting can enable these algorithms.
+/// The enum contains the algorithms that Logto can sign with. For other issuers, it also contains
+/// the RSA variants with longer hashes. The enum omits HMAC, `none` and EdDSA, so no setting can
+/// enable these algorithms.
 ///
 /// ```
 /// use tower_logto::Algorithm;

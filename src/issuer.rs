@@ -203,7 +203,8 @@ impl TrustedIssuer {
     ///
     /// Use this setting if every route of the API belongs to an organization. Without this setting,
     /// a route whose guard does not check the organization could accept a user's token for a global
-    /// API resource. Such a token has the API scopes of the user's roles in every organization.
+    /// API resource. Such a token combines the API scopes from the user's roles in all
+    /// organizations.
     ///
     /// Guards must still check the organization. To accept organization permission tokens, also
     /// call [`organizations`](Self::organizations).

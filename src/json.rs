@@ -15,8 +15,8 @@ pub(crate) trait MemberVisitor<'de> {
     fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads exactly one JSON object without duplicate members. `malformed` describes the error if the
-/// text is not such an object.
+/// Reads exactly one JSON object without duplicate members. If the object has a duplicate member or
+/// too many members, the error is `DuplicateMember`. Any other error is `Malformed(malformed)`.
 ///
 /// The derive macro of serde is not enough, because it accepts an array in place of an object, and
 /// accepts duplicates of unknown members.
@@ -195,8 +195,8 @@ pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
 
 /// The maximum number of members of an object.
 const MAX_MEMBERS: usize = 64;
-/// The number of member names that are stored without an allocation. Headers and payloads of Logto
-/// have fewer members.
+/// The number of member names that are stored without an allocation. The headers and payloads of
+/// Logto's tokens have fewer members.
 const MAX_INLINE: usize = 16;
 
 #[cfg(test)]

@@ -25,9 +25,9 @@
 //!
 //! # How to split scopes
 //! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
-//! organization's data with a `Require::organization_…` constructor, and global routes with scopes
-//! that only global roles grant. The reason is that Logto combines the API scopes from all of a
-//! user's roles. A token does not show which role grants a scope:
+//! organization's data with a `Require::organization_…` constructor. On global routes, require
+//! scopes that only global roles grant. The reason is that a token does not show which role grants
+//! a scope. Logto combines the API scopes from all of a user's roles:
 //!
 //! | a user's token for | has the API scopes of |
 //! |---|---|
@@ -64,7 +64,7 @@
 //! | cause | status | challenge |
 //! |---|---|---|
 //! | no token | 401 | `Bearer`, without an error code |
-//! | two `Authorization` headers, malformed credentials, or not exactly one organization header where a guard requires it | 400 | `invalid_request` |
+//! | two `Authorization` headers, malformed credentials, or a missing or repeated organization header on a route whose guard requires exactly one | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the required scopes, of the wrong kind, or of the wrong organization | 403 | `insufficient_scope` |
 //! | too many requests with unknown key ids are waiting for a refresh | 429 | no challenge, but a `Retry-After` header |

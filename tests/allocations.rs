@@ -1,4 +1,4 @@
-//! Tests that limit how often a cache hit, a first validation and a refusal allocate, and how much
+//! Checks limits: how often a cache hit, a first validation and a refusal allocate, and how much
 //! memory a cached token takes.
 //!
 //! These tests are a separate binary, because they replace the global allocator. The new allocator

@@ -91,7 +91,7 @@ async fn embedded_issuer(port: u16, resource: &str) -> Result<TestIssuer, String
 fn print_commands(api: &str, issuer: &str, resource: &str, embedded: bool) {
     println!("The shop listens on {api} and accepts tokens of {issuer} for {resource}.");
     if !embedded {
-        println!("Get a token as Logto's machine-to-machine quick start describes, and try:");
+        println!("To get a token, follow Logto's machine-to-machine quick start. Then try:");
         println!("  curl -i {api}/products -H \"Authorization: Bearer $TOKEN\"");
         return;
     }

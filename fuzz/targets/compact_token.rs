@@ -1,5 +1,5 @@
-//! Any token. Only tokens that Logto signed are accepted, with and without the cache of validated
-//! tokens.
+//! Any token. With and without the cache of validated tokens, the outcome is the same. The
+//! validator accepts only tokens that Logto signed.
 
 #![no_main]
 

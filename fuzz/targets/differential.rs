@@ -1,5 +1,5 @@
-//! A key and a token. This crate (with aws-lc) and `jsonwebtoken` (with RustCrypto) must agree on
-//! whether the signature is valid.
+//! The input selects a key and contains a token. This crate (with aws-lc) and `jsonwebtoken` (with
+//! RustCrypto) must agree on whether the token's signature is valid.
 
 #![no_main]
 

@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
     if entries.is_none_or(|entries| entries.len() > 63 || entries.iter().any(has_usable_kid)) {
         return;
     }
-    // The document is serialized again, because this removes duplicate members.
+    // `bytes` may contain duplicate members, but `document.to_string()` contains none.
     let without_usable = KeySet::from_json(document.to_string().as_bytes(), &ALGORITHMS);
     document["keys"].as_array_mut().unwrap().push(json!({
         "kty": "EC", "use": "sig", "alg": "ES384", "crv": "P-384", "kid": USABLE_KID,

@@ -74,8 +74,8 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// The members of the body. The client ignores unknown members. Such a member may have a value that
-/// `serde_json::Value` refuses, such as a string with half a surrogate pair. The values here are
-/// therefore raw JSON.
+/// `serde_json::Value` refuses, such as a string with half a surrogate pair. This type therefore
+/// stores the values as raw JSON.
 type Members = HashMap<String, Box<RawValue>>;
 
 fn text(members: &Members, member: &str) -> Option<String> {

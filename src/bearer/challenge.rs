@@ -30,10 +30,11 @@ impl fmt::Debug for ChallengeSettings {
     }
 }
 
-/// Whether a guard must name the issuer, and whether it must name the audience. Without
-/// `trust_all_alike`, a guard must name the issuer if the validator has several issuers, and the
-/// audience if the validator has several audiences. In an access token, the flags record whether a
-/// guard has named the issuer, and whether it has named the audience.
+/// Whether a guard must name the issuer, and whether it must name the audience. If the validator
+/// has several issuers, a guard must name the issuer. If the validator has several audiences, a
+/// guard must name the audience. With `trust_all_alike`, a guard need not name either. In an access
+/// token, the flags record whether a guard has named the issuer, and whether a guard has named the
+/// audience.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,

@@ -7,9 +7,9 @@ use http::{HeaderMap, header::AUTHORIZATION};
 pub(crate) enum Credentials<'a> {
     /// No `Authorization` header, or a header with a scheme other than `Bearer`.
     None,
-    /// The bytes after `Bearer `. They were not checked, and may not be UTF-8.
+    /// The bytes after `Bearer `. They are not checked yet, and are not necessarily UTF-8.
     Bearer(&'a [u8]),
-    /// `Bearer` without a token, or with a tab after it.
+    /// `Bearer` without a token, or `Bearer` directly followed by a tab.
     Malformed,
     /// More than one `Authorization` header.
     Several,

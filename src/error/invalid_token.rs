@@ -37,24 +37,24 @@ pub enum InvalidToken {
     AlgorithmNotAllowed(Box<str>),
     /// `typ` is missing (`None`), or has this value instead of `at+jwt` (RFC 9068 §4).
     WrongType(Option<Box<str>>),
-    /// The token has a `crit` header (RFC 7515 §4.1.11), and this crate supports no extension.
+    /// The token has a `crit` header (RFC 7515 §4.1.11), but this crate supports no extension.
     CriticalHeader,
     /// `iss` is not a trusted issuer.
     UntrustedIssuer(Mismatch),
-    /// `aud` contains none of the audiences that the settings allow for the issuer. The found value
-    /// is the first audience in the token.
+    /// `aud` contains none of the audiences that the settings allow for the issuer.
+    /// [`Mismatch::found`] returns the first audience in the token.
     WrongAudience(Mismatch),
     /// `aud` contains several kinds of audience, several organizations, or an organization that
     /// differs from `organization_id`.
     AmbiguousAudience,
-    /// The token is for no organization, and
+    /// The token is for no organization, but
     /// [`organization_tokens_only`](crate::TrustedIssuer::organization_tokens_only) is set.
     NoOrganization,
     /// A required claim is missing.
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` lies in the past, by at least the clock tolerance.
+    /// At least the clock tolerance has passed since `exp`.
     Expired {
         /// The time since `exp`. The clock tolerance is not subtracted.
         ago: Duration,
@@ -67,10 +67,10 @@ pub enum InvalidToken {
     /// The token has a `cnf` claim. Such a token is bound to a key, and is therefore not a bearer
     /// token.
     SenderConstrained,
-    /// No usable key of the issuer has this `kid`. If the token has no `kid`, the value is `None`,
-    /// and no key of the issuer fits the token's algorithm.
+    /// No usable key of the issuer has this `kid`. `None` means that the token has no `kid`, and
+    /// that no key of the issuer supports the token's `alg`.
     UnknownKey(Option<Box<str>>),
-    /// The token has no `kid`, and several keys of the issuer fit.
+    /// The token has no `kid`, and several keys of the issuer support the token's `alg`.
     AmbiguousKey,
     /// The key with the token's `kid` does not support this algorithm, the token's `alg`.
     KeyAlgorithmMismatch(Algorithm),
@@ -166,7 +166,7 @@ impl fmt::Display for InvalidToken {
                  the access token"
             ),
             Self::CriticalHeader => f.write_str(
-                "the token has a crit header (RFC 7515 §4.1.11), and no extension is supported",
+                "the token has a crit header (RFC 7515 §4.1.11), but no extension is supported",
             ),
             Self::UntrustedIssuer(mismatch) => {
                 write!(f, "iss is {mismatch}; see ValidatorBuilder::trust")?;

@@ -9,7 +9,7 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 ///
 /// fn explain(error: &AuthError) {
 ///     if let AuthErrorKind::KeysUnavailable(unavailable) = error.kind() {
-///         eprintln!("{}; again in {:?}", unavailable.cause, unavailable.retry_after);
+///         eprintln!("{}; next attempt in {:?}", unavailable.cause, unavailable.retry_after);
 ///     }
 /// }
 /// ```

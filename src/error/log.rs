@@ -89,8 +89,8 @@ impl LogLimit {
         Self { lines: RateLimit::new(MAX_LINES_AT_ONCE, LINE_INTERVAL, now), not_logged: 0 }
     }
 
-    /// Decides whether to log the next line. Returns the number of lines that were left out before
-    /// it, or `None` if this line must be left out, too.
+    /// Decides whether to log the next line. If this line must be left out, returns `None`.
+    /// Otherwise, returns the number of lines that were left out since the last logged line.
     fn next_line(&mut self, now: Duration) -> Option<u64> {
         if self.lines.take_permit(now) {
             return Some(std::mem::take(&mut self.not_logged));

@@ -139,11 +139,11 @@ pub enum AuthErrorKind {
     RevocationsUnavailable,
     /// No [`AuthLayer`](crate::AuthLayer) wraps the guard or the extractor: 500.
     MissingLayer,
-    /// The validator trusts several issuers, and a guard does not say which one it requires: 500.
-    /// See [`Require::issuer`](crate::Require::issuer).
+    /// The validator trusts several issuers, but a guard names none of them: 500. See
+    /// [`Require::issuer`](crate::Require::issuer).
     UnnamedIssuer,
-    /// The validator has several audiences, and a guard does not say which one it requires: 500.
-    /// See [`Require::audience`](crate::Require::audience).
+    /// The validator has several audiences, but a guard names none of them: 500. See
+    /// [`Require::audience`](crate::Require::audience).
     UnnamedAudience,
     /// The program requires a scope that RFC 6749 §3.3 does not allow: 500. See
     /// [`AccessToken::require_scopes`](crate::AccessToken::require_scopes).
@@ -264,7 +264,7 @@ impl fmt::Display for AuthError {
                  ValidatorBuilder::max_waiting_unknown",
             ),
             AuthErrorKind::TooManySignatureChecks { .. } => f.write_str(
-                "too many tokens with bad signatures arrive, and the queue of signature checks is \
+                "too many tokens with bad signatures arrive, so the queue of signature checks is \
                  full or too slow: see ValidatorBuilder::max_queued_checks and max_queue_time",
             ),
             AuthErrorKind::RevocationsUnavailable => f.write_str(

@@ -11,7 +11,7 @@ use crate::error::AuthError;
 /// Converts a refusal in a handler into a status with a code and a message. The status's metadata
 /// contains the challenge and `retry-after`.
 ///
-/// The conversion logs the refusal, as the layers do.
+/// Like a layer, the conversion logs the refusal.
 ///
 /// ```
 /// use tonic::{Request, Response, Status};

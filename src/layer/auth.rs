@@ -22,7 +22,8 @@ use crate::{
 ///
 /// If a request has no valid token, the layer refuses the request and does not call the inner
 /// service. `.route_layer(…)` covers neither a fallback nor routes that are added later. If a
-/// handler that is not covered has an extractor in its signature, the extractor responds with 500.
+/// handler that is not covered has an extractor of this crate in its signature, the extractor
+/// responds with 500.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};
@@ -47,8 +48,9 @@ use crate::{
 /// [The guide](crate::guide::operations#traces) shows how to declare them.
 ///
 /// # CORS
-/// Browsers send preflight requests without credentials, so this layer refuses them. Add the CORS
-/// layer after this layer. The CORS layer is then outside, and answers preflight requests itself:
+/// Browsers send preflight requests without credentials, so this layer refuses such requests. Add
+/// the CORS layer after this layer. The CORS layer then runs first, and answers preflight requests
+/// itself:
 ///
 /// ```
 /// use axum::{Router, routing::get};

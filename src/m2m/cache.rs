@@ -186,7 +186,8 @@ impl TokenCache {
         Ok(self.candidates.get_with(request, || Arc::new(entry)))
     }
 
-    /// Moves an entry that has a token to `granted`, where candidates cannot evict it.
+    /// Moves an entry to `granted` after Logto has issued its token. Candidates cannot evict the
+    /// entries in `granted`.
     fn promote(&self, entry: &Arc<CacheEntry>) {
         if !self.granted.contains_key(&entry.request) {
             self.granted.insert(Arc::clone(&entry.request), Arc::clone(entry));
@@ -305,7 +306,7 @@ impl TokenCache {
         let mut state = entry.lock();
         if !state.requests.finish(number) {
             // A newer request has replaced this request. The cache ignores the result, but the
-            // waiters of this request still get it.
+            // waiters of this request still receive the result.
             return result.map(|(token, _)| token);
         }
         match result {
@@ -362,9 +363,9 @@ impl TokenCache {
         }
     }
 
-    /// Returns the time between the refresh of a token and the token's expiry. Adds up to half of
-    /// the margin at random. Otherwise, instances that start at the same time would also send their
-    /// token requests at the same time.
+    /// Returns the time between the refresh of a token and the token's expiry. This time is the
+    /// margin plus a random part of up to half of the margin. Without the random part, instances
+    /// that start at the same time would also send their token requests at the same time.
     fn refresh_margin(&self, lifetime: Duration) -> Duration {
         let margin = match self.refresh_margin {
             Some(margin) => margin.min(lifetime / 2),
@@ -406,8 +407,8 @@ fn interrupted(request: &TokenRequest) -> TokenRequestError {
     TokenRequestError::new(TokenRequestErrorKind::Connection, request, message)
 }
 
-/// Returns the backoff, minus up to a fifth at random. Otherwise, all instances would retry at the
-/// same time.
+/// Returns the backoff, shortened by a random part of up to a fifth. Without the random part, all
+/// instances would retry at the same time.
 fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
     let (first, last) = if is_retryable {
         (FIRST_RETRY, LAST_RETRY)
@@ -419,8 +420,8 @@ fn retry_delay(is_retryable: bool, failures_in_a_row: u32) -> Duration {
 
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 /// The assumed lifetime of a token whose `expires_in` is missing or invalid. Logto always sends a
-/// valid `expires_in`. Without one, the cost would be about one token per minute, which is
-/// acceptable.
+/// valid `expires_in`. Without a valid `expires_in`, the cache would request about one token per
+/// minute, which is acceptable.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);

@@ -112,7 +112,7 @@ impl TokenClient {
     ///
     /// This method affects only the given token, not its successor. For 10 s after the
     /// invalidation, the client keeps the successor, even if a service refuses the successor too.
-    /// With each further invalidation, this time doubles, up to 10 min. Therefore, a service that
+    /// Each further invalidation doubles this period, up to 10 min. Therefore, a service that
     /// answers every call with `401` does not cause a token request for every call.
     pub fn invalidate(&self, token: &IssuedToken) {
         self.0.invalidate(token);

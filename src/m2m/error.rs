@@ -67,8 +67,8 @@ pub enum TokenRequestErrorKind {
     /// Logto issued a token that lacks some of the required scopes.
     MissingScopes,
     /// Too many calls already wait for tokens of this client, or Logto recently refused too many
-    /// different token requests. Logto's refusals of other token requests do not affect a
-    /// [`TokenRequest`] that is in the client's cache.
+    /// different token requests. Such refusals do not affect a [`TokenRequest`] that is already in
+    /// the client's cache.
     Overloaded,
 }
 

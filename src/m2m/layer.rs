@@ -44,7 +44,7 @@ use crate::m2m::{
 /// the inner service is ready. A call that waits for a token therefore holds no permit of a
 /// concurrency limit.
 ///
-/// The errors of the returned service are boxed. If no token is available, the box contains a
+/// The errors of the [`BearerService`] are boxed. If no token is available, the box contains a
 /// [`TokenRequestError`](crate::m2m::TokenRequestError). If the feature `tonic` is enabled and the
 /// request is a gRPC request, the box contains a `tonic::Status` instead.
 ///

@@ -66,9 +66,9 @@
 //!
 //! If the service refuses the successor too, a third token would not help. For 10 s after the first
 //! invalidation, the client therefore keeps the successor, regardless of further `401` responses.
-//! With each further invalidation, this time doubles, up to 10 min. If a service refuses every
-//! token, for example because of a wrong audience, the client requests about a dozen tokens in the
-//! first hour. Without this limit, it would request a new token for every call to the service.
+//! Each further invalidation doubles this period, up to 10 min. If a service refuses every token,
+//! for example because of a wrong audience, the client requests about a dozen tokens in the first
+//! hour. Without this limit, the client would request a new token for every call to the service.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.

@@ -80,13 +80,13 @@ impl TokenRequest {
     /// Logto leaves out scopes that the app's roles do not include, and still answers `200`. In
     /// that case the client returns an error of the kind
     /// [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes), which lists the missing
-    /// scopes. For scopes that the token may lack, use [`optional_scopes`](Self::optional_scopes).
+    /// scopes. For scopes that are not required, use [`optional_scopes`](Self::optional_scopes).
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {
         self.scopes.extend(scopes.into_iter().map(|scope| scope.into().into_boxed_str()));
         self
     }
 
-    /// Adds scopes that the token may lack.
+    /// Adds scopes that are requested but not required.
     /// [`IssuedToken::scopes`](crate::m2m::IssuedToken::scopes) returns the scopes that were
     /// granted.
     pub fn optional_scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {

@@ -88,7 +88,7 @@ fn describe() {
     describe_histogram!(SIGNATURE_CHECK, Unit::Seconds, "Duration of a signature check");
     describe_gauge!(FLOODED, Unit::Count, "1 while signature checks are queued");
     describe_gauge!(QUEUED, Unit::Count, "Signature checks in the queue");
-    describe_counter!(JWKS_FETCHES, Unit::Count, "Fetches of the key set by outcome");
+    describe_counter!(JWKS_FETCHES, Unit::Count, "JWKS fetches by outcome");
     describe_gauge!(JWKS_FETCHED_AT, Unit::Seconds, "Unix time of the last successful JWKS fetch");
     describe_counter!(TOKEN_REQUESTS, Unit::Count, "Requests to the token endpoint by outcome");
 }

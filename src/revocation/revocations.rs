@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{clock::Clock, issuer::Issuer};
 
-/// A set of rules that refuse tokens of one Logto tenant before they expire. All clones share the
-/// rules.
+/// A set of rules that refuse tokens of one Logto tenant before the tokens expire. All clones share
+/// the rules.
 ///
 /// Pass the set to each validator with
 /// [`ValidatorBuilder::revocations`](crate::ValidatorBuilder::revocations).
@@ -96,14 +96,14 @@ impl Revocations {
     /// With a `RedisStore`, the write to Redis has a timeout of 2 s per 500 rules.
     ///
     /// # Errors
-    /// If the rules could not be written to Redis. The rules still apply in this process. Unless
-    /// the `RedisStore` is read-only, `Revocations::run` writes the rules to Redis later: after it
-    /// reconnects, or within about 60 s. If the list has more than 500 rules, some of them may
-    /// already be in Redis. It is safe to store the whole list again.
+    /// Returns an error if the rules could not be written to Redis. The rules still apply in this
+    /// process. Unless the `RedisStore` is read-only, `Revocations::run` writes the rules to Redis
+    /// later: after it reconnects, or within about 60 s. If `rules` contains more than 500 rules,
+    /// some of them may already be in Redis. It is safe to store all of them again.
     ///
     /// # Cancel safety
-    /// If you drop the future after its first poll, this process already applies the rules, but they
-    /// may be missing from Redis. When `Revocations::run` next loads all rules, it writes the missing
+    /// If you drop the future after its first poll, this process already applies the rules, but
+    /// Redis may lack them. When `Revocations::run` next loads all rules, it writes the missing
     /// rules to Redis, unless the `RedisStore` is read-only.
     pub async fn store(&self, rules: impl IntoIterator<Item = Rule>) -> Result<(), StoreError> {
         let rules = self.0.book.apply(rules);

@@ -54,9 +54,9 @@ impl RuleBook {
         SystemTime::UNIX_EPOCH + self.clock.unix_time()
     }
 
-    /// Applies rules, but ignores invalid rules and expired cut-offs. If the time of a rule is too
-    /// far in the future, the latest accepted time is used instead. Returns the applied rules with
-    /// their original times, because Redis limits the times by its own clock.
+    /// Applies rules, but ignores invalid rules and expired cut-offs. If the time of a rule is more
+    /// than [`MAX_AHEAD`] ahead of the clock, the time is reduced to that limit. Returns the
+    /// applied rules with their original times, because Redis limits the times by its own clock.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> = rules
             .into_iter()

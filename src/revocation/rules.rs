@@ -179,7 +179,7 @@ impl Rules {
         dropped
     }
 
-    /// Returns whether a subject is blocked but not deleted, so a reactivation can lift the block.
+    /// Returns whether a subject is blocked but not deleted. A reactivation can lift such a block.
     pub(super) fn blocks(&self, subject: u64) -> bool {
         self.targets.get(&subject).is_some_and(|entry| entry.is_blocked() && entry.delete == 0)
     }

@@ -122,7 +122,8 @@ impl SubjectChecks {
         blocked: &mut HashMap<String, SystemTime>,
     ) -> Result<(), ManagementError> {
         let mut subjects = self.revocations.recorded_subjects();
-        // A round may end early. In a fixed order, each such round would skip the same users.
+        // A round can end early. If the order were fixed, each such round would skip the same
+        // users.
         fastrand::shuffle(&mut subjects);
         let (mut found, mut missing) = (0, Vec::new());
         let (mut failures_in_a_row, mut outcome) = (0, Ok(()));
@@ -207,8 +208,8 @@ fn rule(
     let blocked_at = blocked.remove(subject)?;
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
-        // Another reactivation, at the present `updatedAt`, would refuse valid tokens, because a
-        // reactivation refuses every token that was issued before its time.
+        // A reactivation refuses every token that was issued before the time of the reactivation.
+        // Another reactivation, at the present `updatedAt`, would therefore refuse valid tokens.
         return None;
     }
     // If an earlier check did not find the user, the time of the block is later than `updatedAt`.

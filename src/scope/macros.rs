@@ -21,8 +21,8 @@ pub struct PrintableAsciiWithoutSpaces;
 
 /// Selects the type that the text of a scope must have.
 pub trait CheckedScope {
-    /// `&'static str` if the text is a scope. Otherwise, a type that no text has, so the program
-    /// does not compile.
+    /// `&'static str` if the text is a scope. If the text is not a scope, the type is
+    /// `PrintableAsciiWithoutSpaces`, so the program does not compile.
     type Text;
 }
 

@@ -174,8 +174,8 @@ impl Settings {
         Self::from_variables(|name| std::env::var_os(name))
     }
 
-    /// Reads the settings as [`from_env`](Self::from_env) does, but from another source of
-    /// variables. Use this function in tests, or to read variables with a different prefix.
+    /// Works like [`from_env`](Self::from_env), but reads another source of variables. Use this
+    /// function in tests, or to read variables with a different prefix.
     ///
     /// ```
     /// use tower_logto::settings::Settings;

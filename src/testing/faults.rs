@@ -107,7 +107,8 @@ impl TestIssuer {
     /// Waits until the JWKS endpoint has received at least `count` requests since the issuer was
     /// created.
     ///
-    /// Call [`hang`](Self::hang) first, to test your service while a request is in flight.
+    /// To test your service while a request is in flight, call [`hang`](Self::hang) before the
+    /// service sends the request.
     pub async fn jwks_requested(&self, count: u64) {
         self.state().faults.jwks.wait_for_requests(count).await;
     }

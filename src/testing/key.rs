@@ -55,7 +55,8 @@ impl SigningKey {
         self.0.algorithm
     }
 
-    /// Returns the SHA-256 thumbprint of the public key (RFC 7638), which is also Logto's `kid`.
+    /// Returns the SHA-256 thumbprint of the public key (RFC 7638). Logto uses this thumbprint as
+    /// the `kid`.
     pub fn kid(&self) -> &str {
         &self.0.kid
     }

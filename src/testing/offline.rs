@@ -94,7 +94,7 @@ impl OfflineIssuer {
         self.token().into_id_token()
     }
 
-    /// Returns an opaque token, as [`TestIssuer::opaque_token`] does.
+    /// Returns an opaque token of 43 characters. See [`TestIssuer::opaque_token`].
     pub fn opaque_token(&self) -> String {
         random_id(43)
     }

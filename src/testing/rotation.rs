@@ -27,13 +27,13 @@ impl TestIssuer {
     /// Generates a key for the algorithm of the current key. The new key becomes the current key,
     /// which signs tokens.
     ///
-    /// The old current key stays published as the previous key. It replaces the previous key of an
-    /// earlier rotation.
+    /// The old current key becomes the previous key and stays published. The previous key of an
+    /// earlier rotation is removed from the key set.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }
 
-    /// Rotates as [`rotate`](Self::rotate) does, but to a key for this algorithm.
+    /// Rotates the keys like [`rotate`](Self::rotate), but generates a key for this algorithm.
     pub fn rotate_to(&self, algorithm: Algorithm) {
         let key = SigningKey::generate(algorithm);
         self.state().keys().rotate(key);
@@ -56,8 +56,8 @@ impl TestIssuer {
         keys.rotate(next);
     }
 
-    /// Removes the previous key from the key set. An administrator of Logto can also remove this
-    /// key at any time.
+    /// Removes the previous key from the key set. On a real Logto server, an administrator can
+    /// remove this key at any time.
     pub fn delete_previous(&self) {
         self.state().keys().previous = None;
     }

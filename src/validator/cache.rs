@@ -44,8 +44,8 @@ impl TokenCache {
         if capacity == 0 {
             return Self(None);
         }
-        // No expiry, because every hit checks `exp`, and expiry timers would cost memory and cause
-        // bursts of work.
+        // The entries have no expiry, because every hit checks `exp`. Expiry timers would cost
+        // memory and cause bursts of work.
         let hasher = BuildHasherDefault::default();
         let lifecycle = DefaultLifecycle::default();
         let cache = Cache::with(capacity, capacity as u64, HeapSize, hasher, lifecycle);

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// Validates access tokens of the issuers it trusts (RFC 9068 §4). A clone shares all state.
+/// Validates access tokens of the issuers that it trusts (RFC 9068 §4). A clone shares all state.
 ///
 /// Building a validator sends no request and starts no task, so a service can start while Logto is
 /// down. The first request that needs keys starts a fetch, on the tokio runtime that handles this
@@ -125,17 +125,18 @@ impl Validator {
 
     /// Validates a token. If keys must be fetched first, waits for the fetch for up to 6 s. If that
     /// fetch was already in flight and does not return the token's key, waits for a second fetch.
-    /// If no fetch is permitted yet for an unknown key id, also waits until one is permitted, for
-    /// up to 5 s. If the revocation rules are being loaded for the first time, waits for the rules
-    /// for up to 1 s.
+    /// If the token's key id is unknown and no fetch is permitted yet, also waits for up to 5 s
+    /// until a fetch is permitted. If the revocation rules are being loaded for the first time,
+    /// waits for the rules for up to 1 s.
     ///
     /// During a flood of tokens with bad signatures, the signature check of a token that is not
     /// cached also waits in a queue. [`max_queue_time`](ValidatorBuilder::max_queue_time) limits
     /// that wait.
     ///
     /// # Errors
-    /// If the token is refused, or if the check cannot be completed, for example with
-    /// [`AuthErrorKind::KeysUnavailable`] or [`AuthErrorKind::TooManySignatureChecks`].
+    /// Returns an error if the token is refused or if the check cannot be completed. Examples of
+    /// errors for an incomplete check are [`AuthErrorKind::KeysUnavailable`] and
+    /// [`AuthErrorKind::TooManySignatureChecks`].
     ///
     /// # Cancel safety
     /// Dropping the future does not cancel a fetch that other requests wait for.
@@ -153,8 +154,8 @@ impl Validator {
         }
     }
 
-    /// Checks an accepted token again: the token's lifetime, its key, and with the feature
-    /// `revocation` the rules that revoke tokens. This method does not wait.
+    /// Checks the lifetime and the key of an accepted token again. With the feature `revocation`,
+    /// also checks the rules that revoke tokens. This method does not wait.
     ///
     /// Use this method for a connection that outlives the request that opened the connection. This
     /// method uses the keys and the revocation rules of the validator that accepted the token.
@@ -353,8 +354,8 @@ impl Validator {
         Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
-    /// Returns the keys of this validator's issuer whose key settings equal those of `trusted`. A
-    /// derived validator shares these keys.
+    /// Finds the issuer of this validator that has the same key settings as `trusted`, and returns
+    /// the keys of that issuer. A derived validator shares these keys.
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))

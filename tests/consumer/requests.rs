@@ -1,4 +1,4 @@
-//! Tests of the layer and the token client with the features that a user's build may enable.
+//! Tests of the layer and the token client with different sets of enabled features.
 //!
 //! The tests of the root package always run with `axum`, `client` and `testing`, because the root
 //! package has a dev-dependency on itself with these features. This package has no such dependency.

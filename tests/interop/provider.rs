@@ -19,8 +19,9 @@ use tower_logto::{
 };
 
 /// One major version of oidc-provider, configured like Logto (see `server.mjs`). If the process is
-/// killed, this value still contains the port and the keys of the process, so the next process can
-/// use them. A Logto server keeps its keys in a database instead.
+/// killed, the `Provider` still contains the port and the keys of that process. The next process
+/// can therefore use the same port and the same keys. Logto keeps its keys in a database for this
+/// purpose.
 pub(crate) struct Provider {
     pub(crate) major: u8,
     process: Option<Process>,
@@ -35,8 +36,8 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the packages are not installed, the function returns `None`. If the
-    /// environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`, the function panics instead.
+    /// Starts the process. If the packages are not installed, the function returns `None`, or
+    /// panics if the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;

@@ -55,7 +55,7 @@ async fn an_outer_cors_layer_answers_preflights_and_an_inner_cors_layer_does_not
     assert_eq!(preflight(inside).await, (401, String::new()));
 }
 
-/// Without these headers, a script could not read the status and the challenge of a refusal.
+/// Without CORS headers, a script could read neither the status nor the challenge of a refusal.
 #[tokio::test]
 async fn an_outer_cors_layer_adds_its_headers_to_refusals() {
     let harness = Harness::start().await;

@@ -92,7 +92,7 @@ fn program() -> Command {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
     let path: PathBuf = profile.join("examples/shopping_api");
-    assert!(path.exists(), "cargo build --example shopping_api first: {}", path.display());
+    assert!(path.exists(), "run `cargo build --example shopping_api`: {}", path.display());
     let mut program = Command::new(path);
     let settings = ["LOGTO_ENDPOINT", "LOGTO_RESOURCE", "LOGTO_JWKS_URI", "LOGTO_ALLOW_HTTP"];
     for name in settings {

@@ -1,5 +1,5 @@
 //! Tests that flood a validator with tokens that have bad signatures. During a flood, signature
-//! checks are queued, and cached tokens never wait.
+//! checks are queued, but cached tokens never wait.
 
 use std::time::Duration;
 

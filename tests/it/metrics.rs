@@ -28,8 +28,8 @@ fn values(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
 #[tokio::test]
 async fn metrics_count_requests_signature_checks_and_fetches() {
     let harness = Harness::start().await;
-    // The validator is built before the recorder is installed, because programs may use this order
-    // too.
+    // The validator is built before the recorder is installed. The metrics must also work in
+    // programs that use this order.
     let validator = harness.validator();
     let router = Router::new()
         .route("/", get(async || ""))

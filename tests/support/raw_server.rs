@@ -143,7 +143,7 @@ impl RawServer {
     }
 
     /// Waits until the handler has handled this many requests without an I/O error. At that time,
-    /// the responses have been sent, but the client may not have read them.
+    /// the responses have been sent, but the client may not have read them yet.
     pub(crate) async fn responded(&self, times: u64) {
         let mut responses = self.shared.responses.subscribe();
         responses.wait_for(|responses| *responses >= times).await.unwrap();

@@ -93,6 +93,6 @@ const ROW: f64 = 23.0;
 const BAR: f64 = 17.0;
 const BARS: f64 = 280.0;
 const FOOT: f64 = 4.0;
-/// A grey that has a contrast of at least 4 : 1 on GitHub's white and on GitHub's dark grey.
+/// A grey that has a contrast of at least 4 : 1 on GitHub's white and dark-grey backgrounds.
 const GREY: &str = "#768390";
 const BLUE: &str = "#2f81f7";

@@ -111,8 +111,8 @@ impl Scenario {
     }
 }
 
-/// Returns the subject (`sub`) of a probe's token. For each subject of the probe `SeenSubject`, the
-/// server accepts a different token before the flood starts.
+/// Returns the subject (`sub`) of a probe's token. Before the flood starts, the server has already
+/// accepted one other token of each subject that the probe `SeenSubject` uses.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),

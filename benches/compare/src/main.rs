@@ -323,8 +323,8 @@ fn ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     ratios
 }
 
-/// Returns one ratio per peer and kind of request: the time of a request, divided by the time of a
-/// request without a layer.
+/// Returns one ratio per peer and kind of request: the time of a request to the peer's router,
+/// divided by the time of a request to the router without a layer.
 fn peer_ratios(costs: &[Cost]) -> Vec<(String, f64)> {
     let bare = costs.iter().find(|cost| cost.name == "bare es384").unwrap().least;
     let peers = costs.iter().filter(|cost| {

@@ -26,11 +26,11 @@ pub struct Sample {
 /// The cost of one run of a case.
 pub struct Cost {
     pub name: String,
-    /// The time in the fastest round, in nanoseconds.
+    /// The time of one run in the fastest round, in nanoseconds.
     pub least: f64,
-    /// The median of the times in all rounds, in nanoseconds.
+    /// The time of one run in the median round, in nanoseconds.
     pub median: f64,
-    /// The number of allocations in the round with the fewest allocations.
+    /// The number of allocations of one run in the round with the fewest allocations.
     pub allocations: f64,
 }
 

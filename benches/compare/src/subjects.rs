@@ -31,7 +31,8 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// Returns a router without a layer. Its handler also looks for claims, but finds none.
+/// Returns a router without a layer. Every router's handler looks for claims, but the handler of
+/// this router finds none.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())

@@ -1,7 +1,7 @@
 //! Measures the throughput of nginx: without authentication, with an authentication server that
 //! permits everything, and with logto-forward-auth. In the last two cases, nginx uses the
-//! documented configuration. The program also measures logto-forward-auth without nginx. It needs
-//! nginx and wrk.
+//! documented configuration. This program also measures logto-forward-auth without nginx. This
+//! program needs nginx and wrk.
 //!
 //! Run it with `cargo bench -p logto-forward-auth`.
 

@@ -196,7 +196,7 @@ impl RawRule {
         if self.scopes.is_none() && self.any_scope.is_none() {
             return Err(
                 "scopes is missing; add scopes = [\"read:products\"] for a required scope, \
-                 scopes = [] for any valid token, or public = true for no token"
+                 scopes = [] for any valid token, or public = true if no token is required"
                     .into(),
             );
         }

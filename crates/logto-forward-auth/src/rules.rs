@@ -60,7 +60,7 @@ pub(crate) enum Decision<'a> {
     /// No rule matches.
     NoRule,
     /// `matched` is the first rule that matches exactly. The earlier rule `near` does not match
-    /// exactly, but matches for a service that ignores case or a trailing slash.
+    /// exactly, but it would match in a service that ignores case or a trailing slash.
     Ambiguous {
         near: &'a Rule,
         matched: &'a Rule,

@@ -10,8 +10,9 @@ use crate::{
     settings::{Endpoint, read_file},
 };
 
-/// The URL of Redis may contain a password, and other users of the machine can see arguments. The
-/// URL is therefore not an argument. It comes from the variable `REDIS_URL` or from a file.
+/// The URL of Redis may contain a password, and other users of the machine can see the arguments of
+/// a command. The URL is therefore not an argument. It comes from the variable `REDIS_URL` or from
+/// a file.
 #[derive(Debug, Args)]
 #[command(group(
     ArgGroup::new("target").required(true).args(["subject", "client", "organization", "token_id"])
@@ -20,10 +21,10 @@ use crate::{
 pub(crate) struct Revoke {
     #[command(flatten)]
     endpoint: Endpoint,
-    /// The prefix of the Redis keys. Must be the same prefix as in the RedisStore of the services.
+    /// The prefix of the Redis keys. The RedisStore of each service must have the same prefix.
     #[arg(long, env = "LOGTO_REDIS_PREFIX")]
     prefix: String,
-    /// A file with the URL of Redis. Default: the variable REDIS_URL.
+    /// A file with the URL of Redis. Without this option, the variable REDIS_URL is used.
     #[arg(long, value_name = "FILE")]
     redis_url_file: Option<PathBuf>,
     /// Revokes the tokens of this subject (a user or a machine-to-machine application). With

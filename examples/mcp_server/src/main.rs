@@ -1,8 +1,8 @@
 //! An MCP server whose tools need access tokens of Logto.
 //!
-//! `cargo run -p example-mcp-server` serves on port 3000. If `LOGTO_ENDPOINT` is not set, the
-//! program starts a test issuer in its own process. With `--demo`, the program also acts as the
-//! client, and exits with 0 if every call has the expected result.
+//! `cargo run -p example-mcp-server` serves on port 3000. If neither `LOGTO_ENDPOINT` nor
+//! `LOGTO_ISSUER` is set, the program starts a test issuer in its own process. With `--demo`, the
+//! program also acts as the client, and exits with 0 if every call has the expected result.
 
 mod demo;
 mod tools;

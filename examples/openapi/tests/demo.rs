@@ -1,4 +1,4 @@
-//! Runs the demonstration, which checks the document against the guards.
+//! Runs the demonstration, which checks the OpenAPI document against the guards.
 
 use std::process::Command;
 

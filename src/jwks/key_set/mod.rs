@@ -148,7 +148,8 @@ impl KeySet {
     /// for test vectors and fuzzing. It checks neither the header nor the claims of a token.
     ///
     /// # Errors
-    /// If no key fits, or if the signature does not match ([`InvalidToken::BadSignature`]).
+    /// If the `kid` and the algorithm do not select exactly one key, or if the signature does not
+    /// match ([`InvalidToken::BadSignature`]).
     #[cfg(any(test, feature = "testing"))]
     pub fn verify(
         &self,
@@ -364,7 +365,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
 }
 
 /// Drops all keys that share a `kid` and an algorithm, because it is unknown which key is right.
-/// Each key has the position of its JWK.
+/// The number in front of each key is the position of the JWK.
 fn drop_duplicates(keys: &mut Vec<(usize, VerifyingKey)>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
     for (_, key) in keys.iter().filter(|(_, key)| key.kid.is_some()) {

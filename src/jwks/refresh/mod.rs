@@ -38,7 +38,7 @@ pub(crate) struct RefreshPolicy {
     /// The time for which fetched keys are fresh, without the jitter.
     pub(crate) fresh_for: Duration,
     /// The interval of the rate limit for refreshes that are triggered by unknown key ids. Two such
-    /// refreshes may start immediately, and then one per interval.
+    /// refreshes may start immediately. After that, one refresh may start per interval.
     pub(crate) unknown_key_cooldown: Duration,
     /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
@@ -210,8 +210,8 @@ impl RemoteKeys {
                     self.wait_for_refresh(refresh).await?;
                 }
                 // This request has already waited until a refresh was permitted, but another
-                // request started that refresh. It is complete, and the key set still does not
-                // contain the key.
+                // request started that refresh. The refresh is complete, but the key set still
+                // does not contain the key.
                 NextStep::WaitUntil(_) if has_slept => return Ok(None),
                 NextStep::WaitUntil(time) => {
                     has_slept = true;
@@ -229,8 +229,8 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // If the task is lost, it panicked or its runtime was shut down. It may have replaced
-            // the keys before it panicked, so the caller checks the condition again.
+            // If the task is lost, the task panicked or its runtime was shut down. A task may
+            // replace the keys before it panics, so the caller checks the condition again.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
             Ok(Err(WaitError::TooManyWaiters)) => Err(self.too_many_waiters().into()),

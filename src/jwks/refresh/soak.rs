@@ -139,8 +139,8 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // Simulates an outdated replica. Until the next recovery, the issuer publishes the
-            // current keys, even after a rotation.
+            // Simulates an outdated replica. Until the next recovery, the issuer publishes the keys
+            // that are current now, even after a rotation.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {
@@ -155,7 +155,7 @@ impl Simulation {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                // Some outages last from 12 h to 36 h.
+                // For some outages, sets a minimum duration from 12 h to 35 h.
                 let has_failed = std::mem::replace(&mut self.service, Service::Down) == Service::Up;
                 if has_failed && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);

@@ -26,8 +26,8 @@ struct Failures {
     count: u32,
     /// The monotonic time of the last failure.
     at: Duration,
-    /// How much longer the current keys were usable, counted from the last failure. `None` if no
-    /// keys were usable.
+    /// The time from the last failure until the current keys expire. `None` if no keys were usable
+    /// at the last failure.
     usable_for: Option<Duration>,
 }
 
@@ -38,7 +38,8 @@ impl Model {
         Self { credit: full..full, ..Self::default() }
     }
 
-    /// Returns the age of the current keys. If the two clocks disagree, the larger age counts.
+    /// Returns the age of the current keys. If the wall clock and the monotonic clock disagree, the
+    /// larger age counts.
     fn age(&self, now: Moment) -> Option<Duration> {
         self.known.as_ref().map(|(_, fetched_at)| now.since(*fetched_at))
     }

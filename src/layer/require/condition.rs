@@ -91,7 +91,8 @@ impl Condition {
     }
 }
 
-/// Panics. The message contains the line of the user's code that builds the guard.
+/// Panics. The panic message contains the file and the line at which the user's code builds the
+/// guard.
 #[track_caller]
 #[allow(
     clippy::panic,

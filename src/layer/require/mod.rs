@@ -102,8 +102,8 @@ use crate::{
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty
-/// list, and [`machine`](Self::machine) together with [`user`](Self::user). The message contains
-/// the line that calls the method.
+/// list, and [`machine`](Self::machine) together with [`user`](Self::user). The panic message
+/// contains the file and the line of the call.
 #[derive(Clone)]
 #[must_use = "a guard does nothing until a route or a service is wrapped in it"]
 pub struct Require(Arc<Alternatives>);

@@ -234,8 +234,8 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
     })
 }
 
-/// Returns the fields that Logto refuses, such as ` (name: "Required")`. If a body is invalid,
-/// `data` contains the issues that Logto's schema library `zod` found.
+/// Returns the fields that Logto refuses, such as ` (name: "Required")`. If the body of the call is
+/// invalid, `data` contains the issues that Logto's schema library `zod` found.
 fn invalid_fields(data: Option<&RawValue>) -> String {
     #[derive(Deserialize)]
     struct ZodError {

@@ -24,11 +24,11 @@ use crate::{
 
 /// Calls Logto's Management API with your own serde types. The client is cheap to clone.
 ///
-/// Paths are those of Logto's API reference, such as `/api/applications`, and may contain a query.
-/// Percent-encode the values that you insert. If Logto refuses the token of a call, the client
-/// repeats the call once with a new token. If Logto responds with `429` and `Retry-After`, further
-/// calls fail immediately until the requested delay has passed. The error of such a call contains
-/// the remaining delay, see [`retry_after`](ManagementError::retry_after).
+/// Use the paths of Logto's API reference, such as `/api/applications`. A path can contain a query.
+/// Percent-encode the values that you insert into a path. If Logto refuses the token of a call, the
+/// client repeats the call once with a new token. If Logto responds with `429` and `Retry-After`,
+/// further calls fail immediately until the requested delay has passed. The error of such a call
+/// contains the remaining delay, see [`retry_after`](ManagementError::retry_after).
 ///
 /// # Cancel safety
 /// If you drop the future of `post`, `put`, `patch` or `delete`, Logto may still carry out the

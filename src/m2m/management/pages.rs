@@ -1,4 +1,4 @@
-//! A list of the Management API, which is fetched page by page.
+//! Fetches a list from the Management API page by page.
 
 use std::{
     fmt,

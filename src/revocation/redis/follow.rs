@@ -227,7 +227,7 @@ impl Follower<'_> {
         loop {
             let last = *contact.borrow_and_update();
             select! {
-                // If a response arrives exactly when the time ends, the response counts.
+                // If a response arrives exactly when the time limit ends, the response counts.
                 biased;
                 _ = contact.changed() => {}
                 () = sleep_until(last + after) => {

@@ -32,8 +32,8 @@ pub(in crate::revocation) struct RedisLink {
     /// The time of the latest response from Redis.
     pub(super) contact: watch::Sender<Instant>,
     state: Mutex<LinkState>,
-    /// Locked by the future that follows the rules of other instances. Only one such future runs at
-    /// a time.
+    /// Locked by the future that receives the rules of other instances. A second such future waits
+    /// for the lock.
     pub(super) follower: AsyncMutex<()>,
 }
 
@@ -97,9 +97,9 @@ impl RedisLink {
         connection.write(rules, book).await
     }
 
-    /// Makes the next write open a new connection. Otherwise, if the network dropped the connection
-    /// without closing it, every write would fail until the operating system closes the connection.
-    /// Linux closes it after 15 min.
+    /// Makes the next write open a new connection. If the network dropped the old connection
+    /// without closing it, every write over the old connection would fail until the operating
+    /// system closes it. Linux closes it after 15 min.
     fn forget_writer(&self) {
         // If the lock is held, another write is already opening a connection.
         if let Ok(mut writer) = self.writer.try_lock() {

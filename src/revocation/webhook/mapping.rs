@@ -71,7 +71,8 @@ impl EventMapping {
     }
 
     /// Refuses all earlier tokens of everyone if a role, an organization role or a scope is
-    /// deleted, or if the scopes of a role change. These events do not contain the affected users.
+    /// deleted, or if the scopes of a role change. The rule applies to everyone, because these
+    /// events do not name the affected users.
     pub const fn role_changes_revoke_everyone(mut self) -> Self {
         self.roles = true;
         self

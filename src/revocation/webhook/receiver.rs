@@ -58,7 +58,7 @@ use crate::{
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
 /// | 413 | the body is larger than 1 MiB, or could not be read |
-/// | 503 | 16 newer bodies displaced this one, or the rules could not be stored |
+/// | 503 | 16 newer bodies displaced the body, or the rules could not be stored |
 ///
 /// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries
 /// under the recent requests.
@@ -259,7 +259,7 @@ async fn read_body(body: Body) -> Result<Bytes, Response> {
     }
 }
 
-/// Refuses a request. Any caller can send such requests, so they are logged only at the level
+/// Refuses a request. Any caller can cause a refusal, so the refusal is logged only at the level
 /// debug.
 fn refuse(status: StatusCode, why: &'static str) -> Response {
     tracing::debug!(status = status.as_u16(), "webhook refused: {why}");

@@ -33,8 +33,8 @@ pub(crate) fn router(state: &Arc<IssuerState>, management: Validator) -> Router 
 
 async fn discovery(State(state): State<Arc<IssuerState>>, headers: HeaderMap) -> Response {
     let respond = || {
-        // As in Logto, the URLs contain the host from the request's Host header. The issuer does
-        // not depend on that header.
+        // Like Logto, this endpoint copies the host from the request's Host header into the URLs.
+        // The issuer does not depend on that header.
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
         let base = host.map_or_else(|| state.endpoint.clone(), |host| format!("http://{host}"));
         let metadata = OrderedObject::from_iter([

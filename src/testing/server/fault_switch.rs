@@ -36,8 +36,8 @@ pub enum Fault {
     /// Responds with this status and body. The content type is `application/json` if the body
     /// starts with `{`, otherwise `text/plain`.
     Status(u16, String),
-    /// Responds with this response, for example a redirect, a 429 with `Retry-After`, or a wrong
-    /// content type.
+    /// Sends this response, for example a redirect, a 429 with `Retry-After`, or a body with a
+    /// wrong content type.
     Response(http::Response<String>),
 }
 

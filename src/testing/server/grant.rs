@@ -101,8 +101,8 @@ fn check_grant_type(form: &Form) -> Result<(), OAuthErrorResponse> {
 
 /// Returns the scopes that were both requested and granted, without duplicates.
 ///
-/// As in Logto, the scopes of a resource follow the order of the request. The permissions of an
-/// organization follow the order of the roles.
+/// The scopes are in Logto's order. The scopes of a resource follow the order of the request. The
+/// permissions of an organization follow the order of the roles.
 fn scopes<'a>(
     state: &'a IssuerState,
     app: &'a TestApp,

@@ -1,5 +1,5 @@
-//! Tests of the test kit. They run a validator against the test kit over real sockets, and compare
-//! the test kit's responses with captured responses of a real Logto server.
+//! Tests of the test kit. Some tests run a validator against the test kit over real sockets. Others
+//! compare the test kit's responses with captured responses of a real Logto server.
 
 mod faults;
 mod key_set;

@@ -139,8 +139,9 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Limits how often unknown key ids may start a refresh. Two refreshes may start immediately,
-    /// and then one refresh per `duration`. The default is 5 s, and the minimum is 1 s.
+    /// Limits how often unknown key ids may start a refresh. Two refreshes may start immediately.
+    /// After that, one refresh may start per `duration`. The default is 5 s, and the minimum is
+    /// 1 s.
     pub const fn unknown_key_cooldown(mut self, duration: Duration) -> Self {
         self.refresh.unknown_key_cooldown = duration;
         self.shares = false;
@@ -178,7 +179,8 @@ impl ValidatorBuilder {
     }
 
     /// Starts with the keys of an earlier validator. A service that restarts while Logto is down
-    /// can then accept tokens. The keys keep their age, and the first request starts a refresh.
+    /// can then accept tokens. The age of the keys still counts from their original fetch. The
+    /// first request starts a refresh.
     ///
     /// If the snapshot contains no key set or no usable key of an issuer, the validator fetches the
     /// keys of that issuer as usual. [`KeySnapshot`] explains how to store a snapshot.
@@ -223,9 +225,9 @@ impl ValidatorBuilder {
     ///
     /// If tokens with bad signatures take too much time, all signature checks wait in a queue. The
     /// queue uses a quarter of the cores, but at least one core. Cached tokens never wait. The
-    /// queue prefers subjects that had a valid token before. If 20 tokens with the same subject and
-    /// a bad signature arrive within a minute, the subject loses this priority for the rest of that
-    /// minute.
+    /// queue gives priority to subjects that already had a valid token. If 20 tokens with the same
+    /// subject and a bad signature arrive within a minute, the subject loses this priority for the
+    /// rest of that minute.
     pub const fn max_queued_checks(mut self, requests: usize) -> Self {
         self.queue.max_queued = requests;
         self.shares = false;

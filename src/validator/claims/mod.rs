@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The unverified claims of a payload that the validator checks or keeps for handlers.
+/// The unverified values of the claims that the validator checks or keeps for handlers.
 #[derive(Debug, Default)]
 pub(crate) struct Payload<'a> {
     issuer: Option<Cow<'a, str>>,
@@ -127,8 +127,8 @@ impl<'a> Payload<'a> {
 
 impl<'de> MemberVisitor<'de> for Payload<'de> {
     fn visit<A: MapAccess<'de>>(&mut self, name: &str, value: &mut A) -> Result<(), A::Error> {
-        // A match on bytes compiles to one comparison per byte. A match on strings would call `memcmp`
-        // for each arm.
+        // A match on bytes compiles to one comparison per byte. A match on strings would call
+        // `memcmp` for each arm.
         match name.as_bytes() {
             b"iss" => self.issuer = self.text("iss", value)?,
             b"sub" => self.subject = self.text("sub", value)?,

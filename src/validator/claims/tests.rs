@@ -44,8 +44,8 @@ fn token(claims: TokenClaims) -> AccessToken {
     AccessToken::new(VerifiedToken { claims, challenge, key, keys, revocable })
 }
 
-/// Returns a valid payload with these changes. If the new value of a member is `None`, the member
-/// is removed.
+/// Applies these changes to a valid payload, and returns the result. If the new value of a member
+/// is `None`, the member is removed.
 fn payload(changes: &[(&str, Option<&str>)]) -> String {
     let mut members = vec![
         ("iss", "\"https://t/oidc\""),

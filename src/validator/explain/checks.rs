@@ -118,7 +118,8 @@ impl Report {
     }
 
     /// Returns the trusted issuer in the token's `iss`. If `iss` is not a trusted issuer, but the
-    /// validator trusts exactly one issuer, returns that issuer, so the other checks can be made.
+    /// validator trusts exactly one issuer, returns the only trusted issuer. The other checks then
+    /// use the rules and the keys of the returned issuer.
     fn issuer<'a>(
         &mut self,
         validator: &'a Validator,

@@ -156,9 +156,8 @@ impl Explanation {
         self.with(Check::failed("organization", found, expected, advice.into()))
     }
 
-    /// Adds the check of a route that requires all of these scopes. Call
-    /// [`require_organization`](Self::require_organization) first if the route also requires an
-    /// organization.
+    /// Adds the check of a route that requires all of these scopes. If the route also requires an
+    /// organization, call [`require_organization`](Self::require_organization) first.
     pub fn require_scopes<'a>(self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let Some(facts) = &self.facts else {
             return self.with(Check::skipped("scope", "the payload"));

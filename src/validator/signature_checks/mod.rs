@@ -97,7 +97,8 @@ impl SignedToken {
 
 impl SignatureChecks {
     pub(crate) fn new(limits: QueueLimits, clock: Arc<dyn Clock>) -> Self {
-        // The threads use only a quarter of the cores. Requests with valid tokens need the others.
+        // The threads use only a quarter of the cores. Requests with valid tokens need the other
+        // cores.
         let max_threads = thread::available_parallelism().map_or(1, |cores| cores.get() / 4).max(1);
         let workers = Workers { queue: CheckQueue::new(limits), threads: 0, max_threads };
         Self(Arc::new(Shared {
@@ -258,8 +259,8 @@ impl Worker {
     }
 }
 
-/// If a check panics, its thread ends, and the requests in the queue are refused. Otherwise they
-/// could wait for a thread that no longer exists.
+/// If a check panics, its thread ends, and the requests in the queue are refused. Without this
+/// refusal, the requests could wait for a thread that no longer exists.
 impl Drop for Worker {
     fn drop(&mut self) {
         if thread::panicking() {

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::error::AuthErrorKind;
 
-/// The waiting checks. The checks of known subjects come before all other checks. Within these two
-/// groups, the order is the order of arrival.
+/// The waiting checks. The checks of known subjects come before all other checks. Each of these two
+/// groups is in order of arrival.
 ///
 /// If the order of arrival alone decided, valid tokens would wait as long as forged tokens.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! The subjects whose tokens were validated before. Their checks come first in the queue.
+//! The subjects that already had a validated token. The signature checks of their tokens come first
+//! in the queue.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},

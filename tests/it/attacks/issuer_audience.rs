@@ -88,8 +88,8 @@ async fn audience_reserved_by_logto_determines_the_token_kind() {
     let organization = "urn:logto:organization:acme";
     let mut attacks = Vec::new();
     for (aud, organization_id, expected) in [
-        // Any machine-to-machine application may request a token for this audience. Such a token
-        // contains every organization scope.
+        // Any machine-to-machine application can request a token for this audience. Such a token
+        // contains every organization scope that the application requests.
         (json!("urn:logto:resource:organizations"), None, WrongAudience),
         (json!(["urn:logto:resource:organizations"]), Some("acme"), WrongAudience),
         (json!(["urn:logto:resource:organizations", SHOPPING_API]), None, AmbiguousAudience),

@@ -84,8 +84,8 @@ impl Target {
         signed(&self.key(), self.header().to_string(), payload)
     }
 
-    /// Asserts that each attack has the expected outcome at this route, also when it is repeated.
-    /// Afterwards, the route must accept a valid token.
+    /// Sends each attack to this route twice, and asserts that the outcome is as expected both
+    /// times. Afterwards, the route must accept a valid token.
     async fn assert_outcomes_at<N: Display>(
         &self,
         path: &str,

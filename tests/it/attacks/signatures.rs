@@ -75,8 +75,8 @@ fn der(signature: &[u8]) -> Vec<u8> {
     [&[0x30], long, &[length], &body].concat()
 }
 
-/// A target whose issuer has published one key of each type that Logto supports, in addition to its
-/// first key.
+/// A target whose issuer has published its first key and, in addition, one key of each type that
+/// Logto supports.
 struct TargetWithAllKeys {
     target: Target,
     ec: Vec<SigningKey>,

@@ -43,17 +43,17 @@ async fn credentials_must_be_in_one_authorization_header() {
         ("with spaces between", format!("Authorization: Bearer   {valid}"), Accepted),
         ("with trailing spaces", format!("Authorization: Bearer {valid}  \t"), Accepted),
         (
-            "two valid ones",
+            "two headers with valid tokens",
             [bearer(&valid), bearer(&valid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
-            "a valid one and an invalid one",
+            "a header with a valid token, then a header with an invalid token",
             [bearer(&valid), bearer(&invalid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
         (
-            "an invalid one and a valid one",
+            "a header with an invalid token, then a header with a valid token",
             [bearer(&invalid), bearer(&valid)].join("\r\n"),
             SeveralAuthorizationHeaders,
         ),
@@ -68,7 +68,7 @@ async fn credentials_must_be_in_one_authorization_header() {
             SeveralAuthorizationHeaders,
         ),
         (
-            "two in one header",
+            "two Bearer credentials in one header",
             format!("Authorization: Bearer {valid}, Bearer {valid}"),
             MalformedCredentials,
         ),

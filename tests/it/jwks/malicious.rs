@@ -120,8 +120,9 @@ impl MaliciousEndpoint {
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
         // After a failed fetch, the validator waits for up to a second before it fetches again. The
-        // request above can time out before its fetch does. If the fetch fails after the first call
-        // of `advance`, the validator still waits, so the first attempt gets 503 again.
+        // request above can time out before its fetch times out. If the fetch fails only after the
+        // first call of `advance`, the validator still waits during the first attempt, which then
+        // gets 503.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);

@@ -35,7 +35,7 @@ async fn failing_refresh_gives_503_for_unknown_keys_and_does_not_affect_known_ke
         assert!(refusal.retry_after() >= Some(SECOND));
         validate_now(&validator, &known).unwrap();
     }
-    assert_eq!(harness.logto.jwks_requests(), 1 + 2, "the rate limit allows two");
+    assert_eq!(harness.logto.jwks_requests(), 1 + 2, "the rate limit allows two refreshes");
     harness.logto.recover();
     harness.clock.advance(10 * SECOND);
     assert_eq!(status(&validator.validate(&unknown).await), 200);

@@ -74,8 +74,8 @@ fn blocked_runtime_delays_no_other_runtime_and_restores_no_removed_key() {
     assert_eq!(Outcome::of(&outcome), Outcome::UnknownKey);
 }
 
-/// On a runtime that shuts down, `spawn` drops the new task immediately. The `Drop` guard of the
-/// task then takes a lock, so the caller of `spawn` must not hold this lock.
+/// On a runtime that was shut down, `spawn` drops the new task immediately. The caller of `spawn`
+/// holds the lock of the refresh state at this time, so dropping the task must not take this lock.
 #[test]
 fn refresh_on_a_shut_down_runtime_does_not_deadlock() {
     let outer = tokio::runtime::Runtime::new().unwrap();

@@ -298,8 +298,8 @@ fn blocked_runtime_does_not_block_callers_on_other_runtimes() {
     });
     clock.advance(Duration::from_secs(11));
     let second = other.block_on(tokens.token(&read())).unwrap();
-    // The late response of the blocked runtime does not replace the token that the other runtime
-    // requested.
+    // The blocked runtime processes its response late. The token in this response does not replace
+    // the token that the other runtime requested.
     blocked.block_on(background_tasks_done());
     let cached = other.block_on(tokens.token(&read())).unwrap();
     assert_eq!(cached.secret(), second.secret());

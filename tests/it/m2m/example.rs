@@ -14,7 +14,7 @@ async fn run(variables: &[(&str, &str)]) -> (bool, String) {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();
     let path = profile.join("examples/m2m_client");
-    assert!(path.exists(), "cargo build --example m2m_client first: {}", path.display());
+    assert!(path.exists(), "run `cargo build --example m2m_client` first: no {}", path.display());
     let mut program = Command::new(path);
     for name in ["ENDPOINT", "APP_ID", "APP_SECRET", "RESOURCE", "ORGANIZATION_ID"] {
         program.env_remove(format!("LOGTO_{name}"));

@@ -1,4 +1,4 @@
-//! Tests which tokens each revocation rule refuses. The validator has a token cache.
+//! Checks which tokens each revocation rule refuses. The validator has a token cache.
 
 use std::time::{Duration, SystemTime};
 
@@ -243,7 +243,8 @@ async fn times_in_the_far_future_and_past_are_limited() {
     let token = |iat: u64| setup.token().claim("iat", iat).build();
     assert_eq!(setup.outcome(&token(NOW + 302)), "revoked", "5 min and the margin");
     assert_eq!(setup.outcome(&token(NOW + 303)), "accepted");
-    // A cut-off is kept for 24 h, plus the margin of 2 s, plus the largest clock tolerance, 5 min.
+    // A cut-off is kept for 24 h, plus the margin of 2 s, plus the largest clock tolerance of
+    // 5 min.
     setup.store(Rule::revoke_client("shop", at(NOW - 86_703))).await;
     assert_eq!(setup.revocations.status().rules, 1);
     setup.store(Rule::revoke_client("shop", at(NOW - 86_701))).await;

@@ -226,8 +226,8 @@ fn verify_jws(key: &Value, jws: &str) -> Result<(), VectorError> {
         .map_err(VectorError::Token)
 }
 
-/// Asserts that a validator refuses the text, and that the reason fits the result of the signature
-/// check.
+/// Asserts that a validator refuses the text, and that the reason is consistent with `found`, the
+/// result of the signature check.
 fn assert_no_access_token(text: &str, found: &Result<(), VectorError>) {
     use Outcome::{CriticalHeader, Malformed, MalformedCredentials, NotAJwt};
 

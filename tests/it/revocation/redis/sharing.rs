@@ -1,4 +1,4 @@
-//! Tests that the rules of one instance apply on the other instances, and tests of the settings of
+//! Checks that the rules of one instance apply on the other instances. Also checks the settings of
 //! `RedisStore`.
 
 use super::*;
