@@ -268,7 +268,7 @@ impl fmt::Display for AuthError {
                  full or too slow: see ValidatorBuilder::max_queued_checks and max_queue_time",
             ),
             AuthErrorKind::RevocationsUnavailable => f.write_str(
-                "the rules that revoke tokens are unavailable, and the set of revocations is strict: \
+                "the rules that revoke tokens are unavailable, and RedisStore::strict is set: \
                  see Revocations::status, and check the connection to Redis",
             ),
             AuthErrorKind::MissingLayer => f.write_str(
