@@ -73,7 +73,7 @@ fn is_too_many(outcome: &Result<AccessToken, AuthError>) -> bool {
 
 /// All forged tokens are in the queue before the valid tokens arrive.
 #[tokio::test]
-async fn known_subjects_pass_thousands_of_queued_forged_tokens() {
+async fn known_subjects_overtake_thousands_of_queued_forged_tokens() {
     const FORGED: usize = 16_000;
     let flood = Flood::start().await;
     let validator = flood.builder().max_queue_time(MINUTE).build().unwrap();
