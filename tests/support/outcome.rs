@@ -5,8 +5,8 @@ use tower_logto::{
     error::{AuthErrorKind, FailedCondition, InvalidRequest, InvalidToken},
 };
 
-/// Accepted, or the reason for the refusal. The reason leaves out the texts that the errors quote
-/// from tokens and settings.
+/// Accepted, or the reason for the refusal. If an error contains text from a token or a setting, the
+/// reason omits that text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Accepted,

@@ -216,8 +216,8 @@ impl Connection {
     pub(crate) fn drip(&mut self, bytes: &[u8], times_per_second: u32) -> io::Result<()> {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         self.shared.stalls.send_modify(|stalls| *stalls += 1);
-        // A read returns 0 bytes after the client has disconnected. The timeout of the read sets
-        // the rate.
+        // A read returns 0 bytes after the client has disconnected. Until then, each read times out
+        // after the interval between two sends.
         let interval = Duration::from_secs(1) / times_per_second;
         self.stream.get_mut().set_read_timeout(Some(interval))?;
         while self.shared.generation.load(Ordering::Relaxed) == generation {
