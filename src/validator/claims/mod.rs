@@ -296,7 +296,7 @@ impl ValidatedClaims<'_> {
 }
 
 /// Finds the span of each claim. A claim without escapes was borrowed from the JSON, so its span is
-/// in the JSON. The text of a claim with escapes is appended to the JSON.
+/// in the JSON. If a claim has escapes, its unescaped text is appended to the JSON.
 struct SpanFinder<'a> {
     json: &'a str,
     unescaped: String,
