@@ -277,7 +277,7 @@ impl TrustedIssuer {
         if self.algorithms.is_empty() {
             return Err(ConfigError::new(
                 "algorithms",
-                "the list is empty; remove the call to use the default, Algorithm::LOGTO",
+                "the list is empty; to use the default, Algorithm::LOGTO, remove the call",
             ));
         }
         if self.clock_tolerance > MAX_CLOCK_TOLERANCE {

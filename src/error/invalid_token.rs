@@ -54,7 +54,7 @@ pub enum InvalidToken {
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// At least the clock tolerance has passed since `exp`.
+    /// `exp` lies in the past by the clock tolerance or more.
     Expired {
         /// The time since `exp`. The clock tolerance is not subtracted.
         ago: Duration,

@@ -12,8 +12,8 @@ pub use crate::scope::is_scope_token;
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;
 
-/// The type that the compiler expects in place of `&'static str` if the string is not a valid
-/// scope. The compiler's error then shows the name of this type, which summarizes the rule of
+/// If a string is not a valid scope, the compiler expects this type instead of `&'static str`. The
+/// compiler's error then shows the name of this type, which summarizes the rule of
 /// RFC 6749 §3.3: a scope is printable ASCII except space, `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]

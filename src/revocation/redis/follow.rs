@@ -286,8 +286,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. Above
-    /// that limit, Redis drops the oldest cut-offs.
+    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. If there are
+    /// more than `max_rules` rules, Redis drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)
