@@ -76,7 +76,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         self.current = Some(in_flight.clone());
         let task = task(self.started);
         runtime.spawn(async move {
-            // A blocked runtime may reach this line long after the deadline. If a newer task has
+            // If the runtime was blocked, this line may run long after the deadline. If a newer task has
             // replaced this task and no waiter is left, the channel is closed. The work is then
             // unnecessary.
             if !sender.is_closed() {
