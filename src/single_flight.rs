@@ -76,9 +76,9 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         self.current = Some(in_flight.clone());
         let task = task(self.started);
         runtime.spawn(async move {
-            // If the runtime was blocked, this line may run long after the deadline. If a newer task has
-            // replaced this task and no waiter is left, the channel is closed. The work is then
-            // unnecessary.
+            // If the runtime was blocked, this line may run long after the deadline. If a newer
+            // task has replaced this task and no waiter is left, the channel is closed. The work
+            // is then unnecessary.
             if !sender.is_closed() {
                 let outcome = task.await;
                 sender.send_replace(Some(outcome));
