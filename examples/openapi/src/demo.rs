@@ -54,7 +54,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         let others = call(Some(others.map(|scope| scope.as_str()).collect())).await?;
         let named = call(Some(required.iter().map(String::as_str).collect())).await?;
         println!(
-            "{method} {path}: no token {missing}, other scopes {others}, {required:?} {named}"
+            "{method} {path}: no token: {missing}; other scopes: {others}; {required:?}: {named}"
         );
         check((missing, others) == (401, 403) && named < 300, "expected 401, 403 and success")?;
     }
