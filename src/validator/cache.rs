@@ -8,7 +8,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use quick_cache::{
-    Weighter,
+    OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle},
 };
 
@@ -44,11 +44,22 @@ impl TokenCache {
         if capacity == 0 {
             return Self(None);
         }
+        // The cache also remembers the keys of evicted tokens, as many as it has places. A token
+        // whose key is remembered takes the place of a token that is no longer used. By default,
+        // the cache would remember half as many. Clients that renew their tokens at the same time
+        // could then never displace their expired tokens.
+        //
         // The entries have no expiry, because every hit checks `exp`. Expiry timers would cost
         // memory and cause bursts of work.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(capacity)
+            .weight_capacity(capacity as u64)
+            .ghost_allocation(1.0)
+            .build();
+        #[allow(clippy::expect_used, reason = "all required options are set")]
+        let options = options.expect("the options are complete");
         let hasher = BuildHasherDefault::default();
-        let lifecycle = DefaultLifecycle::default();
-        let cache = Cache::with(capacity, capacity as u64, HeapSize, hasher, lifecycle);
+        let cache = Cache::with_options(options, HeapSize, hasher, DefaultLifecycle::default());
         Self(Some(Arc::new(cache)))
     }
 
@@ -173,6 +184,44 @@ mod tests {
         let audience = [vec!["https://shopping.api"], vec!["x"; 400]].concat();
         let many = |token: TokenBuilder| token.claim("aud", audience.clone());
         assert_eq!(cached_of(50, 100, many).await, 16);
+    }
+
+    #[tokio::test]
+    async fn tokens_that_are_no_longer_used_make_room_for_new_ones() {
+        const CAPACITY: usize = 1_000;
+        let logto = TestIssuer::start().await.unwrap();
+        let trusted = logto.trusted("https://shopping.api");
+        let validator = crate::Validator::builder().trust(trusted).build().unwrap();
+        let accepted = validator.validate(&logto.token().build()).await.unwrap();
+        // Only the length and the end of a token matter to the cache.
+        let tokens = |series: char, count: usize| {
+            let token = |number| {
+                let digest = sha256(format!("{series}{number}").as_bytes());
+                format!("{:0>128}", digest.map(|byte| format!("{byte:02x}")).concat())
+            };
+            (0..count).map(token).collect::<Vec<_>>()
+        };
+        let cache = TokenCache::new(CAPACITY);
+        let hits_of_a_round = |tokens: &[String]| {
+            let is_hit = |token: &&String| {
+                let is_cached = cache.get(token.as_bytes()).is_some();
+                if !is_cached {
+                    cache.insert(token.as_bytes(), accepted.clone());
+                }
+                is_cached
+            };
+            tokens.iter().filter(is_hit).count()
+        };
+        let expired = tokens('a', CAPACITY);
+        for _ in 0..3 {
+            hits_of_a_round(&expired);
+        }
+        let renewed = tokens('b', CAPACITY * 65 / 100);
+        for _ in 0..5 {
+            hits_of_a_round(&renewed);
+        }
+        let hits = hits_of_a_round(&renewed);
+        assert!(hits > renewed.len() * 8 / 10, "{hits} hits of {}", renewed.len());
     }
 
     #[tokio::test]

@@ -210,8 +210,8 @@ impl Validator {
     pub(crate) fn check(&self, token: &[u8]) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
-            // contains other characters is malformed (§3.1). Parsing such a token always fails, so
-            // the characters are checked only after parsing has failed.
+            // contains other characters is malformed (§3.1). No such token is ever accepted, so the
+            // characters are checked only after parsing has failed.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),

@@ -106,7 +106,7 @@ impl WebhookReceiver {
         match Webhook::from_json(body) {
             Ok(webhook) => self.apply(&webhook).await.is_ok(),
             Err(why) => {
-                tracing::warn!("ignored a webhook that Logto's log lists as failed: {why}");
+                tracing::warn!("could not apply a webhook that Logto's log lists as failed: {why}");
                 true
             }
         }
