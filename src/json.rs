@@ -196,7 +196,7 @@ pub(crate) fn describe_mismatch<T: DeserializeOwned>(json: &str) -> String {
 /// The maximum number of members of an object.
 const MAX_MEMBERS: usize = 64;
 /// The number of member names that are stored without an allocation. The headers and payloads of
-/// Logto's tokens have fewer members.
+/// Logto's tokens have fewer members, unless there are many custom claims.
 const MAX_INLINE: usize = 16;
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub struct TestWebhooks {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
-/// let webhooks = TestIssuer::start().await?.webhooks("http://127.0.0.1:1/nobody-listens");
+/// let webhooks = TestIssuer::start().await?.webhooks("http://127.0.0.1:1/webhooks");
 /// let webhook = webhooks.suspend("alice");
 /// assert!(webhook.body().contains("User.SuspensionStatus.Updated"));
 /// assert_eq!(webhook.send().await, None);

@@ -1,11 +1,14 @@
 //! Attacks with the HTTP request, and attacks on the HTTP response (RFC 6750 §2 and §5).
 
+use std::convert::Infallible;
+
 use axum::{Router, extract::Request, routing::any};
 use reqwest::RequestBuilder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_logto::{AccessToken, Anonymous, AuthError, AuthLayer, Require};
 
 use super::{Refusals, Target};
@@ -150,6 +153,26 @@ async fn credentials_must_be_in_one_authorization_header() {
          Connection: close\r\n\r\n0\r\nAuthorization: Bearer {valid}\r\n\r\n"
     );
     assert_eq!(send_raw(&target.server, &request).await.0, 401);
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_utf_8_are_malformed() {
+    let target = Target::start().await;
+    let valid = target.token().build();
+    let layer = AuthLayer::new(target.validator.clone());
+    for (name, token) in [
+        ("one byte", b"\xff".to_vec()),
+        ("a byte before a valid token", [b"\xff", valid.as_bytes()].concat()),
+        ("a byte after a valid token", [valid.as_bytes(), b"\xff"].concat()),
+    ] {
+        let authorization = [b"Bearer ".as_slice(), &token].concat();
+        let request = http::Request::get("/").header("authorization", authorization);
+        let service = layer.layer(service_fn(async |_: http::Request<()>| {
+            Ok::<_, Infallible>(http::Response::new(()))
+        }));
+        let response = service.oneshot(request.body(()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), MalformedCredentials.status(), "{name}");
+    }
 }
 
 #[tokio::test]
