@@ -84,7 +84,9 @@ impl Fleet {
         let logto = TestIssuer::builder().clock(clock.clone()).app(app).start().await.unwrap();
         let instance = |number| {
             let trusted = logto.trusted(SHOPPING_API);
-            // Without this setting, requests with made-up key ids would wait in real time.
+            // With this setting, requests with made-up key ids do not wait for the next fetch that
+            // the rate limit permits. Without this setting, the requests would wait for a tokio
+            // timer, which ignores the manual clock.
             let builder = Validator::builder().trust(trusted).max_waiting_unknown(0);
             let secret = ClientSecret::new("secret");
             let tokens = TokenClient::builder(&logto.issuer(), "app", secret);
@@ -150,8 +152,8 @@ impl Fleet {
     }
 }
 
-/// Returns the token with a made-up key id. The signature of the result is not valid, but the
-/// validator never checks the signature, because the key id is unknown.
+/// Returns a copy of the token with a made-up key id in the header. The signature of the copy is
+/// invalid. The validator never checks this signature, because the key id is unknown.
 fn with_kid(token: &str, number: u64) -> String {
     let (_, rest) = token.split_once('.').unwrap();
     let header = format!(r#"{{"alg":"ES384","typ":"at+jwt","kid":"made-up-{number}"}}"#);

@@ -1,6 +1,6 @@
-//! Measures the time of a request for each kind of token, and the time of a request to a router
-//! without the layer. A request is a call of `Router::oneshot`. The program also measures the
-//! validator alone, and the signature check alone.
+//! Measures how long a router with the layer takes for one request. Each kind of token has its own
+//! measurement. The program also measures a router without the layer, the validator alone, and the
+//! signature check alone. A request to a router is a call of `Router::oneshot`.
 //!
 //! Run `cargo bench --bench requests`, and compare only results of the same run. Tokens and keys
 //! were captured from a real Logto server, and the clock is stopped.

@@ -12,7 +12,7 @@
 //! | `LOGTO_ORGANIZATION_ID` | the id of an organization that the application is a member of (optional) |
 
 #[path = "shopping_api/api.rs"]
-#[allow(dead_code, unreachable_pub, reason = "this file belongs to the other example")]
+#[allow(dead_code, unreachable_pub, reason = "this file belongs to the example `shopping_api`")]
 mod api;
 
 use std::{env, error::Error, process::ExitCode, time::Duration};

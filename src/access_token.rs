@@ -43,8 +43,8 @@ use crate::{
 pub struct AccessToken {
     pub(crate) verified: Arc<VerifiedToken>,
     organization_checked: bool,
-    /// Whether the issuer is marked as named, and whether the audience is marked as named. Guards
-    /// and `require_…` methods set these marks.
+    /// Records whether the issuer was named, and whether the audience was named. Guards and
+    /// `require_…` methods name them.
     named: GuardsName,
 }
 
@@ -125,7 +125,7 @@ impl AccessToken {
         self.verified.claims.jwt_id.map(|span| self.verified.claims.get(span))
     }
 
-    /// Returns whether the token belongs to a machine-to-machine application, which means that
+    /// Returns whether the token belongs to a machine-to-machine application. This is the case if
     /// `sub` equals `client_id`.
     pub fn is_machine(&self) -> bool {
         self.client_id() == Some(self.subject())
@@ -150,13 +150,13 @@ impl AccessToken {
 
     /// Deserializes all claims, including custom ones, into `T`.
     ///
-    /// Parses the whole payload on every call. If some tokens lack a claim, declare its field as an
-    /// `Option`.
+    /// Parses the whole payload on every call. If a claim is absent from some tokens, declare the
+    /// field for this claim as an `Option`.
     ///
     /// # Errors
     /// [`FailedCondition::CustomClaims`], 403, if the payload does not deserialize into `T`. The
-    /// status is not 401, because after a 401, the caller would request a new token with the same
-    /// claims.
+    /// status is not 401. A 401 would make the caller request a new token, which would contain the
+    /// same claims.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, AuthError> {
         let json = self.verified.claims.json();
         serde_json::from_str(json).map_err(|_| {
@@ -167,19 +167,21 @@ impl AccessToken {
 
     /// Requires all of these scopes.
     ///
-    /// Accepts tokens for a global API resource. Accepts a token for an organization-level API
-    /// resource too, but only after [`require_organization`](Self::require_organization) or a
-    /// [`Require::organization_…`](crate::Require) guard has checked the organization. For other
-    /// kinds of token, see [`require_scope`](Self::require_scope).
+    /// Accepts tokens for a global API resource. If the organization was checked, the method also
+    /// accepts tokens for an organization-level API resource. To check the organization, use
+    /// [`require_organization`](Self::require_organization) or a
+    /// [`Require::organization_…`](crate::Require) guard. For other kinds of token, see
+    /// [`require_scope`](Self::require_scope).
     ///
     /// # Errors
     /// [`AuthErrorKind::InsufficientScope`] or [`AuthErrorKind::WrongKind`], both 403. An empty
     /// list of scopes is an error too.
     ///
-    /// If the validator has several issuers or audiences, name the required issuer or audience with
-    /// a guard, or with [`require_issuer`](Self::require_issuer) or
-    /// [`require_audience`](Self::require_audience). Otherwise the error is
-    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
+    /// If the validator has several issuers, name the required issuer with a guard or with
+    /// [`require_issuer`](Self::require_issuer). If the issuer is not named, the error is
+    /// [`AuthErrorKind::UnnamedIssuer`], 500. If the validator has several audiences, name the
+    /// required audience with a guard or with [`require_audience`](Self::require_audience). If the
+    /// audience is not named, the error is [`AuthErrorKind::UnnamedAudience`], 500.
     ///
     /// A scope that RFC 6749 §3.3 does not allow is a mistake in the program. If such a scope is a
     /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500. This error contains the
@@ -253,8 +255,8 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization or for
-    /// none. If the required issuer or audience is not named, the error is
-    /// [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], 500.
+    /// none. [`AuthErrorKind::UnnamedIssuer`] and [`AuthErrorKind::UnnamedAudience`], 500, have the
+    /// same causes as in [`require_scopes`](Self::require_scopes).
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
@@ -309,8 +311,8 @@ impl AccessToken {
     }
 
     /// Returns whether the issuer must still be named, and whether the audience must still be
-    /// named. A validator with one issuer needs no named issuer. A validator with one audience
-    /// needs no named audience.
+    /// named. If the validator has only one issuer, the issuer need not be named. If the validator
+    /// has only one audience, the audience need not be named.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {

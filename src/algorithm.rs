@@ -4,9 +4,9 @@ use std::fmt;
 
 /// A signature algorithm for access tokens (RFC 7518 §3.1).
 ///
-/// The enum contains the algorithms that Logto can sign with. For other issuers, it also contains
-/// the RSA variants with longer hashes. The enum omits HMAC, `none` and EdDSA, so no setting can
-/// enable these algorithms.
+/// The enum contains the algorithms that Logto can sign with. It also contains the RSA variants
+/// with longer hashes, because other issuers can use these variants. The enum omits HMAC, `none`
+/// and EdDSA, so no setting can enable these algorithms.
 ///
 /// ```
 /// use tower_logto::Algorithm;

@@ -53,8 +53,8 @@ impl Moment {
         Self { unix: clock.unix_time(), monotonic: clock.monotonic() }
     }
 
-    /// Returns the time since an earlier moment: the larger of the differences on the two clocks.
-    /// If the wall clock was set back, the monotonic clock shows the larger difference.
+    /// Returns the time since an earlier moment. Computes the time with each clock, and returns the
+    /// larger result. If the wall clock was set back, the monotonic clock gives the larger result.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.unix.saturating_sub(earlier.unix);
         wall.max(self.monotonic.saturating_sub(earlier.monotonic))

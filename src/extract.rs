@@ -54,7 +54,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for AccessToken {
 /// # let _: axum::Router = axum::Router::new().route("/", axum::routing::get(handler));
 /// ```
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::exhaustive_structs, reason = "taken apart in handlers' signatures")]
+#[allow(clippy::exhaustive_structs, reason = "handlers destructure this type in their signatures")]
 pub struct Claims<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
@@ -133,8 +133,8 @@ impl<State: Sync, S: Scope> OptionalFromRequestParts<State> for Scoped<S> {
     }
 }
 
-/// Turns the error for an absent token into `None`. Every other error remains an error, for example
-/// a missing scope or a missing layer.
+/// Turns the error for an absent token into `None`. Returns all other errors unchanged, for example
+/// the errors for a missing scope and for a missing layer.
 fn absent_is_none<T>(extracted: Result<T, AuthError>) -> Result<Option<T>, AuthError> {
     match extracted {
         Err(error) if matches!(error.kind(), AuthErrorKind::MissingToken) => Ok(None),

@@ -85,8 +85,9 @@ pub(crate) fn get_or_build(
     Ok(cell.get_or_init(|| client))
 }
 
-/// Sends the request. If connecting fails, sends the request once more. If the connection breaks
-/// later, sends the request once more only if `repeatable` is set.
+/// Sends the request. If the connection cannot be established, the function sends the request once
+/// more. If the connection breaks later and `repeatable` is set, the function also sends the
+/// request once more.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,
@@ -163,7 +164,7 @@ fn environment_proxy(url: &Url, is_set: impl Fn(&str) -> bool) -> Option<&'stati
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
 /// The time after which the client closes an idle connection. Logto closes idle connections after
-/// 5 s. The difference of 1 s allows for network latency.
+/// 5 s. The client closes them 1 s earlier, to allow for network latency.
 #[cfg(feature = "client")]
 const BEFORE_LOGTO_CLOSES: Duration = Duration::from_secs(4);
 

@@ -26,23 +26,23 @@ pub struct Issuer(Arc<str>);
 impl Issuer {
     /// Returns the issuer of a Logto endpoint: the endpoint followed by `/oidc`.
     ///
-    /// The endpoint is the URL of a tenant (such as `https://tenant.logto.app`), a custom domain or
-    /// a self-hosted server.
+    /// The endpoint is the URL of a tenant (such as `https://tenant.logto.app`), of a custom domain
+    /// or of a self-hosted server.
     ///
     /// # Errors
     /// Returns an error if `endpoint` is neither an `https` URL nor an `http` URL of a loopback
     /// host, or if it has a query, a fragment or a user name. The environment variable
     /// `LOGTO_ALLOW_HTTP=1` allows `http` for any host.
     ///
-    /// If `endpoint` is the address of an issuer, a key set or a discovery document, the error
-    /// contains the corrected endpoint. The same applies if `endpoint` differs from the form that
-    /// Logto uses, for example because the host is in upper case.
+    /// If `endpoint` differs from the form that Logto uses, the error contains the corrected
+    /// endpoint. Examples are a host in upper case, and the address of an issuer, a key set or a
+    /// discovery document.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
         Self::from_endpoint(endpoint, Transport::HttpsOrLoopback)
     }
 
-    /// Does the same as [`logto`](Self::logto). If `transport` allows plain `http`, also accepts
-    /// `http` URLs of hosts that are not loopback.
+    /// Does the same as [`logto`](Self::logto). If `transport` allows plain `http`, this function
+    /// also accepts `http` URLs of hosts that are not loopback.
     pub(crate) fn from_endpoint(endpoint: &str, transport: Transport) -> Result<Self, ConfigError> {
         let url = url::parse_url("endpoint", endpoint)?;
         if !url::is_permitted(&url, transport) {
@@ -95,8 +95,9 @@ impl Issuer {
     }
 }
 
-/// Returns the endpoint as Logto writes it in `iss`. The host is in lower case, and a default port
-/// is left out. The path is cut before `/oidc` or `/.well-known`.
+/// Returns the endpoint in the form that Logto uses in `iss`. The host is in lower case, and a
+/// default port is left out. A path segment `oidc` or `.well-known` is removed, together with the
+/// segments after it.
 fn corrected_endpoint(url: &Url) -> String {
     // `Url::parse` has already put the host in lower case and removed a default port.
     let segments = url.path().split('/').take_while(|one| !["oidc", ".well-known"].contains(one));
@@ -153,7 +154,8 @@ pub(crate) enum JwksSource {
     Static(String),
 }
 
-/// Omits the user information of a URL. Omits the key set, because it may contain private keys.
+/// The debug output of a URL omits the user name and the password. The debug output of a static key
+/// set contains only its size, because the key set can contain private keys.
 impl fmt::Debug for JwksSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,8 +232,8 @@ impl TrustedIssuer {
 
     /// Fetches the key set from this address. The default is `{issuer}/jwks`.
     ///
-    /// In Docker or Kubernetes, this may be an internal address. The issuer must still equal the
-    /// `iss` of the tokens.
+    /// In Docker or Kubernetes, `uri` can be an internal address. Even with an internal address,
+    /// the issuer identifier must equal the `iss` of the tokens.
     pub fn jwks_uri(mut self, uri: impl Into<String>) -> Self {
         self.jwks = JwksSource::Uri(uri.into());
         self
@@ -245,9 +247,9 @@ impl TrustedIssuer {
 
     /// Allows plain `http` for a key set at an address that is not loopback.
     ///
-    /// An attacker who can change this traffic can replace the keys, and can then sign tokens that
-    /// the validator accepts. Use this setting only inside a network that you trust. The
-    /// environment variable `LOGTO_ALLOW_HTTP=1` has the same effect and needs no new build.
+    /// An attacker who can change an `http` response can replace the keys, and can then sign tokens
+    /// that the validator accepts. Use this setting only inside a network that you trust. The
+    /// environment variable `LOGTO_ALLOW_HTTP=1` has the same effect without a change of the code.
     pub const fn dangerously_allow_http(mut self) -> Self {
         self.transport = Transport::AllowHttp;
         self
@@ -303,7 +305,7 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
              guard routes with Require::organization_in_path(…).organization_permissions()"
         )
     } else if audience.starts_with(LOGTO_AUDIENCES) {
-        format!("{audience:?} is reserved; Logto issues tokens for it to every application")
+        format!("{audience:?} is reserved by Logto; expected the API's resource indicator")
     } else {
         return Ok(());
     };

@@ -1,4 +1,5 @@
-//! Reads JSON from untrusted sources: objects without duplicate members, with borrowed strings.
+//! Reads JSON from untrusted sources. `read_unique_members` refuses objects with duplicate members.
+//! `Text` and `OneOrMany` borrow strings that contain no escapes.
 
 use std::{borrow::Cow, fmt};
 
@@ -68,8 +69,8 @@ struct MemberNames<'de> {
     inline_count: usize,
     others: Vec<Cow<'de, str>>,
     /// A set of 64 bits. The length, the first byte and the last byte of a name choose one of the
-    /// bits. If that bit is not set yet, the name is new, so most names need no comparison. No two
-    /// claims of a Logto token choose the same bit.
+    /// bits. If that bit is not set yet, the name is new. Most names therefore need no comparison.
+    /// No two claims of a Logto token choose the same bit.
     shapes: u64,
 }
 

@@ -19,8 +19,8 @@
 //!
 //! | token for | parameters of the token request | accepted by |
 //! |---|---|---|
-//! | global API resource | `resource` | [`Require::global`], and [`Scoped`] or [`AccessToken::require_scopes`] outside organization guards |
-//! | organization-level API resource | `resource`, `organization_id` | organization guards ([`Require::organization_in_path`] or another `Require::organization_…` constructor), [`Scoped`] or [`AccessToken::require_scopes`] inside these guards, and [`AccessToken::require_organization`] |
+//! | global API resource | `resource` | [`Require::global`]. Outside organization guards, [`Scoped`] and [`AccessToken::require_scopes`] also accept these tokens. |
+//! | organization-level API resource | `resource`, `organization_id` | [`AccessToken::require_organization`], and organization guards, such as [`Require::organization_in_path`]. Inside organization guards, [`Scoped`] and [`AccessToken::require_scopes`] also accept these tokens. |
 //! | organization permissions | `organization_id` | organization guards with [`Require::organization_permissions`], if the validator has [`TrustedIssuer::organizations`] |
 //!
 //! # How to split scopes
@@ -64,14 +64,14 @@
 //! | cause | status | challenge |
 //! |---|---|---|
 //! | no token | 401 | `Bearer`, without an error code |
-//! | two `Authorization` headers, malformed credentials, or a missing or repeated organization header on a route whose guard requires exactly one | 400 | `invalid_request` |
+//! | more than one `Authorization` header, malformed credentials, or a required organization header that is missing or repeated | 400 | `invalid_request` |
 //! | an invalid token | 401 | `invalid_token` |
 //! | a valid token without the required scopes, of the wrong kind, or of the wrong organization | 403 | `insufficient_scope` |
 //! | too many requests with unknown key ids are waiting for a refresh | 429 | no challenge, but a `Retry-After` header |
 //! | the issuer's signing keys are unavailable | 503 | no challenge, but a `Retry-After` header |
-//! | during a flood of tokens with bad signatures, the token waited too long for its signature check, or the queue for signature checks is full | 503 | no challenge, but a `Retry-After` header |
+//! | a flood of tokens with bad signatures fills the queue for signature checks, or makes a request wait too long in this queue | 503 | no challenge, but a `Retry-After` header |
 //! | the rules that revoke tokens are unavailable, and the Redis store is `strict` | 503 | no challenge, but a `Retry-After` header |
-//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard without the issuer or audience that it must name | 500 | no challenge, but the crate logs an error |
+//! | a guard without an `AuthLayer` around it, a guard with a path parameter that the route does not have, or a guard that does not name the required issuer or audience | 500 | no challenge, but the crate logs an error |
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`. If
 //! an extractor refuses the request, or if a handler returns an [`AuthError`], the response has an
@@ -79,8 +79,8 @@
 //! `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
-//! (`RUST_LOG=tower_logto=debug`). The response contains at most a short description of the reason,
-//! and not the fix.
+//! (`RUST_LOG=tower_logto=debug`). The response contains at most a short description of the reason.
+//! It never contains the fix.
 //!
 //! # Calling other services
 //! The module [`m2m`] requests tokens for a machine-to-machine application.
@@ -127,22 +127,23 @@
 //!   the checks move to other threads, and the first token of a new subject waits in a queue. Limit
 //!   the request rate in front of the service.
 //! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds a permit of
-//!   this limit. After a refusal, the limited service keeps the permit until the service is called
-//!   again or dropped. axum and hyper-util drop the service after each request.
-//! - WebSockets and streams can stay open after `exp`. Close them at [`AccessToken::expires_at`],
-//!   or check their token again with [`Validator::recheck`].
+//!   this limit. After a refusal, the limited service keeps the permit until the next call, or
+//!   until the service is dropped. axum and hyper-util drop the service after each request.
+//! - WebSockets and streams can stay open after `exp`. Close such a connection at
+//!   [`AccessToken::expires_at`], or check its token again with [`Validator::recheck`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts this claim.
 //! - Tokens in the query or the body of a request are ignored.
 //!
-//! The [guide](guide) has a page for each task: scopes per route and the order of layers,
-//! organizations, custom claims and bodies of refusals, cookies and WebSockets, tests, containers,
-//! and the migration from other crates.
+//! The [guide](guide) has pages for common tasks, such as scopes per route, the order of layers,
+//! organizations, custom claims, response bodies of refusals, cookies, WebSockets, tests,
+//! containers, and the migration from other crates.
 //!
 //! # Not supported
 //! - Opaque tokens and introspection. If the token request has a `resource`, Logto issues a JWT.
 //! - ID tokens, and tokens bound by DPoP or mTLS. The validator refuses them.
 //! - HMAC, EdDSA and encrypted tokens.
-//! - Discovery. The crate derives each address from the issuer, unless you set the address.
+//! - Discovery. By default, the crate derives the addresses of the key set and of the token
+//!   endpoint from the issuer. You can set both addresses yourself.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -9,7 +9,7 @@ pub(crate) struct RateLimit {
     permits: u32,
     max_permits: u32,
     interval: Duration,
-    /// `permits` already includes the permits that were regained up to this time.
+    /// The time up to which `permits` includes the regained permits.
     counted_at: Duration,
 }
 
@@ -48,14 +48,14 @@ impl RateLimit {
     }
 }
 
-/// A warning that may be repeated often, for example during an outage. While the text stays the
-/// same, the warning is logged once per minute.
+/// A warning that can recur often, for example during an outage. As long as the text stays the
+/// same, the warning is logged at most once per minute.
 #[derive(Debug, Default)]
 pub(crate) struct RepeatedWarning(Option<(Box<str>, Duration)>);
 
 impl RepeatedWarning {
-    /// Returns whether to log this text now. A text that differs from the last logged text is
-    /// always due.
+    /// Returns whether to log this text now. If the text differs from the last logged text, returns
+    /// `true`.
     pub(crate) fn is_due(&mut self, text: &str, now: Duration) -> bool {
         let is_repeated = self.0.as_ref().is_some_and(|(logged, at)| {
             **logged == *text && now < at.saturating_add(SAME_WARNING_INTERVAL)

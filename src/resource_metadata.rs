@@ -86,7 +86,8 @@ impl ProtectedResourceMetadata {
         format!("/.well-known/oauth-protected-resource{path}")
     }
 
-    /// Returns a router that serves the document for GET and HEAD. CORS allows every origin.
+    /// Returns a router that serves the document for GET and HEAD. The CORS header of the response
+    /// allows every origin.
     ///
     /// Merge the router outside [`AuthLayer`](crate::AuthLayer), because clients request the
     /// document without a token.

@@ -77,8 +77,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         let task = task(self.started);
         runtime.spawn(async move {
             // If the runtime was blocked, this line may run long after the deadline. If a newer
-            // task has replaced this task and no waiter is left, the channel is closed. The work
-            // is then unnecessary.
+            // task has replaced this task and no waiter is left, the channel is closed and this
+            // task does nothing.
             if !sender.is_closed() {
                 let outcome = task.await;
                 sender.send_replace(Some(outcome));
@@ -88,8 +88,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     }
 
     /// Marks a task as completed. Each task calls this method at its end. Returns `false` if a
-    /// newer task has replaced the calling task. The owner must then not store the result of the
-    /// calling task.
+    /// newer task has replaced the calling task. In this case, the owner must not store the result
+    /// of the calling task.
     pub(crate) fn finish(&mut self, number: u64) -> bool {
         self.current.take_if(|task| task.number == number).is_some()
     }
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(outcome, Ok(0));
         blocked.block_on(tokio::task::yield_now());
         assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task did nothing");
-        assert!(!flight.finish(1), "its result must not be stored");
+        assert!(!flight.finish(1), "the result of the replaced task must not be stored");
         assert!(flight.finish(2));
     }
 

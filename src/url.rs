@@ -53,7 +53,8 @@ pub(crate) fn check_url(
     ))
 }
 
-/// Returns whether the URL is `https`, or plain `http` to a host for which plain `http` is allowed.
+/// Returns whether the scheme of the URL is permitted. `https` is always permitted. Plain `http` is
+/// permitted only if the host is loopback or a setting allows plain `http`.
 pub(crate) fn is_permitted(url: &Url, transport: Transport) -> bool {
     url.scheme() == "https"
         || is_loopback(url)

@@ -1,5 +1,5 @@
-//! Checks limits: how often a cache hit, a first validation and a refusal allocate, and how much
-//! memory a cached token takes.
+//! Checks limits on the number of allocations of a cache hit, of a first validation and of a
+//! refusal. Also checks a limit on the memory that a cached token takes.
 //!
 //! These tests are a separate binary, because they replace the global allocator. The new allocator
 //! counts the allocations of each thread separately. The tests use the minimum of several runs,
@@ -55,7 +55,7 @@ fn cache_hit_in_the_layer_allocates_only_the_extension() {
     let hit = min_allocations_of_calls(&mut layer.layer(EmptyService), Some(&es384_token()), 200);
     let extension = min_allocations(|| http::Extensions::new().insert(Arc::new(())));
     // `extension` includes the allocation of a new `Arc`. The layer inserts an `Arc` that already
-    // exists, so the layer needs one allocation less.
+    // exists, so `hit` does not include this allocation.
     assert_eq!(hit, extension - 1);
 }
 
@@ -96,9 +96,9 @@ fn cached_token_takes_at_most_700_bytes() {
     }
     let each = (live_bytes() - before) / TOKENS as isize;
     println!("{each} bytes per cached token");
-    // With the feature `revocation`, a cached token also has a pointer to the data that revocation
-    // rules are compared with. In this test, the pointer is null. The payload alone has 300 bytes,
-    // so a smaller result would mean that the measurement is broken.
+    // With the feature `revocation`, a cached token also has a pointer to its data for the check of
+    // the revocation rules. In this test, the pointer is null. The payload alone has 300 bytes, so
+    // a smaller result would mean that the measurement is broken.
     let most = if cfg!(feature = "revocation") { 708 } else { 700 };
     assert!((300..=most).contains(&each), "{each}");
 }

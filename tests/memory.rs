@@ -21,8 +21,9 @@ fn peak() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// Returns by how many bytes the peak memory use exceeds `before`. The kernel updates the peak with
-/// a delay, and may correct it downwards. If the peak is now below `before`, the result is 0.
+/// Returns the number of bytes by which the peak memory use exceeds `before`. The kernel updates
+/// the peak with a delay, and may correct it downwards. If the peak is now below `before`, the
+/// result is 0.
 fn growth_since(before: usize) -> usize {
     peak().saturating_sub(before)
 }
@@ -75,8 +76,8 @@ fn handlers() -> Vec<(&'static str, Handler)> {
             "250 KB of nested arrays",
             sends(jwks_response(format!("{{\"keys\":[{}", "[".repeat(250_000)))),
         ),
-        // The fetches of the responses below end only at their timeout, which runs in real time.
-        // The test runs these fetches at the same time, so it waits for only one timeout.
+        // With each response below, the fetch ends only when it times out. The timeout runs in real
+        // time. The test runs these fetches at the same time, so it waits for only one timeout.
         ("endless 103s", drips("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")),
         ("a body byte by byte", drips("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", " ")),
         ("a header byte by byte", drips("HTTP/1.1 200 OK\r\nX: ", "x")),

@@ -1,4 +1,5 @@
-//! The API. A service of your own needs the same parts.
+//! The scopes, the routes and the handlers of the example's API. Your own service needs these parts
+//! too.
 
 use axum::{Json, Router, extract::Path, http::StatusCode, routing::get};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Any `Authorization` headers in a request to the layer. The status is 200, 400 or 401, and the
-//! layer never panics.
+//! The input contains the `Authorization` headers of a request to the layer. The status of the
+//! response is 200, 400 or 401, and the layer never panics.
 
 #![no_main]
 
@@ -45,7 +45,7 @@ impl Service<Request<()>> for Handler {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // A header value cannot contain a line feed, so a line feed separates two headers.
+    // In the input, a line feed separates two headers. A header value cannot contain a line feed.
     let values: Option<Vec<_>> = bytes
         .split(|byte| *byte == b'\n')
         .map(|value| HeaderValue::from_bytes(value).ok())

@@ -1,5 +1,6 @@
-//! Any JWKS. No entry disables a usable key in the same JWKS. A public EC entry yields at most one
-//! key. A public RSA entry yields at most one key per RSA algorithm. Any other entry yields no key.
+//! Any JWKS. A usable key stays usable, whatever the other entries of the JWKS contain. A public EC
+//! entry yields at most one key. A public RSA entry yields at most one key per RSA algorithm. Any
+//! other entry yields no key.
 
 #![no_main]
 

@@ -1,5 +1,6 @@
-//! Arbitrary bodies of webhooks. Only a signed body creates rules. The user, application or
-//! organization id in a rule comes from the field in which Logto sends that id.
+//! Arbitrary bodies of webhooks. Only a signed body creates rules. A rule contains the id of a
+//! user, an application or an organization. The id must come from the field in which Logto sends
+//! ids of this kind.
 
 #![no_main]
 

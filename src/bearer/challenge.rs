@@ -32,9 +32,9 @@ impl fmt::Debug for ChallengeSettings {
 
 /// Whether a guard must name the issuer, and whether it must name the audience. If the validator
 /// has several issuers, a guard must name the issuer. If the validator has several audiences, a
-/// guard must name the audience. With `trust_all_alike`, a guard need not name either. In an access
-/// token, the flags record whether a guard has named the issuer, and whether a guard has named the
-/// audience.
+/// guard must name the audience. With `trust_all_alike`, a guard need not name either. In the field
+/// `AccessToken::named`, the flags have another meaning. They record whether the issuer has been
+/// named, and whether the audience has been named.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct GuardsName {
     pub(crate) issuer: bool,
@@ -73,8 +73,8 @@ impl ChallengeSettings {
     pub(crate) fn header(&self, error: ChallengeError<'_>) -> HeaderValue {
         let key = (error.error, error.description);
         let slots = if error.scope.is_none() { self.rendered.as_slice() } else { &[] };
-        // The search stops at the slot with this key. If no slot has the key, the search renders
-        // the challenge into the first free slot.
+        // The search stops at the slot with this key. If no slot has the key, `get_or_init` stores
+        // the rendered challenge in the first free slot.
         let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, self.render(error))));
         let rendered = slots.find(|(rendered_key, _)| *rendered_key == key);
         rendered.map_or_else(|| self.render(error), |(_, header)| header.clone())
@@ -105,8 +105,8 @@ impl ChallengeSettings {
     }
 }
 
-/// The maximum number of cached challenges. A validator never has this many different challenges
-/// to cache, because each description is one of a few constant texts.
+/// The maximum number of cached challenges. A validator caches fewer challenges than this
+/// maximum, because each description is one of a few constant texts.
 const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]

@@ -38,10 +38,10 @@ impl ConfigError {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }
 
-    /// Returns the name of the setter or the argument. If the setting comes from
-    /// [`Settings`](crate::settings::Settings), this method still returns that name, but the
-    /// message contains the configuration key or the environment variable. If an environment
-    /// variable cannot be read or parsed, this method returns the name of the variable.
+    /// Returns the name of the setter or the argument, even for a setting from
+    /// [`Settings`](crate::settings::Settings). For such a setting, the message contains the
+    /// configuration key or the environment variable. If an environment variable cannot be read or
+    /// parsed, this method returns the name of the variable.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

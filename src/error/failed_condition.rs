@@ -30,12 +30,12 @@ pub enum FailedCondition {
     /// [`AccessToken::require_issuer`](crate::AccessToken::require_issuer) requires.
     Issuer(Mismatch),
     /// The token is not for the API that [`Require::audience`](crate::Require::audience) or
-    /// [`AccessToken::require_audience`](crate::AccessToken::require_audience) requires. The found
-    /// value is the first audience of the token.
+    /// [`AccessToken::require_audience`](crate::AccessToken::require_audience) requires.
+    /// [`Mismatch::found`] returns the first audience of the token.
     Audience(Mismatch),
     /// The claims do not deserialize into the `T` of `Claims<T>` or
-    /// [`AccessToken::claims`](crate::AccessToken::claims). The text contains the name of the
-    /// field, but no value from the token.
+    /// [`AccessToken::claims`](crate::AccessToken::claims). The error message contains the name of
+    /// the field, but no value from the token.
     CustomClaims(Box<str>),
 }
 

@@ -54,7 +54,7 @@ pub enum InvalidToken {
     MissingClaim(&'static str),
     /// A claim has the wrong type, or its value is out of range.
     MalformedClaim(&'static str),
-    /// `exp` lies in the past by the clock tolerance or more.
+    /// The current time is equal to or later than `exp` plus the clock tolerance.
     Expired {
         /// The time since `exp`. The clock tolerance is not subtracted.
         ago: Duration,
@@ -72,7 +72,8 @@ pub enum InvalidToken {
     UnknownKey(Option<Box<str>>),
     /// The token has no `kid`, and several keys of the issuer support the token's `alg`.
     AmbiguousKey,
-    /// The key with the token's `kid` does not support this algorithm, the token's `alg`.
+    /// The token's `alg` names this algorithm, but the key with the token's `kid` does not support
+    /// it.
     KeyAlgorithmMismatch(Algorithm),
     /// The signature does not match.
     BadSignature,
@@ -213,13 +214,13 @@ impl fmt::Display for InvalidToken {
                  out, or another tenant issued the token"
             ),
             Self::UnknownKey(None) => {
-                f.write_str("the token has no kid, and no key of the issuer fits its algorithm")
+                f.write_str("the token has no kid, and no issuer key supports the token's alg")
             }
             Self::AmbiguousKey => {
-                f.write_str("the token has no kid, and several keys of the issuer fit")
+                f.write_str("the token has no kid, and several issuer keys support the token's alg")
             }
             Self::KeyAlgorithmMismatch(algorithm) => {
-                write!(f, "the key with the token's kid is not for {algorithm}, the token's alg")
+                write!(f, "alg is {algorithm}, which the key with the token's kid does not support")
             }
             Self::BadSignature => f.write_str(
                 "the signature does not match the issuer's key: the token was changed, or it was \

@@ -16,8 +16,8 @@ use std::{borrow::Cow, error::Error, fmt, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeysUnavailable {
-    /// The time until the next attempt to fetch the keys. The header `Retry-After` contains this
-    /// time in whole seconds, and is at least 1.
+    /// The time until the next attempt to fetch the keys. The `Retry-After` header contains this
+    /// time, rounded up to whole seconds. The header value is at least 1.
     pub retry_after: Duration,
     /// The reason why the last attempt failed.
     pub cause: KeysError,

@@ -20,9 +20,11 @@ use crate::{
 };
 
 impl AuthError {
-    /// Logs the refusal at the level in the settings, or at the level ERROR if the service is
-    /// misconfigured. `request` is `None` if a handler returned the error, because the conversion
-    /// into a response has no access to the request.
+    /// Logs the refusal. If the service is misconfigured, the level is ERROR. Otherwise, the
+    /// settings determine the level.
+    ///
+    /// An error that a handler returns is converted into a response without access to the request.
+    /// For such an error, `request` is `None`.
     pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
         metrics::refused(self.reason());
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -57,8 +59,8 @@ impl AuthError {
         }
     }
 
-    /// Logs that the service is misconfigured. Every request to the service may fail for the same
-    /// reason, so the number of lines is limited for each reason.
+    /// Logs that the service is misconfigured. A misconfiguration can cause the refusal of every
+    /// request for the same reason, so the number of log lines per reason is limited.
     fn log_misconfiguration(&self) {
         static LIMITS: Mutex<BTreeMap<&str, LogLimit>> = Mutex::new(BTreeMap::new());
         let (reason, now) = (self.reason(), SystemClock.monotonic());

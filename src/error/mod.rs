@@ -124,18 +124,20 @@ pub enum AuthErrorKind {
     /// Too many requests with unknown key ids are waiting for a JWKS refresh: 429 with
     /// `Retry-After`. The response has no challenge, because clients should keep their tokens.
     TooManyUnknownKeys {
-        /// The time until the next refresh may start.
+        /// The time after which the next refresh is permitted.
         retry_after: Duration,
     },
-    /// During a flood of tokens with bad signatures, the queue for signature checks is full, or
-    /// this request waited in the queue for too long: 503 with `Retry-After`. See
+    /// The queue for signature checks is full, or this request waited in the queue for too long:
+    /// 503 with `Retry-After`. The validator adds checks to this queue only during a flood of
+    /// tokens with bad signatures. See
     /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
     TooManySignatureChecks {
         /// The time after which the caller should retry. It is the maximum time that a request
         /// waits in the queue.
         retry_after: Duration,
     },
-    /// The rules that revoke tokens have been unavailable for too long: 503 with `Retry-After`.
+    /// A strict set of revocation rules is unavailable, so every token is refused: 503 with
+    /// `Retry-After`.
     RevocationsUnavailable,
     /// No [`AuthLayer`](crate::AuthLayer) wraps the guard or the extractor: 500.
     MissingLayer,
@@ -203,9 +205,11 @@ impl AuthError {
     /// Refuses a request without a token: 401 without an error code.
     ///
     /// Use this function behind [`AuthLayer::optional`](crate::AuthLayer::optional), for requests
-    /// that need a token. As with [`forbidden`](Self::forbidden), the challenge has the realm and
-    /// the metadata URL only if a function that you pass to
-    /// [`Require::check`](crate::Require::check) returns the error.
+    /// that need a token.
+    ///
+    /// If a function that you pass to [`Require::check`](crate::Require::check) returns the error,
+    /// the challenge has the realm and the metadata URL of the validator. If a handler returns the
+    /// error, the challenge has neither of them.
     pub const fn missing_token() -> Self {
         Self::new(AuthErrorKind::MissingToken, None)
     }

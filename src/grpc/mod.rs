@@ -8,10 +8,10 @@ use tonic::{
 
 use crate::error::AuthError;
 
-/// Converts a refusal in a handler into a status with a code and a message. The status's metadata
-/// contains the challenge and `retry-after`.
+/// Converts an `AuthError` from a handler into a status with a code and a message. The status's
+/// metadata contains the challenge and `retry-after`.
 ///
-/// Like a layer, the conversion logs the refusal.
+/// The conversion logs the refusal. The layers log refusals in the same way.
 ///
 /// ```
 /// use tonic::{Request, Response, Status};
@@ -42,7 +42,8 @@ impl From<AuthError> for Status {
     }
 }
 
-/// Converts the error into the status of the outgoing call that needed the token. The code is:
+/// Converts the error into a status. The outgoing call that needed the token fails with this
+/// status. The code of the status is:
 /// - UNAVAILABLE if a retry may help
 /// - PERMISSION_DENIED if the application lacks a permission in Logto
 /// - INTERNAL if the token request is invalid, or if there is no tokio runtime

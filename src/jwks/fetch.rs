@@ -114,7 +114,7 @@ impl JwksEndpoint {
     /// Returns advice for the operator about a response that does not come from a JWKS endpoint.
     fn advice(&self) -> String {
         if self.url.path().ends_with(JWKS_PATH) {
-            return "; check that this is the address of Logto, and not of its Console".into();
+            return "; check that the URL points to Logto, and not to its Console".into();
         }
         let origin = self.url.origin().ascii_serialization();
         format!(
@@ -130,7 +130,8 @@ fn etag(headers: &HeaderMap) -> Option<HeaderValue> {
 const JWKS_PATH: &str = "/oidc/jwks";
 /// The total timeout of a fetch.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest accepted response body. Logto publishes one to three keys, which take about 3 KB.
+/// The largest accepted response body. Logto publishes one to three keys, which together take about
+/// 3 KB or less.
 const MAX_BODY: usize = 256 * 1024;
 /// The longest `ETag` that is stored, in bytes. Longer values are ignored.
 const MAX_ETAG: usize = 256;

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The key ids that the key set did not contain even after a refresh. While no refresh is
-/// permitted, tokens with these key ids are refused without waiting.
+/// permitted, tokens with these key ids are refused immediately.
 ///
 /// The number of stored key ids is limited, so callers cannot fill the memory. The hashes are
 /// seeded, so callers cannot find colliding ids.

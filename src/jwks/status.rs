@@ -19,7 +19,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct IssuerStatus {
-    /// The issuer, as in the claim `iss`.
+    /// The value of the claim `iss` in the issuer's tokens.
     pub issuer: String,
     /// Whether the keys can be used.
     pub state: KeysState,
@@ -28,8 +28,8 @@ pub struct IssuerStatus {
     /// The time since the last successful fetch, in seconds. `None` if no fetch has succeeded, or
     /// if the keys are static.
     pub age_secs: Option<u64>,
-    /// The error of the last fetch. `None` if the last fetch succeeded, or if there was no fetch
-    /// yet.
+    /// The error of the last fetch. `None` if the last fetch succeeded, or if there has been no
+    /// fetch yet.
     pub last_error: Option<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct IssuerStatus {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum KeysState {
-    /// No keys were fetched yet. The first request fetches them.
+    /// No keys have been fetched yet. The first request fetches the keys.
     Missing,
     /// The keys are part of the configuration, and are never fetched.
     Static,

@@ -145,8 +145,8 @@ where
             Err(Stop::Revoked(error)) => return ResponseFuture::refused(*error, &request),
             Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
-                // Only the service that returned `Ready` may handle this request. A clone takes its
-                // place in `self`. Before the next request, the caller polls the clone.
+                // Only the service that returned `Ready` may handle this request. A clone replaces
+                // this service in `self`. Before the next request, the caller polls the clone.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 return call_when_finished(ready, request, validator, pending);

@@ -1,4 +1,5 @@
-//! The response future of the services. Its output is the inner service's response, or a refusal.
+//! The response future of `AuthService` and `RequireService`. The output of the future is the inner
+//! service's response, or a refusal.
 
 use std::{
     fmt,
@@ -25,8 +26,8 @@ pin_project! {
     enum FutureState<F, B, E> {
         Inner { #[pin] future: F },
         Refused { response: Option<Response<B>> },
-        // The key must be fetched, the signature check must wait in the queue, or the first
-        // revocation rules must be loaded.
+        // The request waits for a key, for a queued signature check, or for the first revocation
+        // rules.
         Deferred { future: Deferred<B, E> },
     }
 }
@@ -61,7 +62,8 @@ where
             Projected::Inner { future } => future.poll(cx),
             Projected::Refused { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),
-                // Reached only by polling after completion, which the contract of `Future` forbids.
+                // The future was polled after completion. The contract of `Future` forbids this
+                // poll.
                 None => Poll::Pending,
             },
             Projected::Deferred { future } => future.as_mut().poll(cx),

@@ -26,17 +26,17 @@ use crate::{
 /// The cached tokens of one application.
 pub(crate) struct TokenCache {
     endpoint: TokenEndpoint,
-    /// `None` for the default, see [`TokenCache::refresh_margin`].
+    /// `None` means the default of [`TokenCache::refresh_margin`].
     refresh_margin: Option<Duration>,
     clock: Arc<dyn Clock>,
     /// The entries of requests for which Logto has issued a token.
     granted: Entries,
-    /// The entries of requests for which Logto has not issued a token. They are in a separate
-    /// cache, because untrusted input may choose the organization of a request. Such requests must
-    /// not evict tokens.
+    /// The entries of requests for which Logto has not issued a token. These candidates are in a
+    /// separate cache, because untrusted input can determine the organization of a request.
+    /// Requests with made-up organizations must not evict tokens.
     candidates: Entries,
-    /// Counts the candidates that Logto refuses, for example because their organization does not
-    /// exist. Above a limit, the cache accepts no new candidates for a while.
+    /// Counts how often Logto refuses the token request of a candidate, for example because the
+    /// organization does not exist. Above a limit, the cache accepts no new candidates for a while.
     refusals: Mutex<RateLimit>,
     /// Limits the number of calls that wait for token requests.
     waiters: Semaphore,
@@ -65,8 +65,8 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
-    /// The number of invalidations in a row. If an invalidation comes more than [`LAST_KEEP`] after
-    /// `keep_until`, the count restarts at one.
+    /// The number of invalidations in a row. If more than [`LAST_KEEP`] passes between `keep_until`
+    /// and the next invalidation, the count restarts at one.
     invalidated_in_a_row: u32,
     /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
@@ -117,8 +117,8 @@ impl TokenCache {
     /// Invalidates the refused token and returns its successor. Waits for the successor if
     /// necessary.
     ///
-    /// Exception: if `refused` itself replaced a refused token shortly before, the cache keeps
-    /// `refused` for now. This method then returns `refused` again.
+    /// Exception: if the cache recently invalidated the predecessor of `refused`, the cache keeps
+    /// `refused`. In this case, this method returns `refused` again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -128,9 +128,9 @@ impl TokenCache {
         }
     }
 
-    /// Starts to request this token's successor. Does nothing if this token was already invalidated
-    /// or replaced, or if its predecessor was refused shortly before. In the last case, a service
-    /// has refused two tokens in a row, so a third token would not help.
+    /// Starts to request this token's successor. Does nothing if the cache has already invalidated
+    /// or replaced this token. Also does nothing if the cache recently invalidated this token's
+    /// predecessor. If a service refuses two tokens in a row, a third token would not help.
     pub(crate) fn invalidate(self: &Arc<Self>, token: &IssuedToken) {
         let Some(entry) = self.granted.get(token.request()) else { return };
         let now = self.clock.monotonic();
@@ -140,7 +140,7 @@ impl TokenCache {
         }
         if now < state.keep_until {
             drop(state);
-            tracing::debug!(request = %entry.request, "service refused a new token; keeping it");
+            tracing::debug!(request = %entry.request, "keeping a new token that a service refused");
             return;
         }
         let unused_for = now.saturating_sub(state.keep_until);
@@ -186,8 +186,8 @@ impl TokenCache {
         Ok(self.candidates.get_with(request, || Arc::new(entry)))
     }
 
-    /// Moves an entry to `granted` after Logto has issued its token. Candidates cannot evict the
-    /// entries in `granted`.
+    /// Moves an entry to `granted` after Logto has issued a token for the entry. Candidates cannot
+    /// evict the entries in `granted`.
     fn promote(&self, entry: &Arc<CacheEntry>) {
         if !self.granted.contains_key(&entry.request) {
             self.granted.insert(Arc::clone(&entry.request), Arc::clone(entry));
@@ -212,8 +212,8 @@ impl TokenCache {
         };
         if let Some(token) = state.token.clone().filter(is_usable) {
             if delay.is_zero() && in_flight.is_none() {
-                // Ignores the result, because this call returns the cached token. Outside a tokio
-                // runtime, no refresh starts.
+                // Refreshes the token in the background. Outside a tokio runtime, no refresh
+                // starts, but the cached token is still valid.
                 let _ = self.start_request(entry, &mut state, now);
             }
             return CacheLookup::Ready(Ok(token));
@@ -249,8 +249,8 @@ impl TokenCache {
             cache.complete(&task_entry, number, now, response)
         })?;
         // If a task panics, or if its runtime is shut down, the task cannot record its failure. The
-        // request therefore counts as a failure until it succeeds. After the deadline, a new
-        // request may start in any case.
+        // request therefore counts as a failure until it succeeds. If the task has not recorded a
+        // result by `deadline`, a new request can start.
         state.failures_in_a_row += 1;
         let delay = retry_delay(true, state.failures_in_a_row);
         state.next_request_at = (now.monotonic + delay).min(deadline);
@@ -264,7 +264,7 @@ impl TokenCache {
         match tokio::time::timeout(timeout, in_flight.outcome(&self.waiters)).await {
             Ok(Ok(result)) => result,
             Ok(Err(WaitError::TooManyWaiters)) => {
-                let message = format!("{MAX_WAITERS} calls already wait for tokens");
+                let message = format!("{MAX_WAITERS} calls are already waiting for tokens");
                 error(TokenRequestErrorKind::Overloaded, message)
             }
             Ok(Err(WaitError::TaskLost)) => {
@@ -335,8 +335,8 @@ impl TokenCache {
                 }
                 let valid_for = state.token.as_ref().map(|token| token.remaining_lifetime(now));
                 let valid_for = valid_for.filter(|left| !left.is_zero());
-                // The delay of `Retry-After` must not outlast the cached token. Otherwise, calls
-                // would fail after the token has expired, although the server may have recovered.
+                // The delay from `Retry-After` must not outlast the cached token. A longer delay
+                // would make calls fail after the token expires, even if the server has recovered.
                 let requested = error.retry_after().unwrap_or_default();
                 let requested = requested.min(valid_for.unwrap_or(Duration::MAX));
                 let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
@@ -375,7 +375,8 @@ impl TokenCache {
     }
 
     /// Returns how long a call waits for a token request. This time is longer than a token request
-    /// can take, so the call receives the specific error of that request.
+    /// can take. If the token request fails, the call therefore receives that error, and not the
+    /// timeout error of [`TokenCache::wait`].
     fn wait_timeout(&self) -> Duration {
         self.endpoint.timeout + GRACE
     }
@@ -390,8 +391,8 @@ impl TokenCache {
 }
 
 impl CacheEntry {
-    /// Locks the state. Keep the lock for a few instructions only, never across an await, and never
-    /// while logging.
+    /// Locks the state. Hold the lock for a few instructions only. Never hold the lock across an
+    /// await or while logging.
     fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -425,13 +426,13 @@ const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// The first delay after an error that lasts until the configuration changes, such as a wrong
-/// secret or a missing role.
+/// The first retry delay after an error that only a change of the configuration can fix, such as a
+/// wrong secret or a missing role.
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
-/// The time after an invalidation during which the cache keeps the successor, even if a service
-/// refuses the successor too. With each further invalidation, the time doubles, up to
-/// [`LAST_KEEP`].
+/// The minimum time between the first two invalidations of an entry. Until this time has passed,
+/// the cache keeps the new token, even if a service refuses that token too. With each further
+/// invalidation in a row, the time doubles, up to [`LAST_KEEP`].
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;

@@ -91,8 +91,8 @@ impl TokenClient {
     /// error, until the delay from [`retry_after`](TokenRequestError::retry_after) has passed.
     ///
     /// # Cancel safety
-    /// This method is cancel safe. The token request runs in its own task and continues for
-    /// the other calls.
+    /// This method is cancel safe. If the future is dropped, the token request continues in its own
+    /// task, and other calls can use the result.
     ///
     /// # Runtime
     /// A token request needs a tokio runtime with I/O and time enabled. The request runs on the
@@ -121,9 +121,10 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
     /// successor.
     ///
-    /// If `refused` is itself the successor of a refused token, the client may keep `refused`. This
-    /// method then returns `refused` again. Before you repeat the refused call, check that the
-    /// [`secret`](IssuedToken::secret) of the returned token differs from the secret of `refused`.
+    /// If the client fetched `refused` to replace another refused token, it may keep `refused`. In
+    /// this case, the method returns `refused` again. Before you repeat the refused call, check
+    /// that the [`secret`](IssuedToken::secret) of the returned token differs from the secret of
+    /// `refused`.
     ///
     /// # Errors
     /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on
@@ -242,7 +243,8 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets the timeout of a whole token request, from 100 ms to 5 min. Default: 10 s.
+    /// Sets the timeout of a whole token request. The timeout must be from 100 ms to 5 min.
+    /// Default: 10 s.
     ///
     /// A [`ManagementApi`](crate::m2m::ManagementApi) that uses this client applies the timeout to
     /// each attempt of a call.
@@ -251,9 +253,9 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets the time between the refresh of a token and the token's expiry. A margin longer than
-    /// half of the token's lifetime is shortened to that half. Default: 60 s or a tenth of the
-    /// lifetime, whichever is shorter.
+    /// Sets the time between the refresh of a token and the token's expiry. If this margin is
+    /// longer than half of the token's lifetime, the client uses half of the lifetime instead.
+    /// Default: 60 s or a tenth of the lifetime, whichever is shorter.
     ///
     /// The client lengthens the margin at random, by up to 50 %. The first call within the margin
     /// starts the refresh and returns the cached token. The client does not refresh a token that no
@@ -263,7 +265,7 @@ impl TokenClientBuilder {
         self
     }
 
-    /// Sets how many tokens are cached, at least 1. Default: 1,000.
+    /// Sets the maximum number of cached tokens. The number must be at least 1. Default: 1,000.
     ///
     /// If the cache is full, it removes the least recently used token. If each organization has its
     /// own token, the capacity should cover all organizations in use.
@@ -275,12 +277,14 @@ impl TokenClientBuilder {
     /// Sets a function that configures the HTTP client, for example for a proxy, a private CA or a
     /// user agent.
     ///
-    /// The crate calls your function each time it builds an HTTP client: for the first token
-    /// request, and for the first call of each [`ManagementApi`](crate::m2m::ManagementApi) on each
-    /// runtime. If the HTTP client cannot be built, the next request tries again.
+    /// The crate calls your function each time it builds an HTTP client. The first token request
+    /// builds the HTTP client for all token requests. Each
+    /// [`ManagementApi`](crate::m2m::ManagementApi) builds a separate HTTP client for each runtime
+    /// on which it is called. If the HTTP client cannot be built, the next request tries again.
     ///
-    /// The crate overrides the settings of the returned `ClientBuilder` for redirects, timeout,
-    /// compression and connection pooling. The crate never uses a proxy for loopback addresses.
+    /// In the returned `ClientBuilder`, the crate overrides the settings for redirects, timeout,
+    /// compression, connection pooling, verbose logging and `https_only`. The crate never uses a
+    /// proxy for loopback addresses.
     pub fn http_client_builder(
         mut self,
         make: impl Fn() -> ClientBuilder + Send + Sync + 'static,

@@ -144,7 +144,7 @@ impl ClientCredentials {
 /// if there is no such reason.
 fn unreadable_by_logto(secret: &str) -> Option<&'static str> {
     if secret.ends_with(['\n', '\r']) {
-        Some("ends with a line break, as files do: trim the text after reading the file")
+        Some("ends with a line break, as many text files do: trim the text after reading the file")
     } else if secret.chars().any(char::is_control) {
         Some("contains a control character: copy the secret from the Logto Console again")
     } else if !secret.is_ascii() {
@@ -162,8 +162,8 @@ fn basic_header(app_id: &str, app_secret: &str) -> Result<HeaderValue, ConfigErr
     Ok(basic)
 }
 
-/// Form-encodes the id and the secret, as RFC 6749 §2.3.1 requires. Then joins them with a colon,
-/// and base64-encodes the result. The form encoding matters for a secret that contains `+`.
+/// Joins the form-encoded id and the form-encoded secret with a colon, and base64-encodes the
+/// result (RFC 6749 §2.3.1). The form encoding matters for a secret that contains `+`.
 ///
 /// Here and below, buffers have their full capacity from the start. A buffer that grows would leave
 /// a copy of the secret in memory.

@@ -17,8 +17,8 @@ use crate::{
 
 /// The reason why a token request failed. The error is cheap to clone.
 ///
-/// [`Display`](fmt::Display) tells the operator what happened and what to do about it. It contains
-/// neither the secret nor a token.
+/// [`Display`](fmt::Display) tells the operator what happened and what to do about it. The text
+/// contains neither the secret nor a token.
 ///
 /// ```no_run
 /// # async fn example(tokens: tower_logto::m2m::TokenClient) {
@@ -56,8 +56,8 @@ pub enum TokenRequestErrorKind {
     /// The token endpoint did not respond in time.
     Timeout,
     /// Connecting to the token endpoint failed, or the connection broke. An error also has this
-    /// kind if the HTTP client could not be built, or if the token request was interrupted by a
-    /// panic or by the shutdown of its runtime.
+    /// kind if the HTTP client could not be built. The same applies if a panic, or the shutdown of
+    /// the tokio runtime, interrupted the token request.
     Connection,
     /// The token endpoint refused the request with an error of RFC 6749 §5.2.
     Refused,
@@ -66,9 +66,9 @@ pub enum TokenRequestErrorKind {
     UnexpectedResponse,
     /// Logto issued a token that lacks some of the required scopes.
     MissingScopes,
-    /// Too many calls already wait for tokens of this client, or Logto recently refused too many
-    /// different token requests. Such refusals do not affect a [`TokenRequest`] that is already in
-    /// the client's cache.
+    /// Too many calls are already waiting for tokens from this client, or Logto recently refused
+    /// too many different token requests. The limit on refusals does not apply to a
+    /// [`TokenRequest`] that is already in the client's cache.
     Overloaded,
 }
 
@@ -194,12 +194,12 @@ impl TokenRequestError {
         self.inner.details.iter().map(AsRef::as_ref)
     }
 
-    /// Returns what to do about the error, if that is known.
+    /// Returns a hint about the cause of the error or its fix. Returns `None` if there is no hint.
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
 
-    /// Returns whether the token endpoint did not respond in time.
+    /// Returns `true` if the token endpoint did not respond in time.
     pub fn is_timeout(&self) -> bool {
         self.inner.is_timeout
     }
@@ -301,7 +301,7 @@ fn status_hint(url: &Url, status: StatusCode) -> Option<Cow<'static, str>> {
              to the final address"
         }
         404 | 405 if url.path().ends_with(TOKEN_PATH) => {
-            "is this the address of Logto, and not that of its Console or of a proxy?"
+            "is this the address of Logto, or the address of its Console or of a proxy?"
         }
         404 | 405 => {
             let origin = url.origin().ascii_serialization();
@@ -322,8 +322,8 @@ fn is_logto_cloud(url: &Url) -> bool {
 pub(crate) const ASSIGN_MANAGEMENT_ROLE: &str =
     "assign the app the M2M role \"Logto Management API access\" (Console → Roles)";
 const NOT_MACHINE_TO_MACHINE: &str =
-    "only a machine-to-machine app may request such a token: is this the id of another app?";
+    "only a machine-to-machine app may request this token: is this the id of another type of app?";
 const TOKEN_PATH: &str = "/oidc/token";
-/// The largest length of an error code in bytes. A response with a longer code is treated as an
+/// The maximum length of an error code in bytes. A response with a longer code is treated as an
 /// unexpected response.
 const MAX_CODE: usize = 64;

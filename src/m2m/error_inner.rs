@@ -44,8 +44,8 @@ impl<K, D: Default> ErrorInner<K, D> {
 }
 
 impl<K: fmt::Debug, D> ErrorInner<K, D> {
-    /// Implements `Debug` for the error type with this name. The output leaves out `details`, which
-    /// may contain untrusted or secret values.
+    /// Implements `Debug` for an error type. `name` is the name of this type. The output leaves out
+    /// `details`, which may contain untrusted or secret values.
     pub(crate) fn debug(
         &self,
         name: &str,

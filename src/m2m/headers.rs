@@ -32,8 +32,8 @@ pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool 
         || challenges.any(|value| value.to_str().is_ok_and(|text| text.split(',').any(is_bearer)))
 }
 
-/// Returns the media type of a response for an error message. An unexpected media type often shows
-/// that the response is a proxy's error page.
+/// Returns the media type of a response, for use in error messages. An unexpected media type often
+/// shows that the response is a proxy's error page.
 pub(crate) fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -44,14 +44,16 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     media_type.to_owned()
 }
 
-/// Returns whether, after a response with this status, the same request may succeed later.
+/// Returns whether this status means a temporary failure. After such a failure, a retry of the same
+/// request may succeed.
 pub(crate) fn is_temporary(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
-/// A longer `Retry-After` is shortened to this delay. During an outage, a server may send any
-/// value. With this limit, the client does not wait long after the outage has ended.
+/// The longest delay that the client accepts from `Retry-After`. The client shortens longer delays
+/// to this limit. During an outage, a server may send any delay. Because of this limit, the client
+/// retries soon after the outage has ended.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2 * 60);
 
 #[cfg(test)]

@@ -27,8 +27,9 @@ use crate::m2m::{
 /// refusal is a response with `401`, or a gRPC response with the status `UNAUTHENTICATED` and no
 /// messages. A `401` that has challenges, but no Bearer challenge, does not count as a refusal.
 ///
-/// If the layer can copy the body, it then sends the request once more with the
-/// [successor](TokenClient::successor). The constructor decides how the layer copies the body:
+/// If the layer can copy the request's body, the layer repeats a refused request once, with the
+/// token's [successor](TokenClient::successor). The constructor decides how the layer copies the
+/// body:
 ///
 /// | constructor | how the layer copies the body |
 /// |---|---|
@@ -130,9 +131,9 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<R>, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // `send` first gets a token, and then waits until the inner service is ready. In the other
-        // order, the inner service could hold a permit of a concurrency limit while the call waits
-        // for its token.
+        // `send` first gets a token, and then waits until the inner service is ready. If `send`
+        // waited for the inner service first, the inner service could hold a permit of a
+        // concurrency limit while the call waits for its token.
         Poll::Ready(Ok(()))
     }
 

@@ -46,17 +46,17 @@
 //! the last error. The first call after the delay sends the next token request. With each further
 //! failure, the delay doubles, up to 30 s. Each delay is shortened at random, by at most a fifth.
 //! If the server sends a longer delay in `Retry-After`, the client uses the server's delay instead.
-//! The client shortens the server's delay to at most two minutes. If a cached token expires
-//! earlier, the server's delay ends when the token expires.
+//! The client shortens the server's delay to at most two minutes. If the cached token expires
+//! during the server's delay, the delay ends when the token expires.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, or a missing role. After such an error, the first delay is 10 s. Each further
 //! delay is twice as long, up to 5 min. Because the client keeps trying, a corrected configuration
 //! takes effect without a restart.
 //!
-//! If no usable token is cached, a call waits for the token request in flight, or sends one and
-//! waits for it. The longest wait is the [timeout](crate::m2m::TokenClientBuilder::timeout) plus
-//! 1 s. The default timeout is 10 s.
+//! If no usable token is cached, a call waits for the token request in flight. If no token request
+//! is in flight, the call sends a token request and waits for the response. The longest wait is the
+//! [timeout](crate::m2m::TokenClientBuilder::timeout) plus 1 s. The default timeout is 10 s.
 //!
 //! # When a service refuses a token
 //! [`invalidate`](crate::m2m::TokenClient::invalidate) starts to fetch a new token in the
@@ -66,16 +66,17 @@
 //!
 //! If the service refuses the successor too, a third token would not help. For 10 s after the first
 //! invalidation, the client therefore keeps the successor, regardless of further `401` responses.
-//! Each further invalidation doubles this period, up to 10 min. If a service refuses every token,
-//! for example because of a wrong audience, the client requests about a dozen tokens in the first
-//! hour. Without this limit, the client would request a new token for every call to the service.
+//! After this period, the next invalidation takes effect and starts a period that is twice as long,
+//! up to 10 min. If a service refuses every token, for example because of a wrong audience, the
+//! client requests about a dozen tokens in the first hour. Without this limit, the client would
+//! request a new token for every call to the service.
 //!
 //! # Scopes that Logto did not grant
 //! Logto leaves out scopes that the application's roles do not include, and still answers `200`.
-//! The service that receives the token would then refuse it with a `403` that does not mention
-//! roles. The client therefore returns an error that names the missing scopes and the fix. If a
-//! token is useful without some of the scopes, request those scopes with
-//! [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes).
+//! If the client returned a token without these scopes, the service that receives the token would
+//! refuse it with a `403` that does not mention roles. The client therefore returns an error that
+//! names the missing scopes and the fix. If a token is useful without some of the scopes, request
+//! those scopes with [`optional_scopes`](crate::m2m::TokenRequest::optional_scopes).
 //!
 //! If a refresh returns a token without a required scope, the refresh counts as failed. The cached
 //! token stays in use until it expires.

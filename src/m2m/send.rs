@@ -1,4 +1,5 @@
-//! Sends a reqwest request with a token. If the service refuses the token, sends the request again.
+//! Sends a reqwest request with a token. If the service refuses the token, the client sends the
+//! request again with a new token.
 
 use std::{error::Error, fmt};
 
@@ -16,8 +17,8 @@ impl TokenClient {
     /// Sends a reqwest request with an access token.
     ///
     /// If the service refuses the token with a 401, the client fetches a new token and sends the
-    /// request once more. A 401 that has challenges, but no Bearer challenge, does not count as a
-    /// refusal.
+    /// request once more. If a 401 has challenges and none of them is a Bearer challenge, the
+    /// client does not treat the 401 as a refusal of the token.
     ///
     /// A request whose body is a stream cannot be repeated. The client sends such a request once.
     /// If the service refuses the token, the client starts to fetch a new token in the background,
@@ -71,7 +72,7 @@ impl IssuedToken {
     /// header.
     pub(crate) fn attach_to(&self, builder: RequestBuilder) -> RequestBuilder {
         use http::{HeaderMap, header::AUTHORIZATION};
-        // `RequestBuilder::header` would not replace an existing header, but add a second one.
+        // `RequestBuilder::header` would add a second header instead of replacing the existing one.
         builder.headers(HeaderMap::from_iter([(AUTHORIZATION, self.authorization())]))
     }
 }

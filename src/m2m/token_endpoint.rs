@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The address of the token endpoint, and the settings and credentials for requests to it. The HTTP
-/// client is built for the first request.
+/// client is built when the first request is sent.
 pub(crate) struct TokenEndpoint {
     pub(crate) url: Url,
     pub(crate) transport: Transport,
@@ -196,8 +196,9 @@ struct ErrorResponseBody {
     error_description: Option<String>,
 }
 
-/// A response with a larger body is an error. A response of Logto has about 600 bytes, or a few
-/// thousand bytes if the token contains custom claims.
+/// The maximum size of a response body in bytes. A larger body is an error. The body of a token
+/// response from Logto is about 600 bytes long. If the token contains custom claims, the body can
+/// be a few thousand bytes long.
 const MAX_BODY: usize = 256 * 1024;
 /// The shortest lifetime in seconds. If `expires_in` is positive but smaller, the client uses this
 /// lifetime instead. Without this minimum, almost every call would request a token.

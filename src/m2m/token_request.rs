@@ -12,7 +12,8 @@ use crate::{
 /// The API, the organization and the scopes for which a machine-to-machine token is requested.
 /// Equal requests share one cached token.
 ///
-/// Logto has three permission models, and its Management API is a separate resource:
+/// Logto has three permission models. Its Management API is a separate resource. The following
+/// methods create the request for each kind of token:
 ///
 /// | token for | created with |
 /// |---|---|
@@ -77,8 +78,8 @@ impl TokenRequest {
 
     /// Adds scopes that the token must have.
     ///
-    /// Logto leaves out scopes that the app's roles do not include, and still answers `200`. In
-    /// that case the client returns an error of the kind
+    /// If the app's roles do not include a scope, Logto still responds with `200`, but does not
+    /// grant that scope. The client then returns an error of the kind
     /// [`MissingScopes`](crate::m2m::TokenRequestErrorKind::MissingScopes), which lists the missing
     /// scopes. For scopes that are not required, use [`optional_scopes`](Self::optional_scopes).
     pub fn scopes<S: Into<String>>(mut self, scopes: impl IntoIterator<Item = S>) -> Self {

@@ -86,7 +86,7 @@ fn describe() {
     describe_counter!(REFUSED, Unit::Count, "Refused requests by reason");
     describe_gauge!(CACHED, Unit::Count, "Cached tokens");
     describe_histogram!(SIGNATURE_CHECK, Unit::Seconds, "Duration of a signature check");
-    describe_gauge!(FLOODED, Unit::Count, "1 while signature checks are queued");
+    describe_gauge!(FLOODED, Unit::Count, "1 if signature checks are queued, otherwise 0");
     describe_gauge!(QUEUED, Unit::Count, "Signature checks in the queue");
     describe_counter!(JWKS_FETCHES, Unit::Count, "JWKS fetches by outcome");
     describe_gauge!(JWKS_FETCHED_AT, Unit::Seconds, "Unix time of the last successful JWKS fetch");

@@ -65,13 +65,14 @@ impl RevocationsBuilder {
         }
     }
 
-    /// Sets the margin after a change. Tokens that are issued within the margin are refused too.
-    /// The default is 2 s, and the maximum is 5 min.
+    /// Sets the length of the margin, which starts at the time of a change, such as the removal of
+    /// a member. Tokens that are issued within the margin are refused too. The default is 2 s, and
+    /// the maximum is 5 min.
     ///
     /// If a token request was in flight during the change, Logto may issue a token that does not
-    /// reflect the change. The margin also helps if the clock of the server that issues tokens is
-    /// ahead of the clock of the server that sends webhooks. A client that gets a new token within
-    /// the margin must request another token after the margin.
+    /// reflect the change. The clock of the server that issues tokens can also be ahead of the
+    /// clock of the server that sends webhooks. The margin covers both cases. A client that gets a
+    /// new token within the margin must request another token after the margin.
     pub const fn margin(mut self, margin: Duration) -> Self {
         self.limits.margin = margin;
         self
@@ -80,10 +81,10 @@ impl RevocationsBuilder {
     /// Sets the longest time from `iat` to `exp` of an accepted token. The default is 24 h, the
     /// minimum is 1 min, and the maximum is 366 days.
     ///
-    /// A cut-off is kept for the sum of the longest token life, the [margin](Self::margin) and the
-    /// longest clock tolerance (5 min), and is then dropped. A token with a longer life could still
-    /// be valid after that, so such a token is never accepted. A token without `iat` is never
-    /// accepted either (RFC 9068 §2.2).
+    /// A cut-off is dropped when its age exceeds the sum of the longest token life, the
+    /// [margin](Self::margin) and the longest clock tolerance (5 min). A token with a longer life
+    /// could still be valid when the cut-off is dropped. Therefore, such a token is never accepted.
+    /// A token without `iat` is never accepted either (RFC 9068 §2.2).
     pub const fn longest_token_life(mut self, life: Duration) -> Self {
         self.limits.longest_token_life = life;
         self

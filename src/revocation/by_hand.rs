@@ -1,4 +1,5 @@
-//! Methods that store one rule with the current time, for example for an admin page.
+//! Methods that each create a rule with the current time and store it, for example for an admin
+//! page.
 
 use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
@@ -45,7 +46,7 @@ impl Revocations {
         self.store([Rule::revoke_organization(id, self.now())]).await
     }
 
-    /// Refuses the tokens of a subject for an organization, if they were issued before the call.
+    /// Refuses a subject's tokens for an organization, if they were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

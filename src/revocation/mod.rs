@@ -1,10 +1,11 @@
-//! Refuses tokens before they expire: after a user was suspended or deleted, after a user left an
-//! organization, or after an application was compromised.
+//! Refuses tokens that have not expired but must no longer be accepted. The reason can be a
+//! suspended or deleted user, a user who left an organization, or a compromised application.
 //!
 //! A JWT is valid until it expires. Logto's tokens expire after an hour by default. A set of
-//! [`Revocations`] contains rules that refuse tokens earlier. As long as the rules do not change,
-//! they add only one integer comparison to each request with a cached token. After a change, the
-//! token is compared with the rules again.
+//! [`Revocations`] contains rules that refuse tokens before they expire. As long as the rules do
+//! not change, they add only one integer comparison to each request with a cached token. If the
+//! rules have changed since the last request with a token, the validator compares the token with
+//! the rules again.
 //!
 //! ```
 //! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};

@@ -51,7 +51,7 @@ struct Shared {
     redis: Option<RedisLink>,
 }
 
-/// Waits for changes of the rules, see [`Revocations::changes`].
+/// Waits for changes of the rules. [`Revocations::changes`] returns this type.
 ///
 /// ```
 /// use tower_logto::revocation::Revocations;
@@ -90,16 +90,21 @@ impl Revocations {
     /// Stores rules. In this process, the rules apply from the next request on.
     ///
     /// If the time of a rule is more than 5 min ahead of this machine's clock, the time is reduced
-    /// to 5 min ahead. A [cut-off](Rule) is ignored if every token that it refuses has already
-    /// expired, see [`longest_token_life`](super::RevocationsBuilder::longest_token_life).
+    /// to 5 min ahead. If every token that a [cut-off](Rule) refuses has already expired, the
+    /// cut-off is ignored. The setting
+    /// [`longest_token_life`](super::RevocationsBuilder::longest_token_life) determines when all
+    /// these tokens have expired.
     ///
     /// With a `RedisStore`, the write to Redis has a timeout of 2 s per 500 rules.
     ///
     /// # Errors
     /// Returns an error if the rules could not be written to Redis. The rules still apply in this
-    /// process. Unless the `RedisStore` is read-only, `Revocations::run` writes the rules to Redis
-    /// later: after it reconnects, or within about 60 s. If `rules` contains more than 500 rules,
-    /// some of them may already be in Redis. It is safe to store all of them again.
+    /// process. If the `RedisStore` is not read-only, `Revocations::run` writes the rules to Redis
+    /// later. If `run` is connected to Redis, it writes the rules within about 60 s. If `run` is
+    /// disconnected, it writes the rules after it reconnects.
+    ///
+    /// If `rules` contains more than 500 rules, some of them may already be in Redis. It is safe to
+    /// store all of them again.
     ///
     /// # Cancel safety
     /// If you drop the future after its first poll, this process already applies the rules, but
@@ -205,7 +210,7 @@ impl Revocations {
         self.0.book.source.state() == SourceState::Loading
     }
 
-    /// Waits for up to 1 s until the rules are loaded for the first time.
+    /// Waits up to 1 s for the rules to be loaded for the first time.
     pub(crate) async fn loaded(&self) {
         self.0.book.source.loaded().await;
     }
@@ -247,7 +252,7 @@ impl Revocations {
         subjects.map(|(subject, ())| subject).collect()
     }
 
-    /// Returns whether a subject is blocked but not deleted, so a reactivation can lift the block.
+    /// Returns whether a subject is blocked but not deleted. A reactivation can lift such a block.
     pub(super) fn blocks(&self, subject: &str) -> bool {
         self.0.book.rules().blocks(self.0.book.hasher.subject(subject))
     }

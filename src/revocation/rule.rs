@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// the [margin](super::RevocationsBuilder::margin) after that time. A *block* refuses every token
 /// of a subject, including tokens that are issued later.
 ///
-/// [`Revocations::store`](super::Revocations::store) stores rules. The order does not matter, and
-/// you may store the same rule again. If several rules differ only in their time, the latest time
-/// counts. Rules can be serialized, for example to keep them in a file.
+/// [`Revocations::store`](super::Revocations::store) stores rules. You can store rules in any
+/// order, and you can store the same rule several times. If several rules differ only in their
+/// time, the latest time counts. Rules can be serialized, for example to keep them in a file.
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -118,7 +118,7 @@ impl Rule {
         Self::new(Change::CutOff, Target::Everyone, at)
     }
 
-    /// Parses a rule that an instance stored in Redis. Returns `None` if the rule is invalid.
+    /// Parses a rule that was read from Redis. Returns `None` if the rule is invalid.
     #[cfg(feature = "redis")]
     #[allow(
         clippy::cast_possible_truncation,
@@ -160,7 +160,8 @@ pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// 2^53. Redis stores times as `f64`, which represents all integers up to this number exactly.
+/// 2^53. Redis stores times as `f64`. This type represents every integer up to 2^53 without
+/// rounding.
 #[cfg(feature = "redis")]
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 

@@ -55,8 +55,10 @@ impl RuleBook {
     }
 
     /// Applies rules, but ignores invalid rules and expired cut-offs. If the time of a rule is more
-    /// than [`MAX_AHEAD`] ahead of the clock, the time is reduced to that limit. Returns the
-    /// applied rules with their original times, because Redis limits the times by its own clock.
+    /// than [`MAX_AHEAD`] ahead of the clock, the time is reduced to that limit.
+    ///
+    /// Returns the applied rules. The returned rules have their original times, because Redis
+    /// limits the times by its own clock.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> = rules
             .into_iter()
@@ -65,7 +67,8 @@ impl RuleBook {
         let latest = millis(self.clock.unix_time().saturating_add(MAX_AHEAD));
         let mut is_changed = false;
         let mut dropped = 0;
-        // Requests wait for the lock, so the lock is released after each part of a long list.
+        // Requests wait while the lock is held. The loop therefore releases the lock after each
+        // part of the rules.
         for part in rules.chunks(RULES_PER_LOCK) {
             let mut set = self.rules.write().unwrap_or_else(PoisonError::into_inner);
             for rule in part {

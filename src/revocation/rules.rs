@@ -34,8 +34,9 @@ pub(super) struct RuleLimits {
 }
 
 impl RuleLimits {
-    /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. Every
-    /// token that an older cut-off refuses has expired, even with the longest clock tolerance.
+    /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. If a
+    /// cut-off is older than this time, it refuses only tokens that have already expired, even with
+    /// the longest clock tolerance.
     pub(super) fn oldest_cut_off(&self, now: Duration) -> u64 {
         millis(now.saturating_sub(self.keep_cut_offs_for()))
     }
@@ -154,9 +155,9 @@ impl Rules {
         is_later
     }
 
-    /// Drops the expired cut-offs, at most once per minute. A cut-off has expired if every token
-    /// that it refuses has expired. If there are still too many rules, drops the oldest cut-offs.
-    /// Never drops blocks. Returns how many cut-offs were dropped before they expired.
+    /// Drops the expired cut-offs, at most once per minute. A cut-off has expired if it refuses
+    /// only expired tokens. If there are still too many rules, drops the oldest cut-offs. Never
+    /// drops blocks. Returns how many cut-offs were dropped before they expired.
     pub(super) fn prune(&mut self, now: Duration) -> usize {
         if now >= self.pruned_at.saturating_add(PRUNE_INTERVAL) || now < self.pruned_at {
             self.pruned_at = now;
@@ -219,8 +220,9 @@ impl Entry {
         self.delete > 0 || (self.block > 0 && self.block >= self.reactivate)
     }
 
-    /// Returns whether the entry contains more than a cut-off. Such an entry must never be dropped.
-    /// For example, if a reactivation were dropped, an older block that arrives later would apply.
+    /// Returns whether the entry contains a change other than a cut-off. Such an entry must never
+    /// be dropped. For example, if a reactivation were dropped, an older block that arrives later
+    /// would apply.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }

@@ -37,13 +37,13 @@ pub enum SourceState {
     Disconnected,
 }
 
-/// The state of the source, and the generation of the rules. A cached token is compared with the
-/// rules again only after the generation has changed.
+/// The state of the source, and the generation of the rules. If the generation has not changed
+/// since a cached token was last accepted, the validator does not look up the rules for this token.
 #[derive(Debug)]
 pub(super) struct Source {
     state: watch::Sender<SourceState>,
     gate: Mutex<Gate>,
-    /// The generation of the rules. The value is [`CLOSED`] as long as every token is refused.
+    /// The generation of the rules. While every token is refused, the value is [`CLOSED`].
     published: AtomicU64,
     waiting: Semaphore,
 }
@@ -90,7 +90,7 @@ impl Source {
         self.publish(&gate);
     }
 
-    /// Opens or closes the gate. While the gate is closed, every token is refused.
+    /// Sets whether tokens may be accepted. If `is_open` is `false`, every token is refused.
     #[cfg(feature = "redis")]
     pub(super) fn set_open(&self, is_open: bool) {
         let mut gate = self.gate();

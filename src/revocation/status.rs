@@ -34,7 +34,7 @@ pub struct RevocationStatus {
     pub rules: usize,
     /// The number of subjects whose tokens are all refused.
     pub blocked_subjects: usize,
-    /// The number of cut-offs that were dropped because there were too many rules. Tokens that
-    /// these cut-offs refused may be accepted again.
+    /// The number of cut-offs that were dropped because there were too many rules. As a result, the
+    /// service might accept tokens that these cut-offs refused.
     pub dropped_rules: u64,
 }

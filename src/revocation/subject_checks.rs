@@ -16,9 +16,9 @@ use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 /// find suspensions and deletions whose webhooks Logto lost.
 ///
 /// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
-/// checks find each user whose suspension or deletion was missed, and the user's tokens are then
-/// refused. If the [`rate`](Self::checks_per_second) is too low to check all users within one
-/// period, the checks find these users later.
+/// checks find each suspended or deleted user whose webhook was lost. From then on, the user's
+/// tokens are refused. If the [`rate`](Self::checks_per_second) is too low to check all users
+/// within one period, the checks find these users later.
 ///
 /// Run the checks in each instance that validates tokens, because an instance checks only the users
 /// whose tokens it validated itself.
@@ -52,8 +52,8 @@ struct User {
 }
 
 impl SubjectChecks {
-    /// Creates the checks. From this call on, `revocations` records the users of valid tokens, and
-    /// these users are checked.
+    /// Creates the checks. From this call on, `revocations` records the users of valid tokens.
+    /// [`run`](Self::run) checks the recorded users.
     pub fn new(revocations: &Revocations, api: ManagementApi) -> Self {
         revocations.record_subjects(MAX_SUBJECTS);
         Self {
@@ -86,9 +86,10 @@ impl SubjectChecks {
     /// to another tenant. In this case, no user is refused.
     ///
     /// If the checks have blocked a user, they lift the block when they find that the user exists
-    /// and is not suspended. They do not lift other blocks, such as a block that was set by hand or
-    /// before a restart. If a user has such a block and the webhook that reports the user's
-    /// reactivation is lost, call [`Revocations::reactivate_subject`].
+    /// and is not suspended. They do not lift other blocks, such as a block that was set by hand,
+    /// or a block that the checks set before the service restarted. If a user has such a block and
+    /// the webhook that reports the user's reactivation is lost, call
+    /// [`Revocations::reactivate_subject`].
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.
@@ -114,8 +115,8 @@ impl SubjectChecks {
         }
     }
 
-    /// Checks each recorded user once. `blocked` contains the users whom this round or an earlier
-    /// one has blocked, and the times of these blocks. Returns the last error.
+    /// Checks each recorded user once. `blocked` maps each user whom the checks have blocked, in
+    /// this round or in an earlier round, to the time of the block. Returns the last error.
     async fn round(
         &self,
         mut next: Instant,
@@ -209,17 +210,17 @@ fn rule(
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
         // A reactivation refuses every token that was issued before the time of the reactivation.
-        // Another reactivation, at the present `updatedAt`, would therefore refuse valid tokens.
+        // Another reactivation, with the time `updatedAt`, would therefore refuse valid tokens.
         return None;
     }
-    // If an earlier check did not find the user, the time of the block is later than `updatedAt`.
-    // The reactivation must be later than the block.
+    // If an earlier round did not find the user, the time of the block is the time of that round.
+    // It can be later than `updatedAt`, but the reactivation must be later than the block.
     let after_block = blocked_at + Duration::from_millis(1);
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }
 
 /// Remembers a block that the checks set, so that they can lift it later. If the map is full, the
-/// block is not remembered, and the checks do not lift it.
+/// block is not remembered, so the checks cannot lift it.
 fn remember(blocked: &mut HashMap<String, SystemTime>, subject: &str, at: SystemTime) {
     if blocked.len() < MAX_BLOCKED || blocked.contains_key(subject) {
         blocked.insert(subject.to_owned(), at);
@@ -232,9 +233,9 @@ const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
 /// The maximum number of blocks that the checks remember, to lift them later.
 const MAX_BLOCKED: usize = 100_000;
-/// If Logto knows none of the users, and there are at least this many, the Management API probably
-/// belongs to another tenant. If this many checks in a row fail, Logto is probably unavailable, and
-/// the round ends.
+/// If there are at least `FEW` users and Logto knows none of them, the Management API probably
+/// belongs to another tenant. If `FEW` checks in a row fail, Logto is probably unavailable, so the
+/// round ends.
 const FEW: usize = 3;
 
 #[cfg(test)]

@@ -22,13 +22,14 @@ pub enum TokenKind {
     /// A token for a global API resource: `aud` is the resource indicator, and there is no
     /// `organization_id`.
     ///
-    /// A user's token also has the API scopes of the user's roles in every organization.
+    /// A user's token contains the API scopes of the user's global roles, and those of the user's
+    /// roles in each organization.
     Global,
     /// A token for an organization-level API resource: `aud` is the resource indicator, and the
     /// claim `organization_id` contains the id of the organization.
     ///
-    /// The scopes come from the roles in that organization. A user's token also has the API scopes
-    /// of the user's global roles.
+    /// The scopes come from the roles in that organization. A user's token also contains the API
+    /// scopes of the user's global roles.
     OrganizationResource,
     /// A token for an organization's own permissions, not for an API: `aud` is
     /// `urn:logto:organization:<id>`.
@@ -136,8 +137,8 @@ enum Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kinds {
-    /// Accepts tokens for global API resources. After a check of the organization, also accepts
-    /// tokens for organization-level API resources.
+    /// Accepts tokens for global API resources. If the organization of the token was checked, the
+    /// policy also accepts tokens for organization-level API resources.
     Default,
     Only(TokenKind),
     Any,
@@ -163,12 +164,12 @@ impl ScopePolicy {
         self.scopes.iter().map(AsRef::as_ref)
     }
 
-    /// Returns whether one of the scopes is enough.
+    /// Returns whether the policy requires at least one of the scopes, instead of all of them.
     pub fn is_any(&self) -> bool {
         self.rule == Rule::Any
     }
 
-    /// Returns whether the granted scopes are enough. Does not check the kind of token.
+    /// Returns whether the granted scopes satisfy the policy. Does not check the kind of token.
     pub(crate) fn is_satisfied_by(&self, granted: ScopeSet<'_>) -> bool {
         match self.rule {
             // An empty list is a mistake in the program, so the check fails closed.
@@ -188,7 +189,8 @@ impl ScopePolicy {
         }
     }
 
-    /// Returns the kind that [`scopes!`](crate::scopes) declared with `for KIND`.
+    /// Returns the kind of token that the [`scopes!`](crate::scopes) declaration sets with
+    /// `for KIND`. Returns `None` if the declaration names no single kind.
     pub(crate) const fn declared_kind(&self) -> Option<TokenKind> {
         match self.kinds {
             Kinds::Only(kind) => Some(kind),

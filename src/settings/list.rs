@@ -1,4 +1,4 @@
-//! Parses settings that files and variables contain as text: lists, algorithms and log levels.
+//! Parses lists, algorithms and log levels in configuration files and environment variables.
 
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing::Level;

@@ -1,5 +1,5 @@
-//! Reads settings from configuration files and environment variables, with the same names for every
-//! service.
+//! Reads settings from configuration files and environment variables. The names of the settings are
+//! the same for every service.
 
 mod environment;
 mod list;
@@ -19,8 +19,8 @@ use crate::{
     validator::{Validator, ValidatorBuilder},
 };
 
-/// The settings of one issuer, of the API that its tokens are for, and of a machine-to-machine
-/// application.
+/// The settings of one issuer, of the API that accepts the issuer's tokens, and of a
+/// machine-to-machine application.
 ///
 /// One `Settings` value builds a [validator](Self::validator), a
 /// [token client](Self::token_client) and the [metadata document](Self::metadata). Deserialize the
@@ -48,13 +48,13 @@ use crate::{
 /// ```
 ///
 /// # Keys and variables
-/// A configuration file contains the keys, and [`from_env`](Self::from_env) reads the variables. A
-/// setting without a value has the default of the builder.
+/// In a configuration file, use the configuration keys. [`from_env`](Self::from_env) reads the
+/// environment variables. A setting without a value has the default of the builder.
 ///
 /// | configuration key | environment variable | value |
 /// |---|---|---|
 /// | `endpoint` | `LOGTO_ENDPOINT` | the address of Logto, see [`Issuer::logto`] |
-/// | `issuer` | `LOGTO_ISSUER` | instead of the endpoint: the exact issuer, see [`Issuer::new`] |
+/// | `issuer` | `LOGTO_ISSUER` | the exact issuer, see [`Issuer::new`]. Set either the endpoint or the issuer, not both |
 /// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. In a file, several indicators are a list. In a variable, several indicators are separated by spaces |
 /// | `organizations` | `LOGTO_ORGANIZATIONS` | `true` accepts organization permission tokens, see [`TrustedIssuer::organizations`] |
 /// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true` refuses tokens that belong to no organization, see [`TrustedIssuer::organization_tokens_only`] |
@@ -72,7 +72,7 @@ use crate::{
 /// | `log_refusals_at` | `LOGTO_LOG_REFUSALS_AT` | the log level of refusals: `error`, `warn`, `info`, `debug` or `trace`, see [`ValidatorBuilder::log_refusals_at`] |
 /// | `client.app_id` | `LOGTO_APP_ID` | the id of a machine-to-machine application |
 /// | `client.app_secret` | `LOGTO_APP_SECRET` | the secret of this application |
-/// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | instead of `client.app_secret`: the path of a file that contains the secret |
+/// | `client.app_secret_file` | `LOGTO_APP_SECRET_FILE` | the path of a file that contains the secret. Set either the secret or the file, not both |
 /// | `client.token_endpoint` | `LOGTO_TOKEN_ENDPOINT` | the address of the token endpoint. The default is `{issuer}/token` |
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,7 +94,7 @@ pub struct Settings {
     pub algorithms: Option<Vec<Algorithm>>,
     /// The address of the key set.
     pub jwks_uri: Option<String>,
-    /// Whether plain `http` is allowed to hosts that are not loopback.
+    /// Whether plain `http` URLs may have hosts that are not loopback.
     pub allow_http: bool,
     /// The clock tolerance, in seconds.
     pub clock_tolerance_secs: Option<u64>,
@@ -102,8 +102,8 @@ pub struct Settings {
     pub keys_fresh_for_secs: Option<u64>,
     /// The age at which stale signing keys are no longer used, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
-    /// The time between refreshes that are triggered by unknown key ids, in seconds. The first two
-    /// refreshes may start immediately.
+    /// The time between refreshes that are triggered by unknown key ids, in seconds. Two such
+    /// refreshes can start without this delay.
     pub unknown_key_cooldown_secs: Option<u64>,
     /// The maximum number of validated tokens in the cache. 0 disables the cache.
     pub token_cache_capacity: Option<usize>,
@@ -160,9 +160,9 @@ impl Settings {
     /// Reads the settings from environment variables.
     ///
     /// An empty variable counts as not set. You can also put the value of any variable in a file.
-    /// Then set a variable with the suffix `_FILE` to the path of the file, for example
-    /// `LOGTO_APP_SECRET_FILE=/run/secrets/logto`. Docker and Kubernetes provide secrets as such
-    /// files. A single trailing newline (`\n` or `\r\n`) is ignored.
+    /// To do so, append `_FILE` to the variable's name, and use the path of the file as the value,
+    /// for example `LOGTO_APP_SECRET_FILE=/run/secrets/logto`. Docker and Kubernetes provide
+    /// secrets as such files. One newline (`\n` or `\r\n`) at the end of the file is removed.
     ///
     /// Other variables that start with `LOGTO_` are ignored, because Kubernetes sets variables such
     /// as `LOGTO_PORT` if a service has the name `logto`.
@@ -211,7 +211,7 @@ impl Settings {
             log_refusals_at: read.parsed("LOGTO_LOG_REFUSALS_AT", list::parse_level)?,
             client: ClientSettings {
                 app_id: read.text("LOGTO_APP_ID")?,
-                // This also reads LOGTO_APP_SECRET_FILE.
+                // `read.text` also reads LOGTO_APP_SECRET_FILE.
                 app_secret: read.text("LOGTO_APP_SECRET")?,
                 app_secret_file: None,
                 token_endpoint: read.text("LOGTO_TOKEN_ENDPOINT")?,
@@ -241,7 +241,7 @@ impl Settings {
         .map_err(|error| self.named(error))
     }
 
-    /// Returns the issuer with the settings of its tokens and keys. You can add further settings.
+    /// Returns the trusted issuer, which already has these settings. You can add further settings.
     ///
     /// # Errors
     /// Returns the errors of [`issuer`](Self::issuer).
@@ -383,7 +383,8 @@ impl Settings {
     fn named(&self, error: ConfigError) -> ConfigError {
         let key = match error.setting() {
             "audience" => "resource",
-            // If this setting has no value, the address comes from the endpoint or the issuer.
+            // If `jwks_uri` or `token_endpoint` is not set, its default comes from the setting
+            // `endpoint` or `issuer`. The error then names that setting.
             "jwks_uri" if self.jwks_uri.is_none() => self.issuer_key(),
             "token_endpoint" if self.client.token_endpoint.is_none() => self.issuer_key(),
             "token_endpoint" => "client.token_endpoint",

@@ -35,7 +35,7 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(Times { wall, monotonic: Duration::ZERO })))
     }
 
-    /// Moves the clock forward. Both tokens and cached keys age.
+    /// Moves the clock forward. Tokens and cached keys become older.
     ///
     /// # Panics
     /// Panics if the time overflows a [`Duration`].
@@ -45,7 +45,7 @@ impl ManualClock {
         times.monotonic += duration;
     }
 
-    /// Sets the wall clock forward or back, as NTP or an administrator may do.
+    /// Sets the wall clock forward or back. This simulates a correction by NTP or an administrator.
     ///
     /// The wall clock decides whether a token is expired. The age of cached keys does not change.
     pub fn set_unix_time(&self, since_epoch: Duration) {

@@ -6,8 +6,8 @@ use crate::testing::{issuer::TestIssuer, server::fault_switch::Fault};
 
 /// # Outages and faults
 impl TestIssuer {
-    /// Makes every endpoint respond with 500 and `text/plain`, as Logto does if its database is
-    /// unavailable.
+    /// Makes every endpoint respond with 500 and `text/plain`. Logto sends the same response if its
+    /// database is unavailable.
     ///
     /// Call [`recover`](Self::recover) to end the outage.
     pub fn go_down(&self) {
@@ -60,8 +60,8 @@ impl TestIssuer {
         self.state().faults.token.set(fault);
     }
 
-    /// Ends every fault. If another key set was [published](Self::publish), the issuer serves its
-    /// own key set again.
+    /// Ends every fault. If [`publish`](Self::publish) has replaced the issuer's key set, also
+    /// restores that key set.
     ///
     /// A [stopped](Self::stop) server remains stopped.
     pub fn recover(&self) {

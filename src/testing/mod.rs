@@ -69,7 +69,8 @@
 //!
 //! # Outages and key rotation
 //! - Error responses: [`go_down`](TestIssuer::go_down). No responses: [`hang`](TestIssuer::hang).
-//!   Slow responses: [`slow`](TestIssuer::slow). [`recover`](TestIssuer::recover) ends all of them.
+//!   Slow responses: [`slow`](TestIssuer::slow). [`recover`](TestIssuer::recover) ends each of
+//!   these faults.
 //! - Refused connections: [`stop`](TestIssuer::stop).
 //!   [`start_again`](TestIssuer::start_again) lets the server listen again.
 //! - Any other response of one endpoint: [`fault_jwks`](TestIssuer::fault_jwks) or

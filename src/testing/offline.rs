@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Signs tokens without a server, for unit tests without a socket and without a runtime.
+/// Signs tokens for unit tests. Needs no server, no socket and no async runtime.
 ///
 /// [`TestIssuer::offline`] creates an `OfflineIssuer`. Its validators have a static key set, so
 /// [`Validator::try_validate`] always returns `Some`. For rotations, outages and token requests,

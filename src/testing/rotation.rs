@@ -27,8 +27,8 @@ impl TestIssuer {
     /// Generates a key for the algorithm of the current key. The new key becomes the current key,
     /// which signs tokens.
     ///
-    /// The old current key becomes the previous key and stays published. The previous key of an
-    /// earlier rotation is removed from the key set.
+    /// The old current key becomes the previous key and stays published. If the key set still
+    /// contains the previous key of an earlier rotation, this method removes that key.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }

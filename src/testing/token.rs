@@ -108,24 +108,24 @@ impl TokenBuilder {
         self
     }
 
-    /// Makes the token a token for an organization-level API resource. Adds the claim
+    /// Makes the builder create a token for an organization-level API resource. Adds the claim
     /// `organization_id`.
     pub fn organization_resource(mut self, id: impl Into<String>) -> Self {
         self.organization_id = Some(id.into());
         self
     }
 
-    /// Makes the token a token with organization permissions.
+    /// Makes the builder create a token with organization permissions.
     ///
-    /// `aud` is `urn:logto:organization:ID`, and there is no `organization_id`. Without scopes,
-    /// `scope` is the empty string.
+    /// `aud` is `urn:logto:organization:ID`, and the token has no claim `organization_id`. Without
+    /// scopes, `scope` is the empty string.
     pub fn organization_permissions(mut self, id: impl AsRef<str>) -> Self {
         self.audience = format!("{ORGANIZATION_AUDIENCE}{}", id.as_ref());
         self.organization_id = None;
         self
     }
 
-    /// Makes the token a token for Logto's Management API, with the scope `all`.
+    /// Makes the builder create a token for Logto's Management API, with the scope `all`.
     pub fn management_api(self) -> Self {
         self.audience(MANAGEMENT_API).scopes(["all"])
     }
@@ -138,8 +138,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets `sub`, which makes the token a user's token. By default, `sub` equals `client_id`, as
-    /// in a machine's token.
+    /// Sets `sub`, which makes the token a user's token. By default, `sub` equals `client_id`,
+    /// which makes the token a machine's token. The default for an ID token is `test-user`.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -159,7 +159,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets `exp` to one hour before the current time, and sets `iat` accordingly.
+    /// Sets `exp` to one hour before the current time, and sets `iat` to `exp` minus the
+    /// [`lifetime`](Self::lifetime).
     pub fn expired(mut self) -> Self {
         self.expired = true;
         self
@@ -190,7 +191,7 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets `typ`. The default is `at+jwt`.
+    /// Sets `typ`. The default is `at+jwt` for an access token, and `JWT` for an ID token.
     pub fn typ(self, typ: impl Into<String>) -> Self {
         self.header("typ", typ.into())
     }
@@ -200,15 +201,15 @@ impl TokenBuilder {
         self.header("kid", kid.into())
     }
 
-    /// Replaces the whole payload with this text, which may be invalid JSON. The other methods that
-    /// set or remove claims then have no effect.
+    /// Replaces the whole payload with this text, which may be invalid JSON. If you call this
+    /// method, the other methods that set or remove claims have no effect.
     pub fn raw_payload(mut self, text: impl Into<String>) -> Self {
         self.raw_payload = Some(text.into());
         self
     }
 
-    /// Replaces the whole header with this text, which may be invalid JSON. The other methods that
-    /// set or remove members of the header then have no effect.
+    /// Replaces the whole header with this text, which may be invalid JSON. If you call this
+    /// method, the other methods that set or remove members of the header have no effect.
     pub fn raw_header(mut self, text: impl Into<String>) -> Self {
         self.raw_header = Some(text.into());
         self

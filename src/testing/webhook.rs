@@ -233,7 +233,8 @@ impl TestWebhook {
     }
 
     /// Sends the webhook. Returns the status of the response, or `None` if there was no response.
-    /// As in Logto, a webhook without a 2xx response is listed as failed, and is not sent again.
+    /// Without a 2xx response, the webhook is listed as failed and is not sent again. Logto also
+    /// handles failed webhooks in this way.
     pub async fn send(&self) -> Option<StatusCode> {
         let request = self
             .webhooks

@@ -17,9 +17,9 @@ use crate::access_token::AccessToken;
 /// Validated tokens, keyed by the last 16 characters of their signatures.
 ///
 /// An entry contains the validated claims and the SHA-256 digest of the whole compact
-/// serialization, but not the serialization itself, so the cache contains no bearer token. A
-/// look-up is a hit only if the digests are the same. If no entry has the same 16 characters, the
-/// look-up is a miss and computes no digest. A clone shares the entries.
+/// serialization. An entry does not contain the serialization itself, so the cache contains no
+/// bearer token. A look-up is a hit only if the digests are the same. If no entry has the same 16
+/// characters, the look-up is a miss and computes no digest. A clone shares the entries.
 #[derive(Clone)]
 pub(crate) struct TokenCache(Option<Arc<Entries>>);
 
@@ -38,16 +38,17 @@ struct Entry {
 }
 
 impl TokenCache {
-    /// Creates a cache for this number of tokens of the usual size. A larger token takes the place
-    /// of several tokens. With a capacity of 0, nothing is cached.
+    /// Creates a cache for this number of tokens of the usual size. A larger token counts as
+    /// several tokens. With a capacity of 0, nothing is cached.
     pub(crate) fn new(capacity: usize) -> Self {
         if capacity == 0 {
             return Self(None);
         }
-        // The cache also remembers the keys of evicted tokens, as many as it has places. A token
-        // whose key is remembered takes the place of a token that is no longer used. By default,
-        // the cache would remember half as many. Clients that renew their tokens at the same time
-        // could then never displace their expired tokens.
+        // The cache also remembers the keys of up to `capacity` evicted tokens. If a token with a
+        // remembered key is inserted again, the token replaces a cached token that is no longer
+        // used. By default, `quick_cache` remembers only `capacity / 2` keys. With this default, if
+        // most clients renewed their tokens at the same time, the new tokens could never replace
+        // the expired tokens.
         //
         // The entries have no expiry, because every hit checks `exp`. Expiry timers would cost
         // memory and cause bursts of work.
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use crate::testing::{TestIssuer, TokenBuilder};
 
-    /// Validates `tokens` distinct tokens, and returns how many are still cached.
+    /// Validates a number of distinct tokens, and returns how many of them are still cached.
     async fn cached_of(
         tokens: usize,
         capacity: usize,
@@ -176,11 +177,11 @@ mod tests {
     async fn the_capacity_bounds_tokens_and_bytes() {
         assert_eq!(cached_of(50, 100, |token| token).await, 50);
         assert_eq!(cached_of(150, 100, |token| token).await, 100);
-        // A token with 4 KiB of claims takes the place of five tokens.
+        // A token with 4 KiB of claims counts as five tokens.
         let large = |token: TokenBuilder| token.claim("note", "x".repeat(4096));
         assert_eq!(cached_of(50, 100, large).await, 20);
-        // A token with 400 short audiences takes the place of six tokens, because the audiences
-        // need 1.6 KiB of text and 3.1 KiB of spans.
+        // A token with 400 short audiences counts as six tokens. The audiences alone need 1.6 KiB
+        // of text and 3.1 KiB of spans.
         let audience = [vec!["https://shopping.api"], vec!["x"; 400]].concat();
         let many = |token: TokenBuilder| token.claim("aud", audience.clone());
         assert_eq!(cached_of(50, 100, many).await, 16);

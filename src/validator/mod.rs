@@ -61,7 +61,7 @@ struct ValidatorInner {
     cache: TokenCache,
     metrics: TokenMetrics,
     signatures: SignatureChecks,
-    /// This setting and the next four are kept for derived validators.
+    /// [`Validator::derive`] copies this field and the four fields below.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
@@ -80,13 +80,13 @@ struct IssuerEntry {
 /// The reason why a check returned no access token.
 pub(crate) enum Stop {
     Refused(AuthErrorKind),
-    /// The token is valid, but a rule revokes it.
+    /// The signature and the claims are valid, but the revocation check refuses the token.
     Revoked(Box<AuthError>),
     /// The check must wait. [`Validator::finish`] completes the check.
     Pending(Box<PendingToken>),
 }
 
-/// A token whose signature was not checked yet. Everything else in the token is valid.
+/// A token whose signature has not been checked yet. Everything else in the token is valid.
 pub(crate) struct PendingToken {
     token: Arc<SignedToken>,
     claims: TokenClaims,
@@ -123,11 +123,11 @@ impl Validator {
         }
     }
 
-    /// Validates a token. If keys must be fetched first, waits for the fetch for up to 6 s. If that
-    /// fetch was already in flight and does not return the token's key, waits for a second fetch.
-    /// If the token's key id is unknown and no fetch is permitted yet, also waits for up to 5 s
-    /// until a fetch is permitted. If the revocation rules are being loaded for the first time,
-    /// waits for the rules for up to 1 s.
+    /// Validates a token. If keys must be fetched first, waits up to 6 s for the fetch. If a fetch
+    /// is already in flight but does not return the token's key, waits for a second fetch. If the
+    /// token's key id is unknown and no fetch is permitted yet, first waits until a fetch is
+    /// permitted. This additional wait takes at most 5 s. If the revocation rules are being loaded
+    /// for the first time, waits up to 1 s for the rules.
     ///
     /// During a flood of tokens with bad signatures, the signature check of a token that is not
     /// cached also waits in a queue. [`max_queue_time`](ValidatorBuilder::max_queue_time) limits
@@ -172,12 +172,12 @@ impl Validator {
     /// ```
     ///
     /// # Errors
-    /// [`AuthErrorKind::InvalidToken`] with the reason, for example that the token expired, that
-    /// the token's key is no longer in the issuer's key set, or that the token was revoked.
+    /// Returns [`AuthErrorKind::InvalidToken`] if the token is no longer valid. Examples are an
+    /// expired token, a revoked token, and a token whose key was removed from the issuer's key set.
     ///
-    /// [`AuthErrorKind::KeysUnavailable`] if the issuer's keys became too old, or
-    /// [`AuthErrorKind::RevocationsUnavailable`] if the rules that revoke tokens have been
-    /// unavailable for too long.
+    /// Returns [`AuthErrorKind::KeysUnavailable`] if the issuer's keys became too old. Returns
+    /// [`AuthErrorKind::RevocationsUnavailable`] if a strict `RedisStore` currently refuses every
+    /// token.
     pub fn recheck(&self, token: &AccessToken) -> Result<(), AuthError> {
         let VerifiedToken { claims, key, keys, .. } = token.verified.as_ref();
         let now = Moment::now(&*self.0.clock);
@@ -187,14 +187,14 @@ impl Validator {
     }
 
     /// Fetches the keys of each issuer now, unless the validator has usable keys for that issuer.
-    /// The first request then need not wait.
+    /// If you call this method before the first request, that request need not wait for keys.
     ///
-    /// If usable keys are stale and a refresh is due, this method starts the refresh in the
-    /// background. It does not wait for this refresh.
+    /// Stale keys can still be usable. If a refresh of such keys is due, this method starts the
+    /// refresh in the background and does not wait for it.
     ///
     /// # Errors
-    /// If a fetch fails. If several fetches fail, the first error is returned. The validator is
-    /// still usable. A request that arrives after a short delay starts another fetch.
+    /// Returns an error if a fetch fails. If several fetches fail, returns the first error. The
+    /// validator is still usable. A request that arrives after a short delay starts another fetch.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -210,8 +210,8 @@ impl Validator {
     pub(crate) fn check(&self, token: &[u8]) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
-            // contains other characters is malformed (§3.1). No such token is ever accepted, so the
-            // characters are checked only after parsing has failed.
+            // contains other characters is malformed (§3.1). No such token is ever accepted. It is
+            // therefore enough to check the characters after parsing has failed.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -221,8 +221,8 @@ impl Validator {
         Ok(valid)
     }
 
-    /// Completes the check of a pending token. Waits for the token's key, for the token's turn
-    /// during a flood, and for the first revocation rules.
+    /// Completes the check of a pending token. Waits for the token's key and for the first
+    /// revocation rules. During a flood of forged tokens, the check also waits in a queue.
     pub(crate) async fn finish(&self, pending: PendingToken) -> Result<AccessToken, AuthError> {
         let finished = async {
             let PendingToken { token, claims, issuer, key } = pending;
@@ -290,7 +290,8 @@ impl Validator {
         let issuer = self.issuer_of(&payload)?;
         let IssuerEntry { rules, keys, .. } = issuer.as_ref();
         let algorithm = header.algorithm(&rules.algorithms)?;
-        // Each clock is read as late as possible, because many refusals need no clock or only one.
+        // Read the wall clock only here, and the monotonic clock only in `now`. Many tokens are
+        // refused before these clocks are needed.
         let unix = self.0.clock.unix_time();
         let claims = claims::validate(&payload, rules, unix)?;
         let kid = header.kid.as_deref();
@@ -345,7 +346,8 @@ impl Validator {
         let json = claims.json();
         let payload = Payload::parse(json).ok()?;
         let issuer = self.issuer_of(&payload).ok()?;
-        // If the key store is the same, the issuer and the allowed algorithms are also the same.
+        // Two validators share a key store only for the same issuer with the same allowed
+        // algorithms.
         if !Arc::ptr_eq(keys, &issuer.keys) || !keys.holds(key, now) {
             return None;
         }
@@ -354,8 +356,8 @@ impl Validator {
         Some(self.accept(token, claims, Arc::clone(key), issuer))
     }
 
-    /// Finds the issuer of this validator that has the same key settings as `trusted`, and returns
-    /// the keys of that issuer. A derived validator shares these keys.
+    /// Searches this validator for an issuer with the same key settings as `trusted`, and returns
+    /// the keys of that issuer. A derived validator shares these keys with this validator.
     fn keys_of(&self, trusted: &TrustedIssuer) -> Option<Arc<KeyStore>> {
         let entry = self.0.issuers.iter().find(|entry| entry.trusted.has_same_keys(trusted))?;
         Some(Arc::clone(&entry.keys))

@@ -26,8 +26,8 @@ use crate::{
 pub struct Status {
     /// The keys of each trusted issuer.
     pub issuers: Vec<IssuerStatus>,
-    /// The number of cached tokens. It may lag behind briefly while tokens are added. Derived
-    /// validators share the cache, so they report the same number.
+    /// The number of cached tokens. While tokens are added, this number can be slightly out of
+    /// date. Derived validators share the cache, so they report the same number.
     pub cached_tokens: u64,
     /// `true` while signature checks are queued because of a flood of tokens with bad signatures.
     pub is_flooded: bool,
@@ -61,8 +61,9 @@ impl Validator {
         }
     }
 
-    /// Returns the key sets that were fetched last. Another validator can start with these key
-    /// sets: see [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys).
+    /// Returns the most recently fetched key set of each issuer. Another validator can start with
+    /// these key sets: see
+    /// [`ValidatorBuilder::initial_keys`](crate::ValidatorBuilder::initial_keys).
     ///
     /// This method sends no request. The key sets contain no secrets.
     pub fn key_snapshot(&self) -> KeySnapshot {

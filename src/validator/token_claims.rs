@@ -39,7 +39,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Creates a span. Clamps offsets above 4 GiB, but tokens are far shorter than that.
+    /// Creates a span. Offsets above 4 GiB are clamped. Such offsets do not occur, because tokens
+    /// are far shorter than 4 GiB.
     pub(crate) fn new(range: Range<usize>) -> Self {
         let offset = |position| u32::try_from(position).unwrap_or(u32::MAX);
         Self { start: offset(range.start), end: offset(range.end) }

@@ -31,8 +31,8 @@ struct LoadState {
     service: Service,
     tokens: TokenClient,
     held: Mutex<Vec<IssuedToken>>,
-    /// The ids of the keys whose tokens the callers no longer use, because the service may refuse
-    /// these tokens. A caller holds a read lock while its request is in flight, so
+    /// The ids of the retired keys. The service may refuse a token that such a key signed, so the
+    /// callers do not use the token. A caller holds a read lock while its request is in flight, so
     /// [`Load::retire`] waits until no request is in flight.
     retired: RwLock<HashSet<String>>,
     tally: Mutex<Tally>,
@@ -150,8 +150,8 @@ impl LoadState {
     async fn use_new_tokens(self: Arc<Self>, caller: u64) {
         for number in 0.. {
             if number % REQUESTS_PER_TOKEN == 0 {
-                // An optional scope that is never granted makes the token request unique, so the
-                // client returns no cached token.
+                // Each token request has a different optional scope, which is never granted. The
+                // client therefore returns no cached token.
                 let unique = format!("load:{caller}:{number}");
                 let request = TokenRequest::resource(SHOPPING_API).scopes(["read:products"]);
                 match self.tokens.token(&request.optional_scopes([unique])).await {

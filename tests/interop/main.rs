@@ -14,7 +14,7 @@ mod load;
 mod provider;
 mod service;
 
-// This module is outside this folder, because the other test binaries and the benches also use it.
+// The module `support` is outside this folder, because other test binaries and benches use it too.
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -229,13 +229,13 @@ async fn rotation_under_load_refuses_no_valid_token(mut provider: Provider) {
         assert_eq!(load.service().get("/products", token).await, status);
     }
     let fetches = provider.requests_for("/oidc/jwks");
-    // The service fetches the keys once at first, and once after each of the two rotations. The
-    // token of the removed key may cause one more fetch.
+    // The service fetches the keys once for the first token, and once after each of the two
+    // rotations. The token that the removed key signed can cause one more fetch.
     assert!((3..=4).contains(&fetches), "{fetches} fetches");
 }
 
 async fn restart_under_load_refuses_no_valid_token(mut provider: Provider) {
-    // With this setting, the keys become stale during the outage.
+    // The keys are fresh for only 1 s, and therefore become stale during the outage.
     let service = Service::start_with(&provider, |builder| builder.keys_fresh_for(SECOND)).await;
     let kid = provider.kid();
     let mut load = Load::start("killed and restarted", &provider, service).await;

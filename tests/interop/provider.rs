@@ -18,10 +18,10 @@ use tower_logto::{
     m2m::{ClientSecret, TokenClient},
 };
 
-/// One major version of oidc-provider, configured like Logto (see `server.mjs`). If the process is
-/// killed, the `Provider` still contains the port and the keys of that process. The next process
-/// can therefore use the same port and the same keys. Logto keeps its keys in a database for this
-/// purpose.
+/// One major version of oidc-provider, configured like Logto (see `server.mjs`). The `Provider`
+/// stores the port and the keys of the process. If the process is killed, the next process can
+/// therefore use the same port and the same keys. Logto also has the same keys after a restart,
+/// because it stores them in a database.
 pub(crate) struct Provider {
     pub(crate) major: u8,
     process: Option<Process>,
@@ -36,8 +36,9 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the packages are not installed, the function returns `None`, or
-    /// panics if the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`.
+    /// Starts the process. If the npm packages are not installed, the function returns `None`. If
+    /// the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is also `1`, the function panics
+    /// instead.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -149,6 +150,6 @@ fn directory() -> PathBuf {
 }
 
 const NODE: &str = "node_modules/node/bin/node";
-/// The time limit for a response of the process. It is long enough to generate a large RSA key on a
-/// slow machine.
+/// The time limit for a response of the process. The limit is long, because a slow machine needs
+/// much time to generate a large RSA key.
 const TIMEOUT: Duration = Duration::from_secs(120);

@@ -83,14 +83,14 @@ async fn known_subjects_overtake_thousands_of_queued_forged_tokens() {
 
     let forged = flood.forged_token("mallory");
     let mut queued: Vec<_> = (0..FORGED).map(|_| Box::pin(validator.validate(&forged))).collect();
-    // A thread of the queue may finish a few checks before the last token is in the queue.
+    // The checking threads may finish a few checks before the last token enters the queue.
     queued.retain_mut(|request| poll_once(request).is_none());
     assert_eq!(status(&validate_now(&validator, &cached)), 200, "a cached token does not wait");
     let alice = flood.good_token("alice", "2");
     validator.validate(&alice).await.unwrap();
     let waiting = queued.iter_mut().map(poll_once).filter(Option::is_none).count();
     // If checks ran in the order of arrival, all forged tokens would have been checked before
-    // Alice's new token, and none of them would still be waiting.
+    // Alice's new token. No forged token would still be waiting.
     assert!(waiting > 0, "no forged token is still waiting");
 }
 
@@ -134,7 +134,7 @@ async fn full_queue_refuses_new_subjects_with_503_and_accepts_known_subjects() {
 async fn check_that_waited_too_long_is_refused_with_503() {
     let flood = Flood::start().await;
     // Each check advances `TickingClock` by at least 200 µs, so 500 checks take at least 100 ms.
-    // The requests at the end of the queue of 2,000 therefore wait too long.
+    // The last requests in a queue of 2,000 requests therefore wait longer than 100 ms.
     let limit = Duration::from_millis(100);
     let validator = flood.builder().max_queue_time(limit).build().unwrap();
     validator.warm_up().await.unwrap();

@@ -79,8 +79,8 @@ async fn refusal_log_contains_the_reason_and_the_request_and_the_identity_from_a
             &["the token is for no organization, and the request is for \"other\""],
             "x",
         ),
-        // If the token cannot be verified, the log contains no text of the token except the text
-        // that the reason quotes.
+        // If the token cannot be verified, the reason for the refusal may quote a value of the
+        // token. The log contains no other text of the token.
         (token().bad_signature().build(), &["reason=\"bad_signature\"", "status=401"], "alice"),
     ] {
         log.take();

@@ -8,7 +8,7 @@
     reason = "a failing helper fails the test"
 )]
 
-// This module is outside this folder, because the other test binaries and the benches also use it.
+// The other test binaries and the benches also use `support`, so it is in the parent folder.
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,5 +1,6 @@
-//! Tests of the contract of tower's `Service` trait. The layer must poll the inner service ready
-//! before it calls the service, and must work with any type of body.
+//! Tests of the contract of tower's `Service` trait. The layer must call the inner service only
+//! after `poll_ready` of this service returned `Ready`. The layer must also work with any type of
+//! body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -33,8 +34,8 @@ async fn refusals_do_not_use_up_the_permits_of_an_inner_concurrency_limit() {
     let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = harness.logto.token().build();
-    // Before each request with a valid token, the service refuses a request without a token. The
-    // first request with a valid token waits for the keys.
+    // Requests without a token and requests with a valid token alternate. The service refuses the
+    // requests without a token. The first request with a valid token waits for the keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =
             service.ready().await.unwrap().call(request(token.map(String::as_str))).await;
@@ -47,7 +48,7 @@ async fn refusals_do_not_use_up_the_permits_of_an_inner_concurrency_limit() {
 async fn deferred_calls_use_the_inner_service_that_was_polled_ready() {
     let harness = Harness::start().await;
     let (inner, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    // A ConcurrencyLimit panics if it is called before it was polled ready.
+    // A ConcurrencyLimit panics if it is called before its `poll_ready` has returned `Ready`.
     let guarded = Require::global().scopes(["a"]).layer(ConcurrencyLimit::new(inner, 2));
     let mut service = AuthLayer::new(harness.validator()).layer(guarded);
     handle.allow(2);

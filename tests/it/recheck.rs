@@ -1,4 +1,4 @@
-//! Tests of `Validator::recheck`, which checks the token of a long connection again.
+//! Tests of `Validator::recheck`, which repeats the check of a token on a long-lived connection.
 
 use tower_logto::error::AuthErrorKind;
 
@@ -23,7 +23,7 @@ async fn token_is_accepted_after_an_idle_period_while_logto_hangs() {
     let validator = harness.validator();
     let token = validator.validate(&harness.token().lifetime(HOUR).build()).await.unwrap();
     harness.logto.hang();
-    // After 25 min without requests, a request would wait for fresh keys for up to 1 s. `recheck`
+    // After 25 min without requests, a new request would wait up to 1 s for fresh keys. `recheck`
     // does not wait.
     harness.clock.advance(25 * MINUTE);
     validator.recheck(&token).unwrap();

@@ -65,9 +65,8 @@ impl Drop for LogCapture {
     }
 }
 
-/// Makes sure that every thread has a subscriber. Otherwise a thread without a subscriber may be
-/// the first thread that logs an event, and `tracing` would then disable this event for all
-/// threads.
+/// Makes sure that every thread has a subscriber. If the first thread that logs an event had no
+/// subscriber, `tracing` would disable this event for all threads.
 pub(crate) fn log_on_every_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -48,7 +48,7 @@ pub(crate) const NOW: u64 = 1_795_342_800;
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
-/// The time after which a test stops waiting for a background task and fails.
+/// The longest time that a test waits for a background task. After this time, the test fails.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Returns the HTTP status of a validation: 200, or the status of the error.

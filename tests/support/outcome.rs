@@ -5,8 +5,8 @@ use tower_logto::{
     error::{AuthErrorKind, FailedCondition, InvalidRequest, InvalidToken},
 };
 
-/// Accepted, or the reason for the refusal. If an error contains text from a token or a setting, the
-/// reason omits that text.
+/// Accepted, or the reason for the refusal. If an error contains text from a token or a setting,
+/// the reason omits that text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Accepted,

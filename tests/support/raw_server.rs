@@ -76,7 +76,7 @@ impl RawServer {
                 let Ok(stream) = stream else { continue };
                 let (stream, shared) = (BufReader::new(stream), Arc::clone(&serving));
                 let mut connection = Connection { number, stream, shared, keep_open: false };
-                // Errors are ignored, because a client may close the connection in the middle of a
+                // Errors are ignored, because some clients close the connection in the middle of a
                 // response.
                 thread::spawn(move || drop(connection.serve()));
             }
@@ -142,14 +142,16 @@ impl RawServer {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Waits until the handler has handled this many requests without an I/O error. At that time,
-    /// the responses have been sent, but the client may not have read them yet.
+    /// Waits until the handler has handled this many requests. A request that ends with an I/O
+    /// error does not count. When this method returns, the server has sent the responses. The
+    /// client has possibly not read them yet.
     pub(crate) async fn responded(&self, times: u64) {
         let mut responses = self.shared.responses.subscribe();
         responses.wait_for(|responses| *responses >= times).await.unwrap();
     }
 
-    /// Returns how many responses have stalled so far. A response that drips also counts.
+    /// Returns how many responses have stalled so far. A response that
+    /// [`drip`](Connection::drip) sends also counts as stalled.
     pub(crate) fn stalls(&self) -> u64 {
         *self.shared.stalls.borrow()
     }
@@ -216,8 +218,8 @@ impl Connection {
     pub(crate) fn drip(&mut self, bytes: &[u8], times_per_second: u32) -> io::Result<()> {
         let generation = self.shared.generation.load(Ordering::Relaxed);
         self.shared.stalls.send_modify(|stalls| *stalls += 1);
-        // A read returns 0 bytes after the client has disconnected. Until then, each read times out
-        // after the interval between two sends.
+        // After the client has disconnected, a read returns 0 bytes. Before that, each read times
+        // out after `interval`, which is the time between two sends.
         let interval = Duration::from_secs(1) / times_per_second;
         self.stream.get_mut().set_read_timeout(Some(interval))?;
         while self.shared.generation.load(Ordering::Relaxed) == generation {
@@ -257,14 +259,15 @@ fn content_length(head: &str) -> Option<usize> {
     })
 }
 
-/// Builds a response with `Content-Length` and `Connection: close`. `head` has the status, and may
-/// have more headers.
+/// Builds a response with `Content-Length` and `Connection: close`. `head` contains the status and,
+/// optionally, more headers.
 pub(crate) fn response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     keep_alive_response(&format!("{head}\r\nConnection: close"), body)
 }
 
-/// Builds a response with `Content-Length` that leaves the connection open. `head` has the status,
-/// and may have more headers.
+/// Builds a response with `Content-Length`, but without `Connection: close`. After this response,
+/// [`RawServer::respond_with`] leaves the connection open. `head` contains the status and,
+/// optionally, more headers.
 pub(crate) fn keep_alive_response(head: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len());

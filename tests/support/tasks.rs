@@ -1,4 +1,5 @@
-//! Helpers that wait without sleeping, and runtimes that are blocked or shut down.
+//! Functions that wait without calling `sleep`, and functions that create runtimes for tests. These
+//! runtimes are blocked or shut down.
 
 use std::{
     future::Future,

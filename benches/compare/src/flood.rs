@@ -1,9 +1,9 @@
-//! Measures the latency during a flood of forged tokens, and during a flood of the same size to a
-//! public route.
+//! Measures the latency of requests during a flood of forged tokens. For comparison, the program
+//! also measures the latency during an equally large flood of requests to a public route.
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load -- flood`
 //!
-//! The server is a separate process. Each scenario sends the flood for a few seconds. At the same
+//! The server is a separate process. Each scenario sends each flood for a few seconds. At the same
 //! time, the scenario sends four kinds of probes, and measures the latency of the probes.
 
 use std::{
@@ -111,8 +111,9 @@ impl Scenario {
     }
 }
 
-/// Returns the subject (`sub`) of a probe's token. Before the flood starts, the server has already
-/// accepted one other token of each subject that the probe `SeenSubject` uses.
+/// Returns the subject (`sub`) of a probe's token. The probe `SeenSubject` sends new tokens of a
+/// fixed set of subjects. Before the flood starts, the server accepts a different token of each of
+/// these subjects.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),

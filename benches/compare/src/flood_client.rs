@@ -32,10 +32,11 @@ pub struct Flood {
 /// A kind of request whose latency is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// A request with the same token every time. The server has cached this token, unless its cache
-    /// is off.
+    /// A request with the same token every time. The server has cached this token, unless the
+    /// server's cache is off.
     Known,
-    /// A request with a new token of a subject that had a valid token before.
+    /// A request with a new token. The server has already accepted another token of the same
+    /// subject.
     SeenSubject,
     /// A request with the first token of a subject.
     NewSubject,
@@ -60,7 +61,7 @@ impl Probe {
 pub struct Reply {
     /// The sorted latencies of each kind of probe, in the order of [`Probe::ALL`].
     latencies: Vec<Vec<Duration>>,
-    /// The number of responses to the flood per second, while the probes were sent.
+    /// The number of responses per second that the flood received while the probes were sent.
     pub flood_rate: f64,
     /// The number of 503 responses to the probes and to the flood.
     pub unavailable: u64,
@@ -216,6 +217,6 @@ fn current_thread() -> runtime::Runtime {
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The time during which probes are sent.
 const MEASURED: Duration = Duration::from_secs(5);
-/// The number of prepared requests per kind of probe. `MEASURED` is too short to send all of them,
-/// because a probe waits 5 ms after each response.
+/// The number of prepared requests per kind of probe. `MEASURED` is too short to send all these
+/// requests, because `send_probes` waits 5 ms after each response.
 const PROBES: usize = 1_000;

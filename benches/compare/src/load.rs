@@ -7,9 +7,12 @@
 //!
 //! The program requires `wrk` and `taskset`. The server runs on core 0, and wrk runs on core 1. In
 //! each run, the program starts the server, sends requests for a few seconds, and stops the server.
-//! The CPU time is the time of the server process. The kernel uses most of this time to send and
-//! receive over loopback. The program divides the CPU time of each run with the layer by the CPU
-//! time of a run without the layer. `load_…_vs_no_layer` is the median of these ratios.
+//! The program measures only the CPU time of the server process. The kernel uses most of this time
+//! to send and receive data over loopback.
+//!
+//! The program measures pairs of runs: one run without the layer, and one run with the layer. The
+//! ratio of a pair is the CPU time with the layer, divided by the CPU time without the layer.
+//! `load_…_vs_no_layer` is the median of these ratios.
 
 mod flood;
 mod flood_client;
@@ -42,7 +45,7 @@ fn main() {
     }
 }
 
-/// The configuration of the server, and the requests that it gets.
+/// The configuration of the server, and the requests that wrk sends to the server.
 #[derive(Clone, Copy, PartialEq)]
 struct Scenario {
     /// Whether the router has the layer.

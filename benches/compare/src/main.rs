@@ -63,7 +63,7 @@ struct Bench {
     signer: Signer,
     jwks: String,
     jwks_uri: String,
-    /// A JWKS with other keys and other key ids.
+    /// A JWKS whose keys and key ids differ from those in `jwks`.
     foreign_jwks: String,
 }
 
@@ -177,8 +177,8 @@ impl Bench {
 
     fn add_ours<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for request_kind in self.request_kinds() {
-            // In the case `unknown_kid`, tower-logto gets a JWKS with other key ids. The other
-            // crates get the usual JWKS. The `kid` of the token is in neither JWKS.
+            // In the case `unknown_kid`, tower-logto gets `foreign_jwks`, and the other crates get
+            // `jwks`. The `kid` of the token is in neither JWKS.
             let jwks = match request_kind.name.as_str() {
                 "unknown_kid" => &self.foreign_jwks,
                 _ => &self.jwks,
@@ -225,8 +225,8 @@ impl Bench {
         }
     }
 
-    /// Adds the signature check alone, with a parsed key. The time of this check is the lower bound
-    /// for the first validation of a token.
+    /// Adds one case per algorithm. The case measures only the signature check, with a parsed key.
+    /// The time of this check is the lower bound for the first validation of a token.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {
@@ -246,7 +246,8 @@ impl Bench {
         }
     }
 
-    /// Adds jsonwebtoken alone, with a parsed key, but without a JWKS and without a layer.
+    /// Adds one case per algorithm. The case measures only `jsonwebtoken::decode` with a parsed
+    /// key, without the lookup of the key in a JWKS and without a layer.
     fn add_jsonwebtoken<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 
@@ -272,7 +273,7 @@ impl Bench {
     }
 }
 
-/// A router of either axum version.
+/// A router of axum 0.7 or of axum 0.8.
 trait App: Clone {
     type Body: Default;
 

@@ -1,5 +1,5 @@
-//! The routers that the benchmarks compare. Each router has a handler that reads the claims, and
-//! most routers have the layer of one crate.
+//! The routers that the benchmarks compare. Each router has a handler that reads the claims. Most
+//! routers also have the layer of one of the compared crates.
 
 use std::{
     io::{Read as _, Write as _},

@@ -49,7 +49,7 @@ pub struct Content<'a> {
     pub issuer: &'a str,
     pub subject: &'a str,
     pub audience: &'a str,
-    /// `None` means the id of the key that signs the token.
+    /// The key id in the header. If it is `None`, the header contains the id of the signing key.
     pub kid: Option<&'a str>,
     /// The time until the expiry, in seconds. A negative number gives an expired token.
     pub expires_in: i64,

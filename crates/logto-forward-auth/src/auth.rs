@@ -25,8 +25,9 @@ pub(crate) struct Authorizer {
 /// The reason why a request is refused.
 #[derive(Debug)]
 enum Refusal {
-    /// 403 without a challenge. The text is the reason. For example, no rule permits the request,
-    /// or a service could misread the target, a header, or a value from the token.
+    /// 403 without a challenge. The text is the reason. One example is a request that no rule
+    /// permits. Another example is a target, a header, or a value from the token that a service
+    /// could misread.
     Forbidden(String),
     /// 500, because the proxy did not send a header that describes the request.
     Misconfigured(String),
@@ -118,8 +119,8 @@ impl Authorizer {
         let credentials = match (values.next(), values.next()) {
             (None, _) => return Err(Refusal::NoToken),
             (Some(value), None) => bearer(value.as_bytes()).ok_or(Refusal::NoToken)?,
-            // A request with several `Authorization` headers must get 400. The validator answers
-            // 400 to an empty token.
+            // A request with several `Authorization` headers must get 400. The validator refuses an
+            // empty token with 400, so this arm yields an empty token.
             (Some(_), Some(_)) => "",
         };
         Ok(self.validator.validate(credentials).await?)
@@ -157,8 +158,8 @@ impl Proxy {
 
     fn read(self, headers: &HeaderMap) -> Result<OriginalRequest<'_>, Refusal> {
         // If the setting `proxy` is wrong, a client could forge the headers that this server reads.
-        // A header of the other proxy shows that the setting may be wrong, so the request is
-        // refused.
+        // If a request has a header of the proxy that is not configured, the setting may be wrong.
+        // This function therefore refuses the request.
         let other = if self == Self::Nginx { Self::Caddy } else { Self::Nginx };
         let (method, target) = other.headers();
         if let Some(name) = [method, target].iter().find(|name| headers.contains_key(*name)) {
@@ -252,7 +253,8 @@ fn require(
         }
     };
     if let Some(organization) = organization {
-        // `require_organization` refuses an empty id.
+        // If no organization was found, this id is empty. `require_organization` refuses an empty
+        // id.
         token = token.require_organization(&organization)?;
     }
     if !scopes.is_empty() {

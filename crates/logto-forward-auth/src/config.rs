@@ -46,7 +46,7 @@ struct RawConfig {
     #[serde(default = "default_max_connections")]
     max_connections: Spanned<usize>,
     // There is no default. If the default were the wrong proxy, the server would read headers that
-    // the real proxy does not set, so a client could forge these headers.
+    // the real proxy does not set. A client could then forge these headers.
     proxy: Option<Proxy>,
     logto: Option<Spanned<Settings>>,
     #[serde(default)]

@@ -24,8 +24,8 @@ use crate::{config::Config, server::Server};
 
 /// Validates Logto access tokens for nginx auth_request and Caddy forward_auth.
 ///
-/// On SIGHUP, the server reads the file again. On SIGTERM, the server stops. The environment
-/// variable RUST_LOG sets the log level.
+/// On SIGHUP, the server reads the configuration file again. On SIGTERM, the server stops. The
+/// environment variable RUST_LOG sets the log level.
 #[derive(Debug, Parser)]
 #[command(name = "logto-forward-auth", version, about)]
 struct Cli {

@@ -2,7 +2,8 @@
 
 use crate::target::is_reserved;
 
-/// A path pattern: literal segments, `{name}` for one segment, and `{*rest}` at the end.
+/// A path pattern. It consists of literal segments and of parameters. `{name}` matches one segment.
+/// `{*rest}` matches all remaining segments, and must be the last segment of the pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern(Vec<Part>);
 

@@ -74,7 +74,7 @@ pub(crate) struct Unreachable {
     /// The index of the unreachable rule in the list.
     pub(crate) index: usize,
     pub(crate) method: &'static str,
-    /// The number of the earlier rule that decides these requests instead.
+    /// The number of the earlier rule that decides requests instead of the unreachable rule.
     pub(crate) earlier: usize,
 }
 
@@ -105,7 +105,7 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If `near` loosely matches every path that `rule` matches, all these paths are
+                // If `near` loosely matches every path that `rule` matches, `rule` matches only
                 // variants of the paths of `near`. The author of the file wrote `rule` for these
                 // variants, so the request is not ambiguous.
                 let is_explicit =
@@ -180,8 +180,8 @@ mod tests {
         Rules::new(rules.collect())
     }
 
-    /// Returns the number of the rule that decides, or 0 if no rule matches. If the request is
-    /// ambiguous, returns the negated number of the rule `near`.
+    /// Returns the number of the rule that decides the request, or 0 if no rule matches. If the
+    /// request is ambiguous, returns the negated number of the rule `near`.
     fn decide(rules: &Rules, method: &str, path: &str) -> isize {
         let segments = target::segments(path.as_bytes()).unwrap();
         let Some(method) = Methods::of_request(method.as_bytes()) else { return 0 };

@@ -87,8 +87,8 @@ impl Server {
                 async move { Ok::<_, Infallible>(respond(&current, request).await) }
             });
             let mut builder = http1::Builder::new();
-            // hyper panics if the timeout is set without a timer. The timeout also closes idle
-            // connections.
+            // If `header_read_timeout` is set without a timer, hyper panics. hyper also closes idle
+            // connections after this timeout.
             builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
             builder.max_header_size(MAX_HEADER_SIZE).max_buf_size(MAX_HEADER_SIZE);
             let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -20,7 +20,7 @@ pub(crate) enum BadTarget {
     BadEscape,
     /// A percent-encoded character that changes the structure of the path for some parsers.
     ReservedEscape,
-    /// The path is not UTF-8, before or after percent-decoding.
+    /// The percent-decoded path is not UTF-8.
     NotUtf8,
     /// `//` in the path.
     EmptySegment,

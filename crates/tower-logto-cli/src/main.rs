@@ -26,9 +26,9 @@ enum Command {
     /// Exit code: 0 if the token is accepted, 1 if it is refused or the keys are unavailable, 2 for
     /// wrong usage.
     Explain(explain::Explain),
-    /// Requests an access token with the client credentials grant, and prints it.
+    /// Requests an access token with the client credentials grant, and prints the token.
     Token(token::Token),
-    /// Lists the signing keys of an issuer, and the entries of the key set that the library skips.
+    /// Lists the signing keys of an issuer. If the library skips a key, shows the reason.
     Keys(keys::Keys),
     /// Stores a revocation rule in Redis. Every service that shares its rules over this Redis
     /// server then refuses the tokens that match the rule.

@@ -95,7 +95,7 @@ impl Revoke {
                 rules.revoke_token(id).await?;
                 format!("The token {id:?} is refused.")
             }
-            // clap requires at least one of the four arguments.
+            // Never reached: clap requires at least one argument of the group `target`.
             (None, None, None, None) => String::new(),
         })
     }

@@ -52,7 +52,7 @@ pub(crate) fn validator(
     Validator::builder().trust(trusted).build().map_err(Failure::usage)
 }
 
-/// Reads a text of at most `limit` bytes.
+/// Reads UTF-8 text of at most `limit` bytes.
 pub(crate) fn read_limited(source: impl Read, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     if source.take(limit + 1).read_to_string(&mut text)? as u64 > limit {

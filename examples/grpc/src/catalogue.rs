@@ -1,4 +1,5 @@
-//! The gRPC service. A service of your own needs the same parts.
+//! The gRPC service. Your own service also needs the code that `build.rs` generates, and an
+//! implementation of the generated trait.
 
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};

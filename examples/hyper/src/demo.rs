@@ -1,4 +1,5 @@
-//! The option `--demo`: acts as the client, and checks the response to each request.
+//! With the option `--demo`, the example acts as the client and checks the response to each
+//! request.
 
 use std::{error::Error, net::Ipv4Addr};
 

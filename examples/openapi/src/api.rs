@@ -81,6 +81,6 @@ async fn list_members(token: AccessToken) -> Json<Vec<String>> {
     Json(vec![token.subject().to_owned()])
 }
 
-/// Tell whether the service runs
+/// Check whether the service is running
 #[utoipa::path(get, path = "/health", responses((status = 200)))]
 async fn health() {}

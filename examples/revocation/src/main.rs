@@ -3,7 +3,7 @@
 //!
 //! `cargo run -p example-revocation` serves the API on ports 3000 and 3001, and the receiver on
 //! port 3002. If `LOGTO_ENDPOINT` is not set, the program starts a test issuer and prints commands
-//! to try. With `--demo`, the program suspends and reactivates a user itself, and exits with 0 if
+//! to try. With `--demo`, the program itself suspends and reactivates a user, and exits with 0 if
 //! every step succeeds.
 //!
 //! The program connects to the Redis server at `REDIS_URL`. If this variable is not set, the
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The settings of Logto or of a test issuer.
+/// The issuer and the signing key of its webhooks. The issuer is Logto or a test issuer.
 struct Logto {
     trusted: TrustedIssuer,
     issuer: Issuer,

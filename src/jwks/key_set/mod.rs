@@ -164,12 +164,13 @@ impl KeySet {
         }
     }
 
-    /// Selects the key of a token. If the token has a `kid`, the key must have the same `kid`.
-    /// Otherwise, the key must be the only key for the algorithm. Returns `None` if no key fits. In
-    /// that case, a refreshed key set may contain the key.
+    /// Selects the key of a token. If the token has a `kid`, the key must have the same `kid`. If
+    /// the token has no `kid`, the key must be the only key for the algorithm. If the set does not
+    /// contain the key, the method returns `None`. A refreshed key set may contain the key.
     ///
     /// # Errors
-    /// If the key with this `kid` is for another algorithm, or if several keys fit.
+    /// - If the key with this `kid` is for another algorithm.
+    /// - If the token has no `kid`, and the set contains several keys for the algorithm.
     pub(crate) fn select(
         &self,
         kid: Option<&str>,
@@ -326,8 +327,8 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let parameters =
         serde_json::from_str::<RSAKeyParameters>(json).map_err(|_| "malformed RSA parameters")?;
     let (n, e) = (base64url(&parameters.n)?, base64url(&parameters.e)?);
-    // aws-lc parses some invalid keys and refuses them only at the first verification. These checks
-    // refuse such keys immediately.
+    // When aws-lc parses a key, it accepts some invalid keys. It refuses such a key later, when it
+    // verifies the first signature. These checks refuse such keys immediately.
     let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
     if !(2048..=8192).contains(&bits) || n.first() == Some(&0) {
         return Err("the modulus is not 2,048 to 8,192 bits long, or has a leading zero byte");
@@ -365,7 +366,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
 }
 
 /// Drops all keys that share a `kid` and an algorithm, because it is unknown which key is right.
-/// The number in front of each key is the position of the JWK.
+/// Each number in `keys` is the position of the JWK that the key comes from.
 fn drop_duplicates(keys: &mut Vec<(usize, VerifyingKey)>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
     for (_, key) in keys.iter().filter(|(_, key)| key.kid.is_some()) {

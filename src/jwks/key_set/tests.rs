@@ -1,4 +1,5 @@
-//! Tests which JWKs a key set accepts, which JWKs it skips, and which key it selects.
+//! Tests of key sets. The tests check which JWKs a key set accepts, which JWKs it skips, and which
+//! key it selects.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -367,7 +368,7 @@ fn a_refreshed_set_keeps_the_identity_of_unchanged_keys_only() {
         ("only a new key", &[p521()], 0),
     ] {
         let fresh = set(keys);
-        assert!(fresh.keys.iter().all(|key| !old.holds(key)), "{name}: a new set shares no keys");
+        assert!(fresh.keys.iter().all(|key| !old.holds(key)), "{name}: the sets share no keys");
         let refreshed = fresh.clone().reusing(&old);
         assert_eq!(refreshed.len(), fresh.len(), "{name}");
         let held = |key: &&Arc<VerifyingKey>| old.holds(key);

@@ -43,8 +43,8 @@ pub(crate) struct RefreshPolicy {
     /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
     /// The maximum number of requests that wait for the first keys or for fresh keys. The same
-    /// limit applies separately to requests with an unknown key id that wait for a refresh in
-    /// flight.
+    /// limit applies separately to requests that wait for a refresh in flight because their key id
+    /// is unknown.
     pub(crate) max_waiting: usize,
     /// The maximum number of requests with an unknown key id that wait until a refresh is
     /// permitted.
@@ -183,8 +183,8 @@ impl RemoteKeys {
         }
     }
 
-    /// Waits until the current keys satisfy a condition, but for at most two refreshes: one that
-    /// was in flight before this call, and one that starts during this call.
+    /// Waits until the current keys satisfy a condition. This method waits for at most two
+    /// refreshes: one that was in flight before this call, and one that starts during this call.
     async fn refresh_until<T>(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -229,7 +229,7 @@ impl RemoteKeys {
         let has_keys = self.has_usable_keys(self.now());
         let waiters = if has_keys { &self.waiters.unknown } else { &self.waiters.load };
         match time::timeout(MAX_WAIT, refresh.outcome(waiters)).await {
-            // If the task is lost, the task panicked or its runtime was shut down. A task may
+            // `TaskLost` means that the task panicked or that its runtime was shut down. A task may
             // replace the keys before it panics, so the caller checks the condition again.
             Ok(Ok(()) | Err(WaitError::TaskLost)) => Ok(()),
             Ok(Err(WaitError::TooManyWaiters)) if has_keys => Err(self.too_many_unknown_keys()),
@@ -323,8 +323,8 @@ impl RemoteKeys {
         NextStep::WaitUntil(permitted_at)
     }
 
-    /// Returns the reason to refuse a token whose key was not found after a refresh. The refresh
-    /// may have failed.
+    /// Returns the reason to refuse a token if its key is still missing after a refresh. The
+    /// refresh may have failed.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
         let mut state = self.lock();
         let now = self.now();
@@ -363,7 +363,8 @@ impl RemoteKeys {
     }
 
     /// Locks the state for a few instructions. Never hold the lock across an `await`. Release the
-    /// lock before logging, because a tracing subscriber may block or validate a token itself.
+    /// lock before logging, because a tracing subscriber can block the thread. The subscriber can
+    /// also validate a token, which can require the same lock.
     fn lock(&self) -> MutexGuard<'_, RefreshState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -388,7 +389,7 @@ fn unavailable_without_runtime() -> KeysUnavailable {
 const NO_RUNTIME: &str =
     "fetching keys requires a tokio runtime with I/O and time enabled: see Builder::enable_all";
 /// The longest time that a request waits for one refresh. This time is 1 s longer than the fetch
-/// timeout, so the request receives the error of the fetch.
+/// timeout. If the fetch times out, the request therefore receives the error of the fetch.
 const MAX_WAIT: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
 /// The longest time that a request with an unknown key id waits until a refresh is permitted. If
 /// the wait would be longer, the request is refused immediately.

@@ -63,8 +63,8 @@ impl RemoteKeys {
         let deadline = now.monotonic.saturating_add(REFRESH_DEADLINE);
         let keys = Arc::clone(self);
         let refresh = state.refresh.start(deadline, |number| keys.refresh(number))?;
-        // These times apply if the task panics or is shut down with its runtime. Otherwise, the
-        // task sets the times again when it completes.
+        // The times that are set here apply if the task panics or its runtime shuts down. If the
+        // task completes, it overwrites these times.
         let delay = retry_delay(state.failures_in_a_row + 1, self.has_usable_keys(now));
         state.retry_at = now.monotonic.saturating_add(delay);
         self.schedule.refresh_at.store(nanos(deadline), Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl RemoteKeys {
         let usable_for = usable_for.filter(|left| !left.is_zero());
         state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         let delay = retry_delay(state.failures_in_a_row, usable_for.is_some());
-        // If the keys expire before the next retry, retry when they expire.
+        // If the keys expire before the next retry is due, the retry starts when the keys expire.
         let delay = delay.min(usable_for.unwrap_or(Duration::MAX));
         state.retry_at = now.monotonic.saturating_add(delay);
         state.last_failure = Some(error.clone());
@@ -168,8 +168,8 @@ fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// If the current keys are usable but old, requests wait for a refresh in flight. They stop waiting
-/// when this time has passed since the start of the refresh.
+/// The maximum time that requests wait for a refresh in flight if the current keys are usable but
+/// old. The time counts from the start of the refresh.
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
 /// The longest delay of a refresh that is due by the wall clock only.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
@@ -181,8 +181,8 @@ const REFRESH_DEADLINE: Duration = FETCH_TIMEOUT.saturating_mul(2);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// The delay doubles with each failure, up to this limit.
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// The delay of the first retry if the current keys are usable. The delay is longer, because
-/// requests still succeed.
+/// The delay of the first retry if the current keys are usable. Requests still succeed, so this
+/// delay is longer than `FIRST_RETRY`.
 const FIRST_RETRY_WITH_KEYS: Duration = Duration::from_secs(5);
 /// The delay doubles with each failure, up to this limit.
 const LAST_RETRY_WITH_KEYS: Duration = Duration::from_secs(60);

@@ -139,8 +139,8 @@ impl Simulation {
                 self.logto.promote();
                 self.count.rotations += 1;
             }
-            // Simulates an outdated replica. Until the next recovery, the issuer publishes the keys
-            // that are current now, even after a rotation.
+            // Simulates an outdated replica. Until the next recovery, the issuer publishes the same
+            // key set, even if it rotates its keys.
             4 => self.logto.publish(self.logto.jwks()),
             5..8 => {
                 let fault = match self.rng.u32(..6) {
@@ -155,7 +155,7 @@ impl Simulation {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                // For some outages, sets a minimum duration from 12 h to 35 h.
+                // For some outages, sets a minimum duration of 12 h to 35 h.
                 let has_failed = std::mem::replace(&mut self.service, Service::Down) == Service::Up;
                 if has_failed && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);
@@ -229,15 +229,15 @@ impl Simulation {
              forged {}",
             token.forged,
         );
-        // Checks the outcome of the call that does not wait.
+        // Checks the outcome of `try_validate`, which does not wait for a fetch.
         match immediate {
             _ if untimely => assert_eq!(immediate, Some(401), "{context}"),
             Some(200) => assert!(known && !token.forged, "{context}"),
             Some(_) => assert!(!known || token.forged, "{context}"),
             None => assert!(!known || idle, "{context}"),
         }
-        // Checks the outcome of the second call, after the refresh that the first call may have
-        // started.
+        // Checks the outcome of `validate`, which was called after any refresh that `try_validate`
+        // had started.
         match status(&outcome) {
             200 => assert!(now_known && !untimely && !token.forged, "{context}"),
             401 => assert!(untimely || token.forged || !now_known, "{context}"),

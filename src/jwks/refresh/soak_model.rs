@@ -16,7 +16,7 @@ pub(super) struct Model {
     /// used credit, because the refresh times have a random jitter. The credit is therefore a
     /// range.
     pub(super) credit: Range<Duration>,
-    /// The monotonic time up to which regained credit was already added to `credit`.
+    /// The monotonic time at which regained credit was last added to `credit`.
     counted_at: Duration,
 }
 

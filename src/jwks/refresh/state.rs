@@ -28,8 +28,8 @@ pub(super) struct Snapshot {
 /// The times are outside of the locked state, because lookups must not wait for a lock.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// The time of the next refresh on the monotonic clock. While a refresh is in flight, this is
-    /// the deadline of that refresh.
+    /// The time of the next refresh on the monotonic clock. While a refresh is in flight, this
+    /// field contains the deadline of the refresh in flight.
     pub(super) refresh_at: AtomicU64,
     /// The time of the next refresh on the wall clock. This time is needed because the monotonic
     /// clock may stop while a machine sleeps.
@@ -61,7 +61,7 @@ pub(super) struct RefreshState {
     pub(super) last_failure: Option<KeysError>,
     pub(super) failure_warning: RepeatedWarning,
     pub(super) failures_in_a_row: u32,
-    /// Without usable keys, no refresh starts before this time.
+    /// If there are no usable keys, no refresh starts before this time.
     pub(super) retry_at: Duration,
 }
 

@@ -38,7 +38,7 @@ impl Fixture {
 
     /// Returns the status for a token, without waiting.
     fn status(&self, token: &str) -> u16 {
-        let outcome = self.validator.try_validate(token).expect("a known key needs no waiting");
+        let outcome = self.validator.try_validate(token).expect("a known key requires no wait");
         outcome.map_or_else(|error| error.status().as_u16(), |_| 200)
     }
 
@@ -120,7 +120,7 @@ async fn keys_are_fresh_for_ten_minutes_with_a_jitter_of_one_minute() {
         fixture.clock.advance(2 * MINUTE + Duration::from_secs(2));
         assert_eq!(fixture.status(&token), 200);
         fixture.settled().await;
-        // A 304 keeps the identity of the keys, so the cached token is still valid.
+        // After a 304, the validator keeps its key objects, so the cached token is still valid.
         assert_eq!(fixture.logto.jwks_requests(), round + 1);
         assert_eq!(fixture.logto.not_modified(), round);
     }
@@ -226,8 +226,8 @@ async fn an_idle_service_does_not_accept_a_key_that_was_removed_meanwhile() {
         fixture.logto.delete_previous();
         fixture.clock.advance(HOUR);
         assert_eq!(fixture.validator.validate(&token).await.unwrap_err().status(), 401);
-        // The three requests are the first load, a refresh because the keys are old, and a refresh
-        // for the key id, which is now unknown.
+        // The first JWKS request loads the keys. The second request refreshes them, because they
+        // are old. The token's key id is then unknown, so a third request refreshes the keys again.
         assert_eq!(fixture.logto.jwks_requests(), 3, "one load, two refreshes");
     }
 }

@@ -62,15 +62,16 @@ impl Alternative {
         self.kind().is_none_or(|accepted| accepted == kind)
     }
 
-    /// Fails if the alternative must name the issuer or the audience, but does not name it. Such an
-    /// alternative is a mistake in the program, and fails for every token.
+    /// Fails if the alternative must name the issuer, but names no issuer. Also fails if the
+    /// alternative must name the audience, but names no audience. Such an alternative is a mistake
+    /// in the program, and fails for every token.
     pub(super) fn check_named(&self, token: &AccessToken) -> Result<(), AuthError> {
         let (unnamed, named) = (token.unnamed(), self.named());
         if unnamed.issuer && !named.issuer {
             return Err(token.refuse(AuthErrorKind::UnnamedIssuer));
         }
-        // An organization permission token needs no named audience, because its audience is its
-        // organization.
+        // An alternative for organization permission tokens need not name an audience. The audience
+        // of such a token is an organization, not an API.
         let has_audience = self.kind() != Some(TokenKind::OrganizationPermissions);
         if unnamed.audience && !named.audience && has_audience {
             return Err(token.refuse(AuthErrorKind::UnnamedAudience));
@@ -78,9 +79,9 @@ impl Alternative {
         Ok(())
     }
 
-    /// Checks the token. Returns the changed token for the inner service, or `None` if the token
-    /// does not change. The changed token records that the organization was checked, or that the
-    /// guard names the issuer or the audience.
+    /// Checks the token, and returns a copy of the token for the inner service. The copy records
+    /// that the organization was checked, or that the guard names the issuer or the audience. If
+    /// there is nothing to record, returns `None`.
     pub(super) fn admit(
         &self,
         token: &AccessToken,

@@ -51,8 +51,8 @@ use crate::{
 /// If you call [`organization_permissions`](Self::organization_permissions) after an organization
 /// constructor, the guard accepts organization permission tokens instead.
 ///
-/// The methods add conditions, in any order. A token must satisfy all conditions. [`or`](Self::or)
-/// adds an alternative.
+/// Most methods add a condition. You can add conditions in any order. A token must satisfy all
+/// conditions. [`or`](Self::or) adds an alternative.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -76,7 +76,8 @@ use crate::{
 ///
 /// # Refusals
 /// If [`AuthLayer::optional`](crate::AuthLayer::optional) accepted a request without credentials,
-/// the guard responds with 401. Without an `AuthLayer` outside the guard, every request gets a 500.
+/// the guard responds with 401. If no `AuthLayer` wraps the guard, the guard responds to every
+/// request with 500.
 ///
 /// # Several issuers or audiences
 /// A scope of one API has no meaning in another API, and two tenants can have organizations with
@@ -86,10 +87,10 @@ use crate::{
 /// [`organization_permissions`](Self::organization_permissions).
 ///
 /// A guard without the required call responds with 500 to every request that has a token. The log
-/// says which call is missing. Extractors and handlers that check scopes also require a named
-/// issuer or audience. Put the handler inside a guard that names the issuer or the audience, or
-/// call [`AccessToken::require_issuer`] and [`AccessToken::require_audience`]. If each audience has
-/// its own validator, guards need not name the audience. See
+/// says which call is missing. If the required issuer or audience is not named, scope checks in
+/// extractors and handlers also fail with 500. Put the handler inside a guard that names the issuer
+/// or the audience, or call [`AccessToken::require_issuer`] and [`AccessToken::require_audience`].
+/// If each audience has its own validator, guards need not name the audience. See
 /// [`Validator::derive`](crate::Validator::derive).
 ///
 /// # What a guard does not cover
@@ -117,9 +118,9 @@ struct Alternatives {
 impl Require {
     /// Accepts tokens for a global API resource.
     ///
-    /// A user's token also has the API scopes of the user's roles in every organization. The guard
-    /// must therefore not require a scope that an organization role grants: see
-    /// [how to split scopes](crate#how-to-split-scopes).
+    /// A user's token has the API scopes of all the user's roles: the global roles, and the roles
+    /// in each organization. The guard must therefore not require a scope that an organization role
+    /// grants: see [how to split scopes](crate#how-to-split-scopes).
     pub fn global() -> Self {
         Self::new(PermissionModel::Global)
     }
@@ -173,8 +174,8 @@ impl Require {
 
     /// Accepts every kind of token, without a check of the organization.
     ///
-    /// The guard accepts a user who has the scopes in any organization. Use this constructor only
-    /// where that is intended.
+    /// The guard accepts a user who has the required scopes in at least one organization. Use this
+    /// constructor only where that is intended.
     ///
     /// If the validator has several audiences, the guard must name one of them. Such a guard
     /// refuses organization permission tokens, because their audience is an organization.
@@ -190,8 +191,8 @@ impl Require {
     /// every organization.
     ///
     /// # Panics
-    /// Panics if the constructor was [`global`](Self::global), or if a call of
-    /// [`scope`](Self::scope) requires another kind.
+    /// Panics if the constructor was [`global`](Self::global), or if an earlier call of
+    /// [`scope`](Self::scope) requires another kind of token.
     #[track_caller]
     pub fn organization_permissions(mut self) -> Self {
         for alternative in self.alternatives() {
@@ -220,9 +221,10 @@ impl Require {
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
     ///
-    /// If the declaration has `for` and a kind, the token must also be of that kind. With
-    /// `for OrganizationPermissions`, the organization constructors accept organization permission
-    /// tokens instead. `for any_kind` has no effect on a guard.
+    /// If the declaration has `for` and a kind, the token must also be of that kind. After an
+    /// organization constructor, `for OrganizationPermissions` has the same effect as
+    /// [`organization_permissions`](Self::organization_permissions). `for any_kind` has no effect
+    /// on a guard.
     ///
     /// # Panics
     /// Panics if the constructor or another condition excludes the kind.
@@ -276,7 +278,7 @@ impl Require {
     }
 
     /// Requires a token for this API. If the validator has several audiences, each guard must call
-    /// this method. After two calls, the token must be for both APIs.
+    /// this method. If you call this method for two APIs, the token must be for both.
     ///
     /// # Panics
     /// Panics if the audience is empty.
@@ -348,8 +350,8 @@ impl Require {
         std::iter::once(first).chain(others)
     }
 
-    /// Checks the token of a request. If the check returns a changed token, replaces the token in
-    /// the request's extensions.
+    /// Checks the token of a request. If the check returns a changed token, this method stores the
+    /// changed token in the request's extensions.
     fn admit(&self, parts: &mut Parts) -> Result<(), AuthError> {
         let token = AccessToken::from_extensions(&parts.extensions)?.clone();
         if let Some(checked) = self.0.admit(&token, parts)? {

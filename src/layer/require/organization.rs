@@ -67,14 +67,15 @@ mod path {
     use super::{AccessToken, AuthError, Parts};
     use crate::error::AuthErrorKind;
 
-    /// Checks that every value of the parameter is the id of the token's organization.
+    /// Checks that every value of the path parameter is the id of the token's organization.
     pub(super) fn check(
         token: &AccessToken,
         parameter: &'static str,
         parts: &mut Parts,
     ) -> Result<AccessToken, AuthError> {
         let unknown = || token.refuse(AuthErrorKind::UnknownPathParameter(parameter));
-        // axum reads the parameters from the request's extensions, so the future never waits.
+        // axum reads the path parameters from the request's extensions. The future of
+        // `from_request_parts` is therefore ready on the first poll.
         let extraction = pin!(RawPathParams::from_request_parts(parts, &()));
         let params = match extraction.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(params)) => params,

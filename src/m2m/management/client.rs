@@ -1,4 +1,6 @@
-//! A call to the Management API, with its URL, its token, its retry, and the pause after a `429`.
+//! Sends calls to the Management API. If Logto refuses the token, the client repeats the call once
+//! with a new token. If Logto responds with `429` and `Retry-After`, the client sends no calls
+//! during the delay.
 
 use std::{
     fmt,
@@ -29,7 +31,7 @@ pub(crate) struct ManagementClient {
     pub(crate) endpoint: Url,
     pub(crate) tokens: TokenClient,
     pub(crate) request: TokenRequest,
-    /// One HTTP client per runtime. The newest client is the last. Runtimes do not share a client,
+    /// One HTTP client per runtime, in the order of creation. Runtimes do not share a client,
     /// because a pooled connection stops working when the runtime that opened it shuts down.
     http_clients: Mutex<Vec<(Id, Client)>>,
     pause: Mutex<Option<Pause>>,
@@ -123,7 +125,8 @@ impl ManagementClient {
         if let Some((_, client)) = clients().iter().find(|(id, _)| *id == runtime) {
             return Ok(client.clone());
         }
-        // Does not hold the lock, because building a client reads certificates and may log.
+        // Building a client reads certificates and can write log messages. The lock is therefore
+        // not held here.
         let client = self.tokens.build_pooling_http_client(&self.endpoint)?;
         let mut clients = clients();
         if clients.len() == MAX_HTTP_CLIENTS {
@@ -133,7 +136,8 @@ impl ManagementClient {
         Ok(client)
     }
 
-    /// Returns the URL of a path. The path must stay below `/api/` of the endpoint.
+    /// Returns the URL of a path at the endpoint. The path must start with `/api/`, and must not
+    /// contain segments such as `..`.
     fn url(&self, path: &str) -> Result<Url, ManagementError> {
         let refuse = |advice| {
             let message = format!("the path {path:?} {advice}");
@@ -182,11 +186,11 @@ impl fmt::Debug for ManagementClient {
 }
 
 /// The largest number of HTTP clients. Beyond this number, the oldest client is removed. A program
-/// has few runtimes, but every test has its own runtime, and the connections of ended tests must
-/// not accumulate.
+/// has few runtimes, but every test has its own runtime. The limit prevents the connections of
+/// ended tests from accumulating.
 const MAX_HTTP_CLIENTS: usize = 8;
 /// A response with a larger body is an error. A page of 100 users with their identities and custom
-/// data may have several megabytes.
+/// data can be several megabytes in size.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

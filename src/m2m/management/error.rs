@@ -65,8 +65,8 @@ pub enum ManagementErrorKind {
 
 type Inner = ErrorInner<ManagementErrorKind, Details>;
 
-/// The error of the token request, or the message and the data of Logto's error. The message and
-/// the data are untrusted input.
+/// Contains either the error of the token request, or the message and the data of Logto's error.
+/// The message and the data are untrusted input.
 #[derive(Default)]
 struct Details {
     token_error: Option<TokenRequestError>,
@@ -159,8 +159,8 @@ impl ManagementError {
         self.inner.details.token_error.as_ref()
     }
 
-    /// Returns what to do about the error, if that is known. See also
-    /// [`token_error`](Self::token_error), which has its own hint.
+    /// Returns a hint about the cause of the error or its fix. Returns `None` if there is no hint.
+    /// The error that [`token_error`](Self::token_error) returns has its own hint.
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()
     }
@@ -182,7 +182,7 @@ impl ManagementError {
     /// immediately with the same error.
     ///
     /// If no access token is available, returns the [`retry_after`](TokenRequestError::retry_after)
-    /// of the token error instead, which may be longer than two minutes.
+    /// of the token error instead. This delay can be longer than two minutes.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after.or_else(|| self.token_error()?.retry_after())
     }
@@ -229,7 +229,7 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
              different resource indicators in Logto Cloud and in self-hosted Logto"
         }
         (300..=399, _) => "redirects are not followed: set the final endpoint",
-        (404, None) => "the Management API has no such path, or this is not Logto's endpoint",
+        (404, None) => "the Management API has no such path, or the endpoint is not Logto's",
         _ => return None,
     })
 }

@@ -128,8 +128,8 @@ impl ManagementApi {
     /// `GET`s one object, or a list that Logto does not divide into pages.
     ///
     /// # Errors
-    /// Returns an error if no token is available, the call fails, or the response does not match
-    /// `T`.
+    /// Returns an error if no token is available, if the call fails, or if the response does not
+    /// match `T`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ManagementError> {
         self.send(Method::GET, path, None::<&()>).await
     }

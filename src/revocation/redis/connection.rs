@@ -1,4 +1,4 @@
-//! The Redis commands that write rules, load all rules, and read the changes of rules.
+//! The Redis commands that write rules, load all rules, and read the stream of changes.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -105,8 +105,8 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits up to `wait` for a change,
-    /// but never longer than 1 s. Does not wait if `wait` is `None`.
+    /// Returns the changes after a position. If there are none, waits for a change. The time limit
+    /// is `wait`, but at most 1 s. If `wait` is `None`, the method does not wait.
     pub(super) async fn news(
         &mut self,
         after: &Position,

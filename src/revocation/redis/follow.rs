@@ -43,7 +43,8 @@ impl Drop for Running<'_> {
         link.set_running(false);
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
-            // Refuse every token now, because no other task would do so later.
+            // Refuse every token now. When the store's time limit ends, this future can no longer
+            // refuse the tokens, and no other task does.
             book.close();
         }
         tracing::warn!(
@@ -200,14 +201,14 @@ impl Follower<'_> {
     }
 
     /// Returns the maximum number of rules to load from one sorted set. The maximum limits the
-    /// memory that wrong content in Redis can use. It is above `max_rules`, because blocks are
-    /// never dropped.
+    /// memory that wrong content in Redis can use. Blocks are never dropped, so there can be more
+    /// than `max_rules` rules. The maximum is therefore greater than `max_rules`.
     fn most_rules_of_a_set(&self) -> usize {
         self.book.limits.max_rules.saturating_mul(2).max(MIN_RULES_TO_LOAD)
     }
 
-    /// Records that all rules are loaded: sets the state to `Connected`, and lets tokens be
-    /// accepted.
+    /// Records that all rules are loaded. Sets the state to `Connected`, and allows the validator
+    /// to accept tokens.
     fn connected(&self) {
         let source = &self.book.source;
         self.link.set_contact();
@@ -286,8 +287,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. If there are
-    /// more than `max_rules` rules, Redis drops the oldest cut-offs.
+    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. If there
+    /// are more than `max_rules` rules, Redis drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)

@@ -32,8 +32,8 @@ pub(in crate::revocation) struct RedisLink {
     /// The time of the latest response from Redis.
     pub(super) contact: watch::Sender<Instant>,
     state: Mutex<LinkState>,
-    /// Locked by the future that receives the rules of other instances. A second such future waits
-    /// for the lock.
+    /// The lock that is held by the future that receives the rules of other instances. A second
+    /// such future waits for the lock.
     pub(super) follower: AsyncMutex<()>,
 }
 
@@ -86,8 +86,8 @@ impl RedisLink {
         }
     }
 
-    /// Writes rules. If the first attempt fails, tries again with a new connection, because Redis
-    /// may have closed the old connection.
+    /// Writes rules. If the first attempt fails, the method tries again with a new connection,
+    /// because Redis may have closed the old connection.
     async fn write_or_reconnect(&self, rules: &[Rule], book: &RuleBook) -> RedisResult<()> {
         let mut connection = self.writer(false).await?;
         if connection.write(rules, book).await.is_ok() {
@@ -97,9 +97,9 @@ impl RedisLink {
         connection.write(rules, book).await
     }
 
-    /// Makes the next write open a new connection. If the network dropped the old connection
-    /// without closing it, every write over the old connection would fail until the operating
-    /// system closes it. Linux closes it after 15 min.
+    /// Makes the next write open a new connection. If the network silently dropped the old
+    /// connection, every write over the old connection would fail until the operating system closes
+    /// the connection. Linux does this after 15 min.
     fn forget_writer(&self) {
         // If the lock is held, another write is already opening a connection.
         if let Ok(mut writer) = self.writer.try_lock() {
@@ -112,8 +112,8 @@ impl RedisLink {
         if let Some(connection) = writer.as_ref().filter(|_| !is_new) {
             return Ok(connection.clone());
         }
-        // Remove the old connection first. If `open` fails, the next write then tries to connect
-        // again.
+        // Remove the old connection first. Otherwise, if `open` fails, the next write would use the
+        // old connection.
         *writer = None;
         let connection = Connection::open(&self.store).await?;
         *writer = Some(connection.clone());

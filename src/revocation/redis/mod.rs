@@ -16,9 +16,9 @@ use crate::{error::ConfigError, escape::escaped};
 /// Shares the rules of a set of [`Revocations`](super::Revocations) over Redis 7 or later.
 ///
 /// All instances of all services must use the same Redis server and the same prefix. Instances that
-/// store rules, for example from webhooks, need write access. Other instances need only read
-/// access, see [`read_only`](Self::read_only). Spawn [`Revocations::run`](super::Revocations::run)
-/// in each instance.
+/// store rules, for example from webhooks, need write access. For the other instances, read access
+/// is enough. If an instance has only read access, call [`read_only`](Self::read_only) on its
+/// store. Spawn [`Revocations::run`](super::Revocations::run) in each instance.
 ///
 /// ```
 /// use tower_logto::{Issuer, revocation::{RedisStore, Revocations}};
@@ -36,17 +36,17 @@ use crate::{error::ConfigError, escape::escaped};
 /// Requests do not wait for Redis, with one exception: until the rules are loaded for the first
 /// time, a request waits for up to 1 s. The rules that an instance already knows still apply. The
 /// status and the log show that the instance is disconnected. The instance reconnects
-/// automatically. If the store is [`strict`](Self::strict), every token is refused with 503 after
-/// Redis has been unavailable for the given time.
+/// automatically. With [`strict`](Self::strict), you set a time limit. If Redis is unavailable for
+/// longer than this limit, the instance refuses every token with 503.
 ///
-/// If Redis loses a rule, the instances that know the rule keep it. Instances with write access
-/// write the rule to Redis again.
+/// If Redis loses a rule, each instance that already knows this rule still applies it. Instances
+/// with write access write the rule to Redis again.
 ///
 /// # Settings
 /// Give every instance the same [`max_rules`](super::RevocationsBuilder::max_rules) and
 /// [`longest_token_life`](super::RevocationsBuilder::longest_token_life). Whenever an instance
-/// writes rules, it also removes old cut-offs from Redis. Which cut-offs it removes depends only on
-/// its own settings.
+/// writes rules, it also removes old cut-offs from Redis. The instance uses only its own settings
+/// to decide which cut-offs to remove.
 ///
 /// # TLS
 /// The connection uses rustls and the root certificates of the operating system. If the program
@@ -108,7 +108,8 @@ impl RedisStore {
     }
 
     /// Refuses every token with 503 in these cases:
-    /// - Redis has been unavailable for the time `after`. A time shorter than 1 s counts as 1 s.
+    /// - Redis has been unavailable for longer than `after`. If `after` is shorter than 1 s, the
+    ///   limit is 1 s.
     /// - The rules have not been loaded yet.
     /// - The future of [`Revocations::run`](super::Revocations::run) was dropped.
     pub fn strict(mut self, after: Duration) -> Self {

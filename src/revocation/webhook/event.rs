@@ -75,7 +75,8 @@ impl Webhook {
         self.body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Returns the texts of the list at a JSON pointer, or an empty list if there is none.
+    /// Returns the texts of the list at a JSON pointer. If there is no list at the pointer, the
+    /// result is empty.
     pub fn texts(&self, pointer: &str) -> Vec<&str> {
         let list = self.body.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()

@@ -33,9 +33,10 @@ impl WebhookReceiver {
     /// Reads the failed deliveries of a webhook from Logto immediately and then every 30 s, and
     /// stores the resulting rules. The future never completes, so spawn it.
     ///
-    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each event only once, and
-    /// keeps failed deliveries for 24 h in a log, `GET /api/hooks/{id}/recent-logs`. This log does
-    /// not contain events that were lost because Logto itself restarted.
+    /// `hook_id` is the id of the webhook in Logto's Console. Logto sends each event only once, but
+    /// keeps failed deliveries in a log for 24 h. The future reads this log from
+    /// `GET /api/hooks/{id}/recent-logs`. The log does not contain events that were lost because
+    /// Logto itself restarted.
     ///
     /// ```no_run
     /// use tower_logto::{m2m::{ClientSecret, ManagementApi}, revocation::WebhookReceiver};

@@ -13,17 +13,17 @@ use crate::revocation::rule::Rule;
 /// | `Organization.Membership.Updated` with `removedApplicationIds` | a cut-off for each removed application's tokens for the organization |
 /// | `Organization.Deleted` | a cut-off for all tokens for the organization. The members' other tokens stay valid until they expire |
 ///
-/// Logto truncates lists of members after 5,000 ids. If a list has that length, the rules also
-/// include a cut-off for all tokens for the organization.
+/// Logto truncates lists of members after 5,000 ids. If a list contains 5,000 ids, the rules
+/// therefore also include a cut-off for all tokens for the organization.
 ///
-/// Other events result in no rules, unless you enable them with a method below. Do not map the
-/// events `Identifier.Lockout` and `Message.RateLimited` to rules, because any caller can cause
-/// these events for another user.
+/// By default, other events result in no rules. The methods below enable rules for some of these
+/// events. Do not map the events `Identifier.Lockout` and `Message.RateLimited` to rules, because
+/// any caller can cause these events for another user.
 ///
 /// # Changes without an event
 /// Logto sends no event for these changes:
 /// - An application or its secret is deleted.
-/// - A role is assigned to or removed from a user, an application or a member.
+/// - A role is assigned to, or removed from, a user, an application or an organization member.
 /// - A session or a grant is revoked.
 /// - A personal access token is deleted.
 ///
@@ -62,23 +62,25 @@ impl EventMapping {
     /// If a user is removed from an organization, refuses only the user's tokens for that
     /// organization. The user's other tokens are still accepted.
     ///
-    /// By default, all earlier tokens of the user are refused. The reason is that a token without
-    /// `organization_id` combines the API scopes from the user's roles in all organizations. Until
-    /// the token expires, it still contains the scopes from the organization that the user left.
+    /// By default, all tokens that were issued to the user before the removal are refused. The
+    /// reason is that a token without `organization_id` combines the API scopes from the user's
+    /// roles in all organizations. Until the token expires, it still contains the scopes from the
+    /// organization that the user left.
     pub const fn keep_global_tokens_of_removed_members(mut self) -> Self {
         self.removed_members = RemovedMembers::LoseOrganizationTokens;
         self
     }
 
-    /// Refuses all earlier tokens of everyone if a role, an organization role or a scope is
-    /// deleted, or if the scopes of a role change. The rule applies to everyone, because these
-    /// events do not name the affected users.
+    /// Enables a rule for the events that delete a role, an organization role or a scope, or that
+    /// change the scopes of a role. The rule refuses every token that was issued before the event.
+    /// The rule applies to everyone, because these events do not name the affected users.
     pub const fn role_changes_revoke_everyone(mut self) -> Self {
         self.roles = true;
         self
     }
 
-    /// Refuses all earlier tokens of a user who resets the password (`PostResetPassword`).
+    /// If a user resets their password (`PostResetPassword`), refuses the tokens that were issued
+    /// to the user before the reset.
     pub const fn password_resets_revoke_the_user(mut self) -> Self {
         self.password_resets = true;
         self
@@ -135,13 +137,13 @@ impl EventMapping {
     }
 }
 
-/// Returns a block or a reactivation with the time `data.updatedAt`. This time decides which change
-/// applies, because the webhook that arrives last does not always report the latest change. Returns
-/// `None` for Logto's signed test payload, which has no such data.
+/// Returns a rule that blocks or reactivates the user. The time of the rule is `data.updatedAt`.
+/// This time decides which change applies, because the webhook that arrives last does not always
+/// report the latest change. Returns `None` for Logto's signed test payload, which names no user.
 fn suspension(webhook: &Webhook) -> Option<Rule> {
     let user = webhook.text("/params/userId")?;
-    // `data` must be the user object. In some other events, for example after a change of the
-    // custom data, `data` contains values that the user chose.
+    // `data` must be the user object. In some other events, such as `User.Data.Updated`, `data` can
+    // be custom data that the user chose.
     if webhook.text("/data/id") != Some(user) {
         return None;
     }
@@ -154,5 +156,6 @@ fn suspension(webhook: &Webhook) -> Option<Rule> {
     })
 }
 
-/// Logto truncates longer lists, and does not mark them as truncated.
+/// The maximum length of a list in a webhook. Logto truncates a longer list, and does not mark the
+/// list as truncated.
 const LONGEST_LIST: usize = 5_000;

@@ -58,10 +58,10 @@ use crate::{
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
 /// | 413 | the body is larger than 1 MiB, or could not be read |
-/// | 503 | 16 newer bodies displaced the body, or the rules could not be stored |
+/// | 503 | the body was dropped to read 16 newer bodies, or the rules could not be stored |
 ///
-/// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries
-/// under the recent requests.
+/// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries on
+/// the tab "Recent requests".
 #[derive(Clone)]
 pub struct WebhookReceiver(Arc<Inner>);
 
@@ -73,8 +73,9 @@ struct Inner {
     warning: Mutex<RepeatedWarning>,
 }
 
-/// The bodies that are being read, the oldest first. Their signatures are not checked yet. To
-/// displace a body, drop its sender.
+/// The bodies that are being read, the oldest first. Their signatures are not checked yet. Each
+/// body is represented by the sender of a channel. If this sender is dropped, the body is no longer
+/// read, and the response is 503.
 #[derive(Default)]
 struct Bodies(Mutex<VecDeque<oneshot::Sender<()>>>);
 
@@ -170,9 +171,11 @@ impl WebhookReceiver {
 
 impl Bodies {
     /// Registers a body that is about to be read. If `MAX_BODIES` bodies are already being read,
-    /// the oldest of them is displaced, so that slow bodies do not keep Logto's webhooks waiting.
-    /// The body of a webhook from Logto arrives within milliseconds. The returned receiver
-    /// completes when the new body is displaced.
+    /// the new body displaces the oldest of them. Slow bodies therefore cannot delay Logto's
+    /// webhooks. A webhook from Logto is rarely displaced, because its body arrives within
+    /// milliseconds.
+    ///
+    /// The returned `oneshot::Receiver` completes when another body displaces the registered body.
     fn register(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -253,7 +256,7 @@ async fn read_body(body: Body) -> Result<Bytes, Response> {
     match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(_)) => {
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB, or broken"))
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body exceeds 1 MiB, or is unreadable"))
         }
         Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the body took longer than 4 s")),
     }

@@ -17,7 +17,8 @@ impl SigningKeys {
         Self(keys.iter().map(key).collect())
     }
 
-    /// Returns whether one of the keys signed the body. Compares signatures in constant time.
+    /// Returns whether the body was signed with one of the keys. Compares signatures in constant
+    /// time.
     pub(super) fn verify(&self, signature: &Signature, body: &[u8]) -> bool {
         self.0.iter().any(|key| hmac::verify(key, body, &signature.0).is_ok())
     }

@@ -75,8 +75,8 @@ async fn token(State(state): State<Arc<IssuerState>>, headers: HeaderMap, body: 
     state.faults.token.apply(respond).await
 }
 
-/// Returns the `ETag` in Logto's form: the length of the body in hexadecimal, and the SHA-1 hash of
-/// the body in 27 characters of base64.
+/// Returns the `ETag` in Logto's form: the length of the body in hexadecimal, a hyphen, and the
+/// SHA-1 hash of the body. The hash is encoded as 27 characters of base64.
 fn etag(body: &str) -> String {
     let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, body.as_bytes());
     format!("\"{:x}-{}\"", body.len(), STANDARD_NO_PAD.encode(hash))

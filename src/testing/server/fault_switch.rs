@@ -73,8 +73,8 @@ impl FaultSwitch {
 
     pub(crate) fn set(&self, fault: Fault) {
         if let Fault::Status(code, _) = fault {
-            // Panics here if the code is invalid. A later panic on the server's thread would only
-            // close the connection, and would not fail the test.
+            // If the status code is invalid, panics here. A later panic on the server's thread
+            // would only close the connection, and would not fail the test.
             status(code);
         }
         self.fault.send_replace(fault);
@@ -100,5 +100,5 @@ fn text(code: u16, body: String) -> Response {
 
 fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code)
-        .unwrap_or_else(|_| panic!("Fault::Status({code}, …): a status code is from 100 to 999"))
+        .unwrap_or_else(|_| panic!("Fault::Status({code}, …): expected a code from 100 to 999"))
 }

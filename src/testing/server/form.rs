@@ -1,4 +1,4 @@
-//! Reads `application/x-www-form-urlencoded` as a server does.
+//! Decodes the `application/x-www-form-urlencoded` text that the test server receives.
 
 /// The parameters of a form, without parameters whose value is empty.
 pub(crate) struct Form(Vec<(String, String)>);

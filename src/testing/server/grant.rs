@@ -101,8 +101,8 @@ fn check_grant_type(form: &Form) -> Result<(), OAuthErrorResponse> {
 
 /// Returns the scopes that were both requested and granted, without duplicates.
 ///
-/// The scopes are in Logto's order. The scopes of a resource follow the order of the request. The
-/// permissions of an organization follow the order of the roles.
+/// As in Logto, the order depends on the token. The scopes of a resource are in the order of the
+/// request. The permissions of an organization are in the order of the application's roles.
 fn scopes<'a>(
     state: &'a IssuerState,
     app: &'a TestApp,
@@ -210,7 +210,8 @@ fn basic(value: &HeaderValue) -> Result<(String, String), OAuthErrorResponse> {
     })
 }
 
-/// An error response of the token endpoint (RFC 6749 §5.2) with Logto's own members.
+/// An error response of the token endpoint (RFC 6749 §5.2). As in Logto, the body also has the
+/// members `code` and `message`.
 pub(crate) struct OAuthErrorResponse {
     status: StatusCode,
     error: &'static str,

@@ -29,7 +29,7 @@ impl OrderedObject {
     }
 
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings and values are JSON")
+        serde_json::to_string(self).expect("JSON values with string keys are serializable")
     }
 }
 

@@ -9,8 +9,8 @@ pub(crate) struct KeyRing {
     pub(crate) current: SigningKey,
     pub(crate) next: Option<SigningKey>,
     pub(crate) previous: Option<SigningKey>,
-    /// If set, the server responds with this body instead of the keys above. The body may be
-    /// invalid.
+    /// If set, the server responds with this body instead of the keys above. The body need not be a
+    /// valid key set.
     pub(crate) published: Option<String>,
 }
 

@@ -94,7 +94,7 @@ fn page(
     let shown = items.iter().skip((page - 1).saturating_mul(page_size)).take(page_size);
     let body = serde_json::to_string(&shown.collect::<Vec<_>>()).expect("strings are JSON");
     let next = (page.saturating_mul(page_size) < total).then(|| {
-        // As in Logto, the URL in the `Link` header lacks `/api`.
+        // The URL in the `Link` header lacks `/api`, because Logto also omits it.
         let url = format!("{}/{path}?page={}&page_size={page_size}", state.endpoint, page + 1);
         [(LINK, format!("<{url}>; rel=\"next\""))]
     });

@@ -43,7 +43,7 @@ pub(crate) enum TestUser {
     },
     #[cfg_attr(
         not(feature = "revocation"),
-        expect(dead_code, reason = "only webhooks delete users, and they need the feature")
+        expect(dead_code, reason = "only webhooks delete users, and webhooks need the feature")
     )]
     Deleted,
 }

@@ -1,4 +1,4 @@
-//! Outages of the issuer, and the start and the end of its server.
+//! Tests of the issuer's outages, and of starting and stopping its server.
 
 use std::{io::ErrorKind, net::TcpStream};
 

@@ -169,9 +169,9 @@ async fn each_combination_of_parameters_gets_its_kind_of_token() {
     assert_eq!(response.get("scope"), None);
 }
 
-/// As in Logto, any application gets every organization permission that it requests for the
-/// reserved resource, whatever its roles are. Only the audience shows that the token is not for an
-/// organization.
+/// If an application requests organization permissions for the reserved resource, the test issuer
+/// grants all of them, whatever the roles of the application are. Logto does the same. Only the
+/// audience shows that the token is not for an organization.
 #[tokio::test]
 async fn token_for_the_reserved_resource_is_refused_because_of_its_audience() {
     let logto = Logto::start().await;

@@ -1,4 +1,5 @@
-//! Tokens of every kind are valid, and each invalid token is refused for the expected reason.
+//! Tests of tokens from the test issuer. The validator accepts valid tokens of every kind, and
+//! refuses each invalid token for the expected reason.
 
 use super::*;
 

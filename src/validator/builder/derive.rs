@@ -29,14 +29,17 @@ impl Validator {
     /// Returns a builder with the settings of this validator, but without its issuers. Use the
     /// builder for another audience, or to add or remove issuers.
     ///
-    /// If an issuer has the same key settings in both validators, the validators share the issuer's
-    /// keys and fetch these keys once. The validators also share the cache of validated tokens and
-    /// the queue of signature checks. Each validator checks the claims of a cached token against
-    /// its own settings. If you change a setting of the keys, the cache, the queue, the HTTP client
-    /// or the clock, the new validator has its own keys, cache and queue.
+    /// If an issuer has the same key settings in this validator and in the derived validator, the
+    /// two validators share the issuer's keys and fetch these keys once. The two validators also
+    /// share the cache of validated tokens and the queue of signature checks. Each validator checks
+    /// the claims of a cached token against its own settings.
+    ///
+    /// If you change any setting of the keys, the cache, the queue, the HTTP client or the clock,
+    /// the two validators share neither keys nor the cache nor the queue.
     ///
     /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). The
-    /// builder keeps the realm and the metadata URL, so set these two again for another audience.
+    /// builder keeps the realm and the metadata URL of this validator. For another audience, set
+    /// the realm and the metadata URL again.
     ///
     /// # One validator per audience
     /// A scope of one API means nothing in another API. With one validator per API, no guard can

@@ -54,7 +54,7 @@ pub struct ValidatorBuilder {
     queue: QueueLimits,
     /// The validator that the new validator is derived from.
     origin: Option<Validator>,
-    /// Set if the new validator shares the keys, the cache and the queue of `origin`.
+    /// Whether the new validator shares the keys, the cache and the queue of `origin`.
     shares: bool,
     initial_keys: Option<KeySnapshot>,
     revocations: RevocationSets,
@@ -121,7 +121,7 @@ impl ValidatorBuilder {
     ///
     /// A log line contains text from the request and from the token, escaped and cut. If a mistake
     /// in the program causes the response 500, the refusal is logged as an error, regardless of
-    /// this setting. The number of such lines is limited.
+    /// this setting. The crate limits the number of these error lines.
     pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
         self.challenge.log_level = RefusalLevel(level);
         self
@@ -182,8 +182,8 @@ impl ValidatorBuilder {
     /// can then accept tokens. The age of the keys still counts from their original fetch. The
     /// first request starts a refresh.
     ///
-    /// If the snapshot contains no key set or no usable key of an issuer, the validator fetches the
-    /// keys of that issuer as usual. [`KeySnapshot`] explains how to store a snapshot.
+    /// If the snapshot contains no usable keys for an issuer, the validator fetches the keys of
+    /// that issuer as usual. [`KeySnapshot`] explains how to store a snapshot.
     pub fn initial_keys(mut self, snapshot: KeySnapshot) -> Self {
         self.initial_keys = Some(snapshot);
         self
@@ -208,7 +208,8 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Sets how many validated tokens are cached. The default is 10,000. 0 disables the cache.
+    /// Sets how many validated tokens are cached. The default is 10,000, and the value 0 disables
+    /// the cache.
     ///
     /// The signature of a cached token is not checked again. Every cache hit checks whether the
     /// token has expired, and whether its key is still in the issuer's key set. A token of the
@@ -309,9 +310,10 @@ impl ValidatorBuilder {
     }
 
     /// Returns whether guards must name the issuer, and whether they must name the audience. A
-    /// scope or an organization belongs to one issuer and one API. If the validator trusts several
-    /// issuers, guards must therefore name the issuer. If the validator trusts several audiences,
-    /// guards must name the audience. With `trust_all_alike`, guards need not name either.
+    /// scope belongs to one API of one issuer, and an organization belongs to one issuer. If the
+    /// validator trusts several issuers, guards must therefore name the issuer. If the validator
+    /// trusts several audiences, guards must name the audience. With `trust_all_alike`, guards need
+    /// not name either.
     fn guards_name(&self) -> GuardsName {
         let mut audiences = self.issuers.iter().flat_map(|trusted| &trusted.audiences);
         let first = audiences.next();

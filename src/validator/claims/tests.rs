@@ -29,8 +29,8 @@ fn validated(json: &str, organizations: bool) -> Result<TokenClaims, InvalidToke
 }
 
 /// Returns the `AccessToken` that a handler would receive. An `AccessToken` contains the key that
-/// verified its signature. These tests verify no signature, so the key is only the example key of
-/// RFC 7515, appendix A.3.
+/// verified its signature. These tests verify no signature, so any key is suitable. The function
+/// uses the example key of RFC 7515, appendix A.3.
 fn token(claims: TokenClaims) -> AccessToken {
     let jwks = r#"{"keys":[{
         "kty": "EC", "crv": "P-256",

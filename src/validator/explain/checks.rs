@@ -1,4 +1,5 @@
-//! The checks of [`Validator::explain`]. Their order and their rules are those of the validator.
+//! The checks of [`Validator::explain`]. Their order and their rules are the same as in the
+//! validator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ impl Validator {
     /// Explains every check of a token, including the checks after the first failure.
     ///
     /// If keys must be fetched first, this method waits for the keys, with the same time limits as
-    /// [`validate`](Self::validate). The token is not cached. To add the checks of a route, use
+    /// [`validate`](Self::validate). This method does not add the token to the cache of validated
+    /// tokens. To add the checks of a route, use
     /// [`require_scopes`](Explanation::require_scopes) and
     /// [`require_organization`](Explanation::require_organization).
     ///
@@ -117,9 +119,9 @@ impl Report {
         parsed.map_err(|reason| self.fail("payload", "malformed", "a JSON object", reason)).ok()
     }
 
-    /// Returns the trusted issuer in the token's `iss`. If `iss` is not a trusted issuer, but the
-    /// validator trusts exactly one issuer, returns the only trusted issuer. The other checks then
-    /// use the rules and the keys of the returned issuer.
+    /// Returns the trusted issuer that the token's `iss` identifies. If `iss` is not a trusted
+    /// issuer, but the validator trusts exactly one issuer, returns the only trusted issuer. The
+    /// other checks then use the rules and the keys of the returned issuer.
     fn issuer<'a>(
         &mut self,
         validator: &'a Validator,

@@ -35,7 +35,8 @@ use crate::{
 pub struct Explanation {
     verdict: Verdict,
     checks: Vec<Check>,
-    /// The facts that the checks of a route need. `None` if the payload cannot be read.
+    /// The facts that are needed to check the requirements of a route. `None` if the payload cannot
+    /// be read.
     #[serde(skip)]
     facts: Option<Facts>,
 }
@@ -85,7 +86,8 @@ pub struct Check {
     pub outcome: Outcome,
     /// The value in the token, escaped and cut.
     pub found: String,
-    /// The value that the settings or the route require. Empty if any value is accepted.
+    /// The value that the settings or the route require. Empty if they require no particular value,
+    /// or if the check was skipped.
     pub expected: String,
     /// The problem and how to fix it, or the reason why the check was not made. `None` if there is
     /// nothing to do.
@@ -114,7 +116,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The facts about a token that the checks of a route need.
+/// The facts about a token that are needed to check the requirements of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Facts {
     kind: Option<TokenKind>,
@@ -244,7 +246,7 @@ impl Check {
     }
 }
 
-/// Writes the verdict, one line per check, and a line with the advice below each check that has
+/// Writes the verdict and one line per check. If a check has advice, the next line contains the
 /// advice.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -275,7 +277,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Accepted => "The token is accepted.",
             Self::Refused => "The token is refused.",
-            Self::Undecided => "Undecided: the issuer's keys or the rules are unavailable.",
+            Self::Undecided => "Undecided: the issuer's keys or revocation rules are unavailable.",
         })
     }
 }

@@ -32,8 +32,8 @@ struct RevocableToken {
     accepted_by: AtomicU64,
     hashes: TokenHashes,
     /// The time from `iat` to `exp`. `None` if the token has no `iat`, although RFC 9068 §2.2
-    /// requires this claim. The age of such a token is unknown, so a rule that revoked the token
-    /// may already have been dropped. The token is therefore refused.
+    /// requires this claim. The lifetime of such a token is unknown. The token is refused, because
+    /// it can outlive a rule that revokes it.
     life: Option<Duration>,
 }
 

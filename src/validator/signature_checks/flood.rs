@@ -4,9 +4,10 @@ use std::time::Duration;
 
 /// Measures the time that signature checks take, in windows of one second.
 ///
-/// A flood starts if failed checks take more than `FAILED_TIME` in a window, and more than a
-/// quarter of the time of all checks. The number of failures does not matter. If it did, a few
-/// hundred forged tokens per second would move all checks of a busy service to the queue.
+/// A flood starts if the failed checks in a window exceed two time limits. The first limit is
+/// `FAILED_TIME`. The second limit is a quarter of the time that all checks in the window take. The
+/// number of failures does not matter. If it did, a few hundred forged tokens per second would move
+/// all checks of a busy service to the queue.
 #[derive(Debug, Default)]
 pub(super) struct FloodDetector {
     window: Window,
@@ -101,10 +102,11 @@ impl Counts {
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// The time that failed checks may take in a window before a flood starts. It is 2 % of one core,
-/// which a service does not notice.
+/// The first limit for the time that failed checks take in a window. The limit is 2 % of one core.
+/// Such a load has no noticeable effect on a service.
 const FAILED_TIME: Duration = Duration::from_millis(20);
-/// The time from the last failed check in a flooded window to the end of the flood.
+/// The time after which a flood ends. It is counted from the last failed check in a window that
+/// exceeds both limits.
 const LASTS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -129,7 +131,7 @@ mod tests {
         // A check takes 200 µs, so 101 failed checks take more than 20 ms.
         assert_eq!(at(200), Some(Duration::from_millis(20)));
         assert_eq!(at(9_000), Some(Duration::from_millis(900)));
-        // One check per 12 ms is 83 failed checks per second, which take 17 ms.
+        // If one check fails every 12 ms, the failed checks take only 17 ms per second.
         assert_eq!(at(12_000), None);
     }
 

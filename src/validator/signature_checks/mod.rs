@@ -248,7 +248,7 @@ impl Worker {
     fn run(self) {
         while let Some(Waiting { check, outcome, .. }) = self.0.next() {
             if !outcome.is_closed() {
-                // Sending fails if the request is cancelled in the meantime.
+                // If the request is cancelled during the check, `send` fails.
                 let checked = self.0.check(check.token.signed(), &check.key);
                 let _ = outcome.send(checked.map_err(Into::into));
             }

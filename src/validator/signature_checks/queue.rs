@@ -9,7 +9,7 @@ use crate::error::AuthErrorKind;
 /// The waiting checks. The checks of known subjects come before all other checks. Each of these two
 /// groups is in order of arrival.
 ///
-/// If the order of arrival alone decided, valid tokens would wait as long as forged tokens.
+/// If the queue used only the order of arrival, valid tokens would wait as long as forged tokens.
 #[derive(Debug)]
 pub(super) struct CheckQueue<T> {
     known: VecDeque<Waiting<T>>,
@@ -35,14 +35,14 @@ impl Default for QueueLimits {
     }
 }
 
-/// The outcome of a check, which a request waits for.
+/// The outcome of a check. A request waits for this outcome.
 pub(super) type Outcome = Result<(), AuthErrorKind>;
 
 /// A waiting check, and the request that receives its outcome.
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) check: T,
-    /// If the check still waits at this time of the monotonic clock, it is refused.
+    /// If the check is still in the queue at this time of the monotonic clock, it is refused.
     pub(super) deadline: Duration,
     pub(super) outcome: oneshot::Sender<Outcome>,
 }
@@ -76,7 +76,7 @@ impl<T> CheckQueue<T> {
         Ok(receiver)
     }
 
-    /// Refuses the checks that waited too long, and takes the next check.
+    /// Refuses the checks that waited too long. Then removes the next check and returns it.
     pub(super) fn pop(&mut self, now: Duration) -> Option<Waiting<T>> {
         self.refuse_late(now);
         self.known.pop_front().or_else(|| self.others.pop_front())

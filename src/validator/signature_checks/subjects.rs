@@ -34,7 +34,7 @@ impl SubjectHash {
 #[derive(Debug, Default, Clone, Copy)]
 struct BadSignatures {
     count: u32,
-    /// The time of the first of these signatures, in whole seconds of the monotonic clock.
+    /// The time of the first counted bad signature, in whole seconds of the monotonic clock.
     since: u32,
 }
 
@@ -71,21 +71,22 @@ impl Subjects {
 }
 
 impl BadSignatures {
-    /// Returns whether the minute in which these signatures were counted is over.
+    /// Returns whether the counting period is over. The period starts with the first bad signature
+    /// and lasts one minute.
     const fn is_over(self, now: Duration) -> bool {
         now.as_secs() >= self.since as u64 + MINUTE
     }
 }
 
-/// Returns the whole seconds of a time. The result saturates after 136 years.
+/// Converts a time to whole seconds. The result saturates after 136 years.
 fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The maximum number of subjects in a generation. Two generations take at most about 5 MB.
 const GENERATION: usize = 65_536;
-/// If this many bad signatures arrive in the name of a subject within a minute, the checks of the
-/// subject do not come first for the rest of that minute.
+/// The limit of bad signatures per subject and minute. When a subject reaches the limit, its
+/// signature checks lose their precedence until the minute ends.
 const MAX_BAD_SIGNATURES: u32 = 20;
 const MINUTE: u64 = 60;
 

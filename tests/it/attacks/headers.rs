@@ -18,7 +18,7 @@ const MOST_JWKS_REQUESTS: u64 = 1 + 2;
 
 #[tokio::test]
 async fn malicious_kid_is_only_compared_with_known_key_ids() {
-    // With this size limit, the token with the key id of 100 KB is not refused as oversized.
+    // This size limit is large enough for the token with the 100 KB key id.
     let target = Target::with(|builder| builder.max_token_size(300 * 1024)).await;
     let other = RawServer::start();
     let kid = target.key().kid().to_owned();
@@ -60,7 +60,7 @@ async fn malicious_kid_is_only_compared_with_known_key_ids() {
     }
     let count = attacks.len() as u64;
     for attack in attacks {
-        // After 5 s, the rate limit permits a refresh for the next key id. Without this call of
+        // After 5 s, the rate limit permits a refresh for the next key id. Without this call to
         // `advance`, the request would wait in real time.
         target.harness.clock.advance(5 * SECOND);
         target.assert_outcomes([attack]).await;
@@ -114,7 +114,7 @@ async fn key_in_or_linked_from_the_token_is_ignored() {
         header.as_object_mut().unwrap().remove("kid");
         let token = signed(&attacker, header.to_string(), target.payload());
         attacks.push((format!("{name} and no kid"), token, BadSignature));
-        // In a token that the issuer signed, the header parameter has no effect.
+        // If the issuer signed the token, the additional header parameter has no effect.
         let mut header = target.header();
         header[name] = value;
         let token = signed(&target.key(), header.to_string(), target.payload());
@@ -149,7 +149,7 @@ async fn critical_extension_is_refused() {
         let token = target.token().header("crit", value.clone()).header("b64", false).build();
         attacks.push((format!("crit {value} and b64"), token, CriticalHeader));
     }
-    // RFC 7797 defines unencoded payloads. Their signature covers the unencoded bytes.
+    // If a token has an unencoded payload (RFC 7797), the signature covers the unencoded bytes.
     let key = target.key();
     let with = |members: Value| {
         let mut header = target.header();
@@ -178,7 +178,7 @@ async fn critical_extension_is_refused() {
             CriticalHeader,
         ),
         // Without `crit`, `b64` has no effect. The payload is base64url as usual, and the signature
-        // covers it.
+        // covers the encoded payload.
         ("b64 false alone", json!({ "b64": false }), base64url(target.payload()), Accepted),
         ("b64 true", json!({ "b64": true }), base64url(target.payload()), Accepted),
     ] {

@@ -1,4 +1,4 @@
-//! Attacks with the issuer and the audience (RFC 8725 §3.8–3.9, RFC 9068 §4).
+//! Attacks that misuse the issuer or the audience of a token (RFC 8725 §3.8–3.9, RFC 9068 §4).
 
 use serde_json::json;
 use tower_logto::{Issuer, TokenKind, TrustedIssuer, Validator, testing::SigningKey};
@@ -242,7 +242,7 @@ async fn key_of_another_issuer_is_refused_despite_the_same_kid() {
         assert_eq!(Outcome::of_error(&refusal), expected, "{name}");
         assert_eq!(refusal.status(), 401);
     }
-    // The validator of the target does not trust the other tenant.
+    // The validator of `target` does not trust the tenant of `other`.
     let foreign = other.logto.token().kid("shared").build();
     let forged = target.token().signed_by(&their_key).kid("shared").build();
     target.assert_outcomes([("a token of the other tenant", foreign, UntrustedIssuer)]).await;

@@ -99,7 +99,7 @@ impl Target {
                 self.assert_outcome(request, &token, expected, &name).await;
             }
             if path == "/" {
-                // Without HTTP, the outcome must be the same.
+                // A direct call of the validator must have the same outcome as the HTTP request.
                 let outcome = self.validator.validate(&token).await;
                 assert_eq!(Outcome::of(&outcome), expected, "{name}");
             }
@@ -112,8 +112,8 @@ impl Target {
         self.assert_outcomes_at("/", attacks).await;
     }
 
-    /// Asserts that the status, the challenge and the body of the response belong to the expected
-    /// outcome. The response must contain no part of the secret.
+    /// Asserts that the status, the challenge and the body of the response match the expected
+    /// outcome. `secret` is the token of the request. The response must contain no part of it.
     async fn assert_outcome(
         &self,
         request: RequestBuilder,

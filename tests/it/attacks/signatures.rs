@@ -232,7 +232,8 @@ async fn algorithm_that_does_not_match_the_key_is_refused() {
             header["alg"] = alg.into();
             let expected = match alg {
                 alg if alg == own => Accepted,
-                // An RSA key without `alg` allows RS256 and PS256, but the signature uses RS256.
+                // An RSA key without `alg` allows RS256 and PS256. The header names PS256, but the
+                // signature uses RS256.
                 "PS256" if own == "RS256" => BadSignature,
                 alg if names.contains(&alg) => KeyAlgorithmMismatch,
                 _ => AlgorithmNotAllowed,
@@ -304,8 +305,8 @@ async fn invalid_ecdsa_signature_is_refused() {
         }
         for (name, part, number) in [("r + n", 0, r), ("s + n", 1, s)] {
             let (sum, overflows) = arithmetic(number, &n, |a, b| a + b);
-            // The sum equals the original number modulo n. For P-521, the sum always fits into half
-            // a signature.
+            // The sum is congruent to `number` modulo n. For P-521, the sum always fits into half a
+            // signature.
             if !overflows {
                 let mut halves = [r, s];
                 halves[part] = &sum;

@@ -1,4 +1,5 @@
-//! Attacks with the HTTP request, and attacks on the HTTP response (RFC 6750 §2 and §5).
+//! Attacks that use the HTTP request, and attacks that target the HTTP response (RFC 6750 §2 and
+//! §5).
 
 use std::convert::Infallible;
 

@@ -20,7 +20,7 @@ scopes! {
 }
 
 /// Returns the letter for this kind of refusal, or a dot if the guard accepted the token. With
-/// letters, a row of the table fits into a line.
+/// letters, a row of the table fits on one line.
 fn letter(refusal: Option<&AuthErrorKind>) -> char {
     match refusal {
         None => '.',
@@ -99,7 +99,8 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
         // If every alternative refuses a token, the refusal comes from the first alternative that
-        // is for this kind of token.
+        // accepts tokens of this kind. If no alternative accepts this kind, the refusal comes from
+        // the first alternative.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),

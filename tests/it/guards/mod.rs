@@ -1,5 +1,5 @@
-//! Tests of `Require`, the guard of a route: the tokens that the guard accepts, its refusals of
-//! other tokens, and the token that the handler gets.
+//! Tests of `Require`, the guard of a route. The tests check which tokens the guard accepts, how it
+//! refuses other tokens, and which token the handler gets.
 
 mod conditions;
 mod mistakes;
@@ -25,7 +25,7 @@ use crate::support::{Harness, SHOPPING_API};
 
 const REPORTS: &str = "https://reports.api";
 
-/// Validated tokens of every kind, each with a name, and the second issuer that the validator
+/// Validated tokens of every kind, by name. `partner` is the second issuer that the validator
 /// trusts.
 struct Tokens {
     partner: TestIssuer,

@@ -1,4 +1,5 @@
-//! Tests of the sources of a request's organization: the path, a header, a function, and the token.
+//! Tests where a guard finds the id of the organization: in the path, in a header, with a function,
+//! or in the token.
 
 use std::borrow::Cow;
 

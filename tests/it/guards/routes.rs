@@ -159,7 +159,7 @@ async fn a_refusal_by_a_custom_check_has_the_challenge_of_the_validator() {
         ("/exports", Some(token(false)), 403, challenge(&format!("{forbidden}, "))),
         ("/exports", None, 401, challenge("")),
         ("/login", Some(token(true)), 401, challenge("")),
-        // A handler has no access to the validator. The challenge of its error therefore has
+        // A handler has no access to the validator. A challenge from a handler therefore has
         // neither a realm nor a metadata URL.
         ("/closed", None, 403, format!("Bearer {forbidden}")),
         ("/any", None, 401, challenge("")),

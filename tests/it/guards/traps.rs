@@ -1,6 +1,6 @@
 //! Tests of routers that accidentally leave a route without its guard. The docs of `Require` warn
-//! of these traps. If a new version of axum removes a trap, the test of the trap fails, and the
-//! warning in the docs can be removed.
+//! of such routers. If a new version of axum guards such a route, the test of the route fails. The
+//! warning in the docs is then no longer necessary.
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ async fn a_method_added_after_route_layer_has_no_guard() {
 async fn a_guard_outside_nest_service_does_not_check_a_repeated_path_parameter() {
     let harness = Harness::start().await;
     let guard = || Require::organization_in_path("org");
-    // The handler gets the parameter of the inner path.
+    // The handler returns the value of `org` in the inner path.
     let members = async |Path(path): Path<HashMap<String, String>>| path["org"].clone();
     let inner = || Router::new().route("/members/{org}", get(members));
     let router = Router::new()

@@ -129,8 +129,8 @@ async fn request_beyond_the_waiter_limit_gets_503_without_waiting() {
     });
     harness.logto.jwks_requested(1).await;
     let mut refused = None;
-    // While fewer than 1,024 other calls are waiting, this call waits too. As soon as 1,024 other
-    // calls are waiting, this call is refused immediately.
+    // While fewer than 1,024 other calls are waiting, a new call waits too. Once 1,024 other calls
+    // are waiting, a new call is refused immediately.
     eventually(|| {
         refused = poll_once(validator.validate(&token));
         refused.is_some()

@@ -13,7 +13,7 @@ use crate::support::{
     HOUR, MINUTE, RawServer, SECOND, SHOPPING_API, Server, base64url, header, jwks_response, status,
 };
 
-/// Whether the fetch of a malicious response ends before its timeout or at its timeout.
+/// Says whether the fetch of a malicious response ends before or at the fetch timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
     BeforeTimeout,
@@ -94,8 +94,8 @@ impl MaliciousEndpoint {
     }
 
     /// Asserts that a validator without keys responds with 503 during the attack, and recovers
-    /// afterwards. The JWKS endpoint is a new server, because a late JWKS request of an earlier
-    /// validator must not be counted.
+    /// afterwards. This method counts JWKS requests. The JWKS endpoint is therefore a new server,
+    /// which receives no late requests from earlier validators.
     async fn assert_cold_start_recovers(
         &self,
         name: &str,
@@ -120,9 +120,9 @@ impl MaliciousEndpoint {
         assert_eq!(endpoint.requests().len(), 1, "{name}: one fetch");
         endpoint.respond(jwks_response(self.logto.jwks()));
         // After a failed fetch, the validator waits for up to a second before it fetches again. The
-        // request above can time out before its fetch times out. If the fetch fails only after the
-        // first call of `advance`, the validator still waits during the first attempt, which then
-        // gets 503.
+        // request above can time out before the fetch times out. In this case, the fetch can fail
+        // after the first call of `advance` below. The validator then still waits during the first
+        // request of the loop, so this request gets 503.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);
@@ -158,7 +158,7 @@ impl MaliciousEndpoint {
     }
 }
 
-/// Waits until more than `stalls` responses of the server have stalled, and then pauses tokio's
+/// Waits until the server's number of stalled responses exceeds `stalls`, and then pauses tokio's
 /// clock. A paused clock jumps to the next timer, so the fetch reaches its timeout immediately. If
 /// `stalls` is `None`, does nothing.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {

@@ -1,5 +1,5 @@
-//! Tests of JWKS fetches over HTTP: the times of the fetches, requests during a fetch, and
-//! malicious JWKS endpoints.
+//! Tests of JWKS fetches over HTTP. The tests check when fetches start, what happens to requests
+//! during a fetch, and how a validator handles malicious JWKS endpoints.
 
 mod cold_start;
 mod content;

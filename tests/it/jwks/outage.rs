@@ -55,7 +55,7 @@ async fn recovery_after_the_keys_expired_takes_one_second() {
         harness.clock.advance(3 * HOUR - SECOND);
         let _ = validator.validate(&unknown).await;
     }
-    // 24 h minus 8 s have passed since the keys were fetched, and the last fetch has just failed.
+    // 24 h minus 8 s have passed since the keys were fetched. The latest fetch has just failed.
     harness.clock.advance(8 * SECOND);
     assert_eq!(validator.validate(&token).await.unwrap_err().status(), 503);
     harness.logto.recover();

@@ -64,8 +64,7 @@ async fn valid_token_is_accepted_during_captured_rotations() {
     );
     assert_eq!(captured.status("rotation-1-rsa").await, 200);
     assert_eq!(captured.logto.jwks_requests(), 3);
-    // The second rotation removed the oldest key, although a token that is signed with this key has
-    // not expired.
+    // This token has not expired, but the second rotation removed the key that signed it.
     assert_eq!(captured.status("rotation-0-ec").await, 401);
 }
 
@@ -115,7 +114,7 @@ async fn token_of_a_removed_key_is_refused_whether_cached_or_not() {
 }
 
 /// Several threads validate tokens while the key that signed the tokens is removed. After the
-/// refresh, every token is refused.
+/// validator has fetched the new JWKS, it refuses all these tokens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn token_of_a_removed_key_is_refused_under_load() {
     let harness = Harness::start().await;
@@ -167,7 +166,7 @@ async fn keys_of_two_issuers_are_kept_apart() {
     let theirs = theirs.audience("https://other.api");
     assert_eq!(status(&validator.validate(&theirs.clone().build()).await), 200);
     // The `iss` of both forged tokens is the first issuer, but they are signed with the other
-    // issuer's key. The second forged token also has the key id of the first issuer.
+    // issuer's key. The `kid` of the second forged token is the id of the first issuer's key.
     let forged = one.token().signed_by(&other.logto.signing_key());
     assert_eq!(status(&validator.validate(&forged.clone().build()).await), 401);
     let forged = forged.kid(one.logto.current_kid());
@@ -206,8 +205,8 @@ async fn stale_key_set_from_a_cdn_delays_new_keys_until_the_cdn_has_the_new_key_
     harness.logto.rotate();
     harness.logto.fault_jwks(Fault::Status(200, stale));
     let new = harness.token().build();
-    // The key set that the cache serves lacks the new key. The validator therefore treats the id of
-    // the new key like the id of a key that does not exist.
+    // The key set that the cache serves lacks the new key. The validator therefore refuses the new
+    // token with 401, as if the new key did not exist.
     for _ in 0..12 {
         assert_eq!(status(&validator.validate(&new).await), 401);
         assert_eq!(status(&validate_now(&validator, &old)), 200);

@@ -74,8 +74,9 @@ fn blocked_runtime_delays_no_other_runtime_and_restores_no_removed_key() {
     assert_eq!(Outcome::of(&outcome), Outcome::UnknownKey);
 }
 
-/// On a runtime that was shut down, `spawn` drops the new task immediately. The caller of `spawn`
-/// holds the lock of the refresh state at this time, so dropping the task must not take this lock.
+/// On a runtime that was shut down, `spawn` drops the new task immediately. During the call of
+/// `spawn`, the caller holds the lock of the refresh state. Dropping the task must therefore not
+/// acquire this lock.
 #[test]
 fn refresh_on_a_shut_down_runtime_does_not_deadlock() {
     let outer = tokio::runtime::Runtime::new().unwrap();

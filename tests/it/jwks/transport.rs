@@ -206,7 +206,7 @@ async fn http_client_that_failed_to_build_is_built_again() {
     endpoint.serve_real_keys();
     let broken = AtomicBool::new(true);
     let build = move || {
-        // A header value must not contain a line feed, so the first build fails.
+        // A header value must not contain a line feed, so building the first HTTP client fails.
         let agent = if broken.swap(false, Ordering::Relaxed) { "\n" } else { "agent" };
         reqwest::Client::builder().user_agent(agent)
     };

@@ -22,8 +22,8 @@ async fn thousand_random_key_ids_fetch_twice() {
     }
     assert_eq!(harness.logto.jwks_requests(), 1 + 2);
 
-    // If a key is published during the flood, its tokens are accepted when the rate limit permits
-    // the next fetch, after 5 s.
+    // If a key is published during the flood, the validator refuses the tokens of this key until
+    // the rate limit permits the next fetch. The rate limit permits one fetch every 5 s.
     harness.logto.rotate();
     let rotated = harness.token().build();
     assert_eq!(status(&validator.validate(&rotated).await), 429, "the rate limit is used up");
@@ -47,8 +47,8 @@ async fn malformed_token_causes_no_jwks_fetch() {
     }
 }
 
-/// The fetch in flight may have read the JWKS before the rotation. A key may therefore exist
-/// although the result of this fetch lacks it.
+/// The fetch in flight may have read the JWKS before the rotation. The result of this fetch may
+/// therefore lack a key that already exists.
 #[tokio::test]
 async fn waiter_that_joined_an_older_fetch_may_start_one_more_fetch() {
     let harness = Harness::start().await;

@@ -30,8 +30,8 @@ use tower_logto::{
 use super::support::{client_of, logto, read};
 use crate::support::{SHOPPING_API, Server};
 
-/// Returns a service that echoes the body of each request. It responds with 401 to the first
-/// `how_many` different tokens, however often they are sent.
+/// Returns a service that echoes the body of each request. The service refuses the first `how_many`
+/// different tokens that it receives. It responds with 401 to every request with such a token.
 fn refusing_tokens(how_many: usize, requests: &Arc<AtomicUsize>) -> Router {
     let seen = std::sync::Mutex::new(Vec::<HeaderValue>::new());
     let (seen, requests) = (Arc::new(seen), Arc::clone(requests));
@@ -166,8 +166,8 @@ async fn request_is_not_sent_if_no_token_can_be_obtained() {
 
 #[tokio::test]
 async fn inner_service_is_called_only_when_ready() {
-    /// A service that panics if it is called before it was polled ready. Each clone must be polled
-    /// ready again.
+    /// A service whose `call` panics unless `poll_ready` was called first. Each clone needs its own
+    /// call of `poll_ready`.
     struct Strict {
         ready: bool,
         calls: Arc<AtomicUsize>,

@@ -254,7 +254,8 @@ async fn service_that_refuses_every_token_causes_few_token_requests() {
         tokens.successor(&token).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
-    // A successor is requested immediately, then after 10, 20, 40 … s, and finally every 10 min.
+    // The client requests the first successor immediately. Before each further request, it waits
+    // 10 s, 20 s, 40 s and so on, up to 10 min.
     let requests = issuer.token_requests();
     assert!((8..=12).contains(&requests), "{requests}");
 }
@@ -339,7 +340,7 @@ async fn token_lifetime_below_one_second_does_not_cause_a_request_per_call() {
     assert!(server.requests().len() <= 2, "{}", server.requests().len());
 }
 
-/// A service may take the organization for a token request from the path of an incoming request.
+/// Some services copy the organization id from the path of an incoming request to a token request.
 /// The callers of such a service can therefore choose any organization.
 #[tokio::test]
 async fn organizations_that_do_not_exist_evict_no_token_and_cost_few_requests() {

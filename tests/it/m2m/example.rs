@@ -1,5 +1,5 @@
-//! Runs `examples/m2m_client.rs` with its built-in test issuer, and with a tenant that environment
-//! variables configure.
+//! Runs `examples/m2m_client.rs` with its built-in test issuer, and with a tenant from environment
+//! variables.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use super::support::{SECRET, logto};
 use crate::example::api;
 use crate::support::{SHOPPING_API, Server};
 
-/// Runs the example. Returns whether it succeeded, and its output.
+/// Runs the example. Returns two values: whether the example succeeded, and its output.
 async fn run(variables: &[(&str, &str)]) -> (bool, String) {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.parent().and_then(|deps| deps.parent()).unwrap();

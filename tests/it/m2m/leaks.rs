@@ -119,8 +119,8 @@ async fn successes_leak_no_secret() {
     assert_no_leak(&format!("{api:?} {}", everything_about(&error)));
     let issued = || log.text().matches("access token issued").count();
     let issued_before = issued();
-    // The 401 above invalidated the first token. For the next 10 s, the client keeps the successor
-    // of this token, and `invalidate` has no effect.
+    // The 401 above invalidated the first token, so the client requested a second token. For the
+    // next 10 s, `invalidate` has no effect on the second token.
     clock.advance(10 * SECOND);
     tokens.invalidate(&tokens.token(&read()).await.unwrap());
     // The test cannot wait until all background tasks are done, because the connections to the

@@ -21,7 +21,7 @@ struct Item {
 }
 
 /// Starts a server with a token endpoint and a Management API. The Management API responds with the
-/// bytes that `api` returns. `api` gets the number of the call, starting at 0.
+/// bytes that `api` returns. The first argument of `api` is the index of the call, starting at 0.
 async fn start(
     api: impl Fn(usize, &ReceivedRequest) -> Vec<u8> + Send + Sync + 'static,
 ) -> (RawServer, ManagementApi, ManualClock) {
@@ -35,8 +35,8 @@ async fn start(
     });
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
-    // This token request does not require the scope `all`, because the token endpoint above grants
-    // only `read:products`.
+    // The token endpoint above grants only the scope `read:products`. The request of
+    // `TokenRequest::management_api` would fail, because it requires the scope `all`.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)

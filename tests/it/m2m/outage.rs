@@ -121,8 +121,8 @@ async fn no_idle_connection_to_the_token_endpoint_is_kept() {
     assert_eq!(connections, [0, 1, 2]);
 }
 
-/// A program may use its runtime only from time to time, or may be suspended. While the runtime
-/// does not run, nothing polls the background task of the token request.
+/// Some programs run their runtime only from time to time, and a program can also be suspended.
+/// While the runtime does not run, nothing polls the background task of the token request.
 #[test]
 fn token_request_in_a_blocked_runtime_does_not_block_other_callers() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -162,8 +162,8 @@ async fn retry_after_of_a_failed_refresh_ends_when_the_cached_token_expires() {
     });
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     tokens.token(&read()).await.unwrap();
-    // At this time, a refresh is due, and the server responds to the refresh with 503. The cached
-    // token is valid for another 5 s.
+    // After 3,595 s, a refresh is due, and the cached token is valid for another 5 s. The server
+    // responds to the refresh with 503.
     clock.advance(Duration::from_secs(3_595));
     tokens.token(&read()).await.unwrap();
     background_tasks_done().await;

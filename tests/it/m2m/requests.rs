@@ -1,5 +1,5 @@
-//! Tests of the content of token requests, of client authentication, of the settings, and of
-//! invalid token requests, which are never sent.
+//! Tests of token requests, client authentication, and the settings of the token client. One test
+//! checks that the token client does not send invalid token requests.
 
 use tower_logto::{
     Issuer,

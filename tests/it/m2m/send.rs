@@ -7,7 +7,7 @@ use super::support::{client_at, granted, json, read, response, serve};
 use crate::support::{RawServer, eventually, poll_once};
 
 /// Starts a server that issues the tokens `t0`, `t1` and so on. On all paths except the token
-/// endpoint, the server responds with 401 to the tokens in `refused`.
+/// endpoint, the server responds with 401 to a request whose token is in `refused`.
 fn server_that_refuses(refused: &'static [&str], challenge: &'static str) -> RawServer {
     let issued = std::sync::atomic::AtomicUsize::new(0);
     serve(move |_, received| {

@@ -1,5 +1,5 @@
-//! Tests that other calls continue while the successor of a refused token is requested, while a
-//! call waits for a token, and while a runtime is idle.
+//! Tests that other calls continue in three situations: the client requests the successor of a
+//! refused token, one call waits for a token, or one of two runtimes is idle.
 
 use std::time::Duration;
 

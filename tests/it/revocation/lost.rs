@@ -1,4 +1,4 @@
-//! Tests how the crate learns of changes whose webhooks Logto could not deliver or has lost.
+//! Tests how the crate finds a change if Logto could not deliver its webhook, or lost the webhook.
 
 use std::time::Duration;
 
@@ -154,8 +154,8 @@ async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
     let token = setup.issuer.token().audience(SHOPPING_API).subject("alice").build();
     validator.validate(&token).await.unwrap();
     setup.revocations.block_subject("alice").await.unwrap();
-    // Like any change of the user, the reactivation below moves `updatedAt` past the time of the
-    // block. The checks then read that the user is not suspended in Logto.
+    // Every change of a user updates `updatedAt`. Because of the sleep, the reactivation below sets
+    // `updatedAt` to a time after the block. Logto then reports that the user is not suspended.
     tokio::time::sleep(Duration::from_millis(5)).await;
     drop(setup.webhooks.reactivate("alice"));
     tokio::spawn(SubjectChecks::new(&setup.revocations, setup.api.clone()).run());

@@ -200,8 +200,8 @@ async fn cut_off_is_kept_until_every_token_that_it_refuses_has_expired() {
     // This is the last token that the cut-off refuses. The token was issued at the end of the
     // margin, and it has the longest lifetime that the set accepts.
     let token = setup.token().claim("iat", NOW + 2).claim("exp", NOW + 2 + 86_400).build();
-    // Without the cut-off, the token would be accepted until 30 s (the clock tolerance) after its
-    // `exp`.
+    // The clock tolerance is 30 s. Without the cut-off, the token would therefore be accepted until
+    // 30 s after its `exp`.
     setup.harness.clock.advance(24 * HOUR + 31 * SECOND);
     setup.store(Rule::revoke_client("other", at(NOW + 86_431))).await;
     assert_eq!(outcome(&setup.validator.validate(&token).await), "revoked");
@@ -243,8 +243,8 @@ async fn times_in_the_far_future_and_past_are_limited() {
     let token = |iat: u64| setup.token().claim("iat", iat).build();
     assert_eq!(setup.outcome(&token(NOW + 302)), "revoked", "5 min and the margin");
     assert_eq!(setup.outcome(&token(NOW + 303)), "accepted");
-    // A cut-off is kept for 24 h, plus the margin of 2 s, plus the largest clock tolerance of
-    // 5 min.
+    // A cut-off is kept for 24 h (`longest_token_life`) + 2 s (the margin) + 5 min (the maximum
+    // clock tolerance).
     setup.store(Rule::revoke_client("shop", at(NOW - 86_703))).await;
     assert_eq!(setup.revocations.status().rules, 1);
     setup.store(Rule::revoke_client("shop", at(NOW - 86_701))).await;

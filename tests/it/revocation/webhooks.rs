@@ -69,8 +69,8 @@ fn ms(unix_millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(unix_millis)
 }
 
-/// Returns the rules that the captured webhook of this file must create. Webhooks that are not
-/// listed here must create no rule.
+/// Returns the rules that the captured webhook with this file name must create. Webhooks that are
+/// not listed here must create no rule.
 fn expected(file: &str) -> Vec<Rule> {
     const USER: &str = "byblsf4aguws";
     const OTHER: &str = "5cueh2zz2vxa";
@@ -173,8 +173,8 @@ async fn events_without_the_data_for_a_rule_create_no_rule() {
     }
 }
 
-/// In 5 of 10 trials with a real Logto server, the webhook of the suspension arrived last, although
-/// the user had already been reactivated.
+/// In 5 of 10 trials with a real Logto server, the webhook of a suspension arrived after the
+/// webhook of the later reactivation.
 #[tokio::test]
 async fn late_duplicate_and_reordered_webhooks_lead_to_the_state_in_logto() {
     let (receiver, sender) = with_kit().await;

@@ -33,8 +33,8 @@ enum Deviation {
     /// Refused, because the payload is not encoded as base64url (`b64: false`). Such a token needs
     /// the `crit` header, which this crate refuses.
     UnencodedPayload,
-    /// Refused, because the base64url text contains an invalid character. The signature is valid
-    /// for the text with this character.
+    /// Refused, because the base64url text contains an invalid character. Without this character,
+    /// the signature would be valid.
     LenientBase64,
     /// Refused, because the JWK is for PS384, but the token uses PS256, or the reverse.
     KeyForAnotherAlgorithm,
@@ -113,7 +113,7 @@ enum VectorError {
     Token(InvalidToken),
 }
 
-/// Counts the results of a file or a folder, and compares the counts with the table.
+/// Counts the results of a file or a folder, and compares the counts with `TABLE`.
 #[derive(Default)]
 struct Tally {
     accepted: usize,
@@ -155,7 +155,7 @@ impl Tally {
         *self.deviations.entry(deviation).or_default() += 1;
     }
 
-    /// Asserts that the counts equal those in the table.
+    /// Asserts that the counts equal those in `TABLE`.
     fn assert_matches_table(self, file: &str) {
         let Self { accepted, refused, deviations, wrong } = self;
         println!("{file}: {accepted} accepted, {refused} refused, deviations {deviations:?}");

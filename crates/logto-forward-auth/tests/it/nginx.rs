@@ -11,8 +11,8 @@ use crate::{
 
 const CONFIGURATION: &str = include_str!("../../docs/nginx.conf");
 
-/// Starts nginx with the documented configuration. Appends `path_of_proxy_pass` to the URL of the
-/// service in `proxy_pass`.
+/// Starts nginx with the documented configuration. In the directive `proxy_pass`, appends
+/// `path_of_proxy_pass` to the URL of the service.
 async fn setup(path_of_proxy_pass: &str) -> Option<Setup> {
     let program = installed("/usr/sbin/nginx")?;
     let fixture = Fixture::start("nginx").await;

@@ -243,8 +243,8 @@ impl Setup {
     }
 
     async fn unavailable_keys_give_503(&self) {
-        // After this request, the server has the keys. The token below is signed with an unknown
-        // key, which causes the next JWKS fetch.
+        // After this request, the server has the keys. The second token is signed with an unknown
+        // key, so the server must fetch the JWKS again.
         let token = bearer(&self.fixture.token());
         assert_eq!(self.send("GET", b"/products/1", &token).await.status, 200);
         self.upstream.take_targets();

@@ -141,7 +141,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
             }
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
-        // Long connections are told to check their tokens again.
+        // `changes` reports that the set now refuses every token. Long-lived connections need this
+        // report, because they must then check their tokens again.
         tokio::time::timeout(PATIENCE, changes.next()).await.unwrap();
         let error = instance.validator.validate(&good).await.unwrap_err();
         assert_eq!((error.status().as_u16(), error.reason()), (503, "revocations_unavailable"));
@@ -156,7 +157,7 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
         };
         tokio::time::timeout(PATIENCE, waiting).await.unwrap();
 
-        // Once `run` has stopped, the set refuses every token too, even though Redis is available.
+        // After `run` has stopped, the set refuses every token, although Redis is available.
         // Without `run`, nothing would notice a later outage.
         instance.follower.abort();
         instance.until("ended", |one| !one.is_running).await;
@@ -192,8 +193,8 @@ async fn requests_wait_for_the_first_load_for_at_most_a_second() {
         };
         assert_eq!(tokio::join!(waiting, restored).0, 401);
 
-        // The future of `run` is not spawned for this set. The request therefore waits for the full
-        // second, and no rule applies.
+        // The future of `run` is not spawned for this set, so the rules are never loaded. The
+        // request waits for 1 s. After that, no rule applies.
         let idle = revocations(&issuer, store(&redis.url()));
         let builder = Validator::builder().trust(issuer.trusted(SHOPPING_API));
         let validator = builder.revocations(&idle).build().unwrap();

@@ -79,9 +79,9 @@ fn record(output: impl Read + Send + 'static, lines: watch::Sender<Vec<String>>)
     });
 }
 
-/// Returns the path if this proxy is installed. Otherwise, returns `None`, and the caller skips the
-/// test. In CI, the function panics if the proxy is not installed, because CI must not skip the
-/// test.
+/// Returns `path` if a proxy is installed at this path. Otherwise, returns `None`, and the caller
+/// skips the test. In CI, the function panics if the proxy is not installed, because CI must not
+/// skip the test.
 pub(crate) fn installed(path: &'static str) -> Option<&'static str> {
     if Path::new(path).exists() {
         return Some(path);
