@@ -1,9 +1,10 @@
 //! Simulates a day of 1,000 instances, and counts the JWKS and token requests per minute that Logto
 //! receives.
 //!
-//! `cargo bench --bench fleet [-- INSTANCES]` prints the table in `ARCHITECTURE.md`. Each instance
-//! has its own validator and token client. Every 5 s of the manual clock, each instance serves one
-//! request and asks its token client for a token. The requests to the test issuer go over loopback.
+//! `cargo bench --bench fleet [-- INSTANCES]` prints the table that `ARCHITECTURE.md` contains.
+//! Each instance has its own validator and token client. Every 5 s of the manual clock, each
+//! instance serves one request and asks its token client for a token. The requests to the test
+//! issuer go over loopback.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a program without a library")]
 
@@ -59,7 +60,7 @@ struct Fleet {
     instances: Vec<Instance>,
     /// A valid token, which is replaced every 30 minutes.
     token: String,
-    /// The number of key ids that were made up so far.
+    /// The number of key ids that have been made up so far.
     made_up: u64,
 }
 
@@ -100,8 +101,8 @@ impl Fleet {
         Self { logto, clock, instances, token: String::new(), made_up: 0 }
     }
 
-    /// Simulates this number of minutes, and prints one row of the table. If `attack` is set, each
-    /// instance also receives a token with a made-up key id every 5 s.
+    /// Simulates the given number of minutes, and prints one row of the table. If `attack` is set,
+    /// each instance also receives a token with a made-up key id every 5 s.
     async fn run(&mut self, name: &str, minutes: usize, attack: bool) {
         let (first, mut before) = (self.requests(), self.requests());
         let mut peak = Requests { jwks: 0, token: 0 };

@@ -183,10 +183,11 @@ impl AccessToken {
     /// required audience with a guard or with [`require_audience`](Self::require_audience). If the
     /// audience is not named, the error is [`AuthErrorKind::UnnamedAudience`], 500.
     ///
-    /// A scope that RFC 6749 §3.3 does not allow is a mistake in the program. If such a scope is a
-    /// `&'static str`, the error is [`AuthErrorKind::InvalidScope`], 500. This error contains the
-    /// source line of the method call. If the scope is a `String`, the error is a 403, because the
-    /// text may come from the caller.
+    /// A scope that RFC 6749 §3.3 does not allow is invalid. If an invalid scope is a
+    /// `&'static str`, the program contains a mistake. The error is then
+    /// [`AuthErrorKind::InvalidScope`], 500, and contains the source line of the method call. If an
+    /// invalid scope is a `String`, the error is a 403, because the string may come from the HTTP
+    /// client.
     #[track_caller]
     pub fn require_scopes(
         &self,
@@ -255,8 +256,9 @@ impl AccessToken {
     ///
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization or for
-    /// none. [`AuthErrorKind::UnnamedIssuer`] and [`AuthErrorKind::UnnamedAudience`], 500, have the
-    /// same causes as in [`require_scopes`](Self::require_scopes).
+    /// none. [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], both 500, if
+    /// the issuer or the audience must still be named. The documentation of
+    /// [`require_scopes`](Self::require_scopes) explains when they must be named.
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
@@ -266,7 +268,8 @@ impl AccessToken {
     /// on the returned token do not fail with [`AuthErrorKind::UnnamedIssuer`].
     ///
     /// If the validator trusts several issuers, check scopes and the organization on the returned
-    /// token. [`Require::issuer`](crate::Require::issuer) does the same on a route.
+    /// token. To name the issuer for a whole route, use
+    /// [`Require::issuer`](crate::Require::issuer).
     ///
     /// # Errors
     /// [`AuthErrorKind::FailedCondition`], 403, if another issuer issued the token.
@@ -283,7 +286,8 @@ impl AccessToken {
     /// on the returned token do not fail with [`AuthErrorKind::UnnamedAudience`].
     ///
     /// If the validator has several audiences, check scopes and the organization on the returned
-    /// token. [`Require::audience`](crate::Require::audience) does the same on a route.
+    /// token. To name the audience for a whole route, use
+    /// [`Require::audience`](crate::Require::audience).
     ///
     /// # Errors
     /// [`AuthErrorKind::FailedCondition`], 403, if the token is for another API.

@@ -19,7 +19,7 @@ impl Escaped {
     }
 
     /// Returns the message of an error's innermost source, escaped and cut after 200 characters.
-    /// This is, for example, the message about a refused connection or an invalid certificate.
+    /// Such a message describes, for example, a refused connection or an invalid certificate.
     pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> Self {
         let mut innermost = error;
         while let Some(source) = innermost.source() {
@@ -74,7 +74,7 @@ fn escape(text: &str, length: usize) -> Box<str> {
     escaped.into()
 }
 
-/// Returns whether the character may appear in the quoted value of every challenge parameter.
+/// Returns whether a challenge parameter may contain the character in its quoted value.
 /// RFC 6750 §3 allows printable ASCII except `"` and `\`.
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')

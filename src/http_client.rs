@@ -140,9 +140,9 @@ fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
         );
     }
     if let Some(variable) = proxy {
-        cause.push_str("; the connection went to the proxy that the environment variable ");
+        cause.push_str("; the environment variable ");
         cause.push_str(variable);
-        cause.push_str(" specifies, unless NO_PROXY excludes the host");
+        cause.push_str(" is set, so the client may have connected through a proxy");
     }
     cause
 }
@@ -160,7 +160,8 @@ fn environment_proxy(url: &Url, is_set: impl Fn(&str) -> bool) -> Option<&'stati
     names.into_iter().find(|name| is_set(name))
 }
 
-/// The error message for a client that cannot be built. It mentions the usual reason.
+/// The error message for a client that cannot be built. The message mentions the usual cause:
+/// missing CA certificates.
 pub(crate) const NO_CLIENT: &str = "the HTTP client could not be built: are CA certificates \
                                     installed (Debian's package ca-certificates)?";
 /// The time after which the client closes an idle connection. Logto closes idle connections after

@@ -34,9 +34,9 @@ impl Issuer {
     /// host, or if it has a query, a fragment or a user name. The environment variable
     /// `LOGTO_ALLOW_HTTP=1` allows `http` for any host.
     ///
-    /// If `endpoint` differs from the form that Logto uses, the error contains the corrected
-    /// endpoint. Examples are a host in upper case, and the address of an issuer, a key set or a
-    /// discovery document.
+    /// Also returns an error if `endpoint` differs from the form that Logto uses. For example, the
+    /// host must not be in upper case, and the URL must not be the address of an issuer, a key set
+    /// or a discovery document. If the form differs, the error contains the corrected endpoint.
     pub fn logto(endpoint: &str) -> Result<Self, ConfigError> {
         Self::from_endpoint(endpoint, Transport::HttpsOrLoopback)
     }
@@ -221,8 +221,8 @@ impl TrustedIssuer {
         self
     }
 
-    /// Sets the clock tolerance for the checks of `exp` and `nbf`. It is the largest accepted
-    /// difference between the clock of this machine and the clock of the issuer.
+    /// Sets the clock tolerance for the checks of `exp` and `nbf`. The tolerance is the largest
+    /// accepted difference between the clock of this machine and the clock of the issuer.
     ///
     /// The default is 30 s, and the maximum is 5 min. Fractions of a second are ignored.
     pub const fn clock_tolerance(mut self, tolerance: Duration) -> Self {
@@ -279,7 +279,7 @@ impl TrustedIssuer {
         if self.algorithms.is_empty() {
             return Err(ConfigError::new(
                 "algorithms",
-                "the list is empty; to use the default, Algorithm::LOGTO, remove the call",
+                "the list is empty; remove the call to use the default (Algorithm::LOGTO)",
             ));
         }
         if self.clock_tolerance > MAX_CLOCK_TOLERANCE {

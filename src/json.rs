@@ -64,7 +64,7 @@ pub(crate) fn read_unique_members<'de>(
 /// A bounded set of the member names of one object. It allocates only for names with escapes, and
 /// for objects with more than 16 members.
 struct MemberNames<'de> {
-    /// The first names without escapes.
+    /// The first `MAX_INLINE` names that contain no escapes.
     inline: [&'de str; MAX_INLINE],
     inline_count: usize,
     others: Vec<Cow<'de, str>>,

@@ -31,7 +31,7 @@
 //!
 //! | a user's token for | has the API scopes of |
 //! |---|---|
-//! | a global API resource | the user's global roles, **and the user's roles in every organization** |
+//! | a global API resource | the user's global roles, **and the user's roles in each of the user's organizations** |
 //! | an organization-level API resource | the user's roles in that organization, **and the user's global roles** |
 //!
 //! Two examples of configurations that go wrong:
@@ -43,7 +43,7 @@
 //! - The global role "support" grants `delete:members`, which one global route requires. The
 //!   organization role "owner" grants the same scope, for the route `/orgs/{org_id}/members`. Bob
 //!   has the role "support". In the organization Acme he is a member without a role. His token for
-//!   Acme still has `delete:members`, and the guard
+//!   Acme nevertheless has `delete:members`, and the guard
 //!   `Require::organization_in_path("org_id").scopes(["delete:members"])` accepts it. Use another
 //!   scope for the global role.
 //!
@@ -114,7 +114,7 @@
 //!
 //! # Pitfalls
 //! - `.route_layer(…)` covers neither a fallback nor routes that are added later. If a handler that
-//!   is not covered has an extractor of this crate in its signature, the extractor responds with
+//!   is not covered takes an extractor of this crate as an argument, the extractor responds with
 //!   500.
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
 //!   after the last method.

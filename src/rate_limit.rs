@@ -9,7 +9,7 @@ pub(crate) struct RateLimit {
     permits: u32,
     max_permits: u32,
     interval: Duration,
-    /// The time up to which `permits` includes the regained permits.
+    /// If the bucket is not full, it regains the next permit one `interval` after this time.
     counted_at: Duration,
 }
 

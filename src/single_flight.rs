@@ -112,7 +112,7 @@ impl<T> InFlight<T> {
 }
 
 /// Returns how long to wait after a number of failures in a row. The wait starts at `first`, and
-/// doubles with each failure up to `last`.
+/// doubles with each further failure. The wait is never longer than `last`.
 pub(crate) fn backoff(first: Duration, last: Duration, failures_in_a_row: u32) -> Duration {
     first.saturating_mul(1 << failures_in_a_row.saturating_sub(1).min(16)).min(last)
 }

@@ -96,9 +96,9 @@ fn cached_token_takes_at_most_700_bytes() {
     }
     let each = (live_bytes() - before) / TOKENS as isize;
     println!("{each} bytes per cached token");
-    // With the feature `revocation`, a cached token also has a pointer to its data for the check of
-    // the revocation rules. In this test, the pointer is null. The payload alone has 300 bytes, so
-    // a smaller result would mean that the measurement is broken.
+    // With the feature `revocation`, a cached token also has a pointer to the data that is compared
+    // with the revocation rules. In this test, the pointer is null. The payload alone has 300
+    // bytes, so a smaller result would mean that the measurement is broken.
     let most = if cfg!(feature = "revocation") { 708 } else { 700 };
     assert!((300..=most).contains(&each), "{each}");
 }

@@ -76,8 +76,8 @@ fn handlers() -> Vec<(&'static str, Handler)> {
             "250 KB of nested arrays",
             sends(jwks_response(format!("{{\"keys\":[{}", "[".repeat(250_000)))),
         ),
-        // With each response below, the fetch ends only when it times out. The timeout runs in real
-        // time. The test runs these fetches at the same time, so it waits for only one timeout.
+        // With each response below, the fetch ends only when it times out, after 5 s of real time.
+        // The test runs these fetches at the same time, so it waits for only one timeout.
         ("endless 103s", drips("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")),
         ("a body byte by byte", drips("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", " ")),
         ("a header byte by byte", drips("HTTP/1.1 200 OK\r\nX: ", "x")),

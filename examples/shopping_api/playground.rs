@@ -58,7 +58,7 @@ async fn explain(
 ) -> String {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some(token) = value.and_then(|value| value.strip_prefix("Bearer ")) else {
-        return "The request has no token. On this page, only /public needs no token.".to_owned();
+        return "You sent no token. On this page, only /public works without a token.".to_owned();
     };
     let explanation = playground.validator.explain(token).await;
     let organization =

@@ -98,7 +98,7 @@ impl PlainClaims {
         self.0.get(claim)?.as_str()
     }
 
-    /// Returns whether the claim is absent or a string.
+    /// Returns `true` if the claim is absent or is a string.
     fn is_text(&self, claim: &str) -> bool {
         self.0.get(claim).is_none_or(Value::is_string)
     }

@@ -1,10 +1,10 @@
-//! A condition, imposed by a guard or a handler, that a valid token does not satisfy.
+//! The condition of a guard or a handler that the token, although valid, does not satisfy.
 
 use std::{error::Error, fmt};
 
 use crate::error::mismatch::Mismatch;
 
-/// The condition that a valid token does not satisfy. The condition comes from a
+/// The condition that the token, although valid, does not satisfy. The condition comes from a
 /// [`Require`](crate::Require) guard or from a handler.
 ///
 /// ```

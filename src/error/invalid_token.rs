@@ -119,7 +119,7 @@ impl InvalidToken {
                 "the access token is not for this resource"
             }
             Self::MissingClaim(_) | Self::MalformedClaim(_) => {
-                "the access token lacks a required claim"
+                "a required claim is missing or malformed"
             }
             Self::Expired { .. } => "the access token expired",
             Self::NotYetValid { .. } => "the access token is not valid yet",
@@ -130,7 +130,7 @@ impl InvalidToken {
             }
             Self::BadSignature => "the signature is invalid",
             Self::Revoked => "the access token was revoked",
-            Self::TooLongLife { .. } => "the access token is valid for too long",
+            Self::TooLongLife { .. } => "the lifetime of the access token is too long",
         }
     }
 }
@@ -141,7 +141,7 @@ impl fmt::Display for InvalidToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oversized => f.write_str(
-                "the token is larger than ValidatorBuilder::max_token_size, 16 KiB by default",
+                "the token is larger than ValidatorBuilder::max_token_size (16 KiB by default)",
             ),
             Self::NotAJwt => f.write_str(
                 "the token is not a JWT: Logto issues opaque access tokens unless the client asks \

@@ -39,14 +39,14 @@ impl Mismatch {
         self.expected.iter().map(AsRef::as_ref)
     }
 
-    /// Returns whether trailing slashes are the only difference from an expected value.
+    /// Returns whether the found value differs from an expected value only in trailing slashes.
     pub(crate) fn differs_by_a_slash(&self) -> bool {
         let bare = self.found.trim_end_matches('/');
         let mut others = self.expected().filter(|one| *one != self.found());
         others.any(|one| one.trim_end_matches('/') == bare)
     }
 
-    /// Returns whether the host is the only difference from an expected URL.
+    /// Returns whether the found URL differs from an expected URL only in the host.
     pub(crate) fn differs_in_the_host_only(&self) -> bool {
         let Ok(found) = Url::parse(self.found()) else { return false };
         self.expected().filter_map(|one| Url::parse(one).ok()).any(|expected| {

@@ -132,8 +132,8 @@ pub enum AuthErrorKind {
     /// tokens with bad signatures. See
     /// [`ValidatorBuilder::max_queued_checks`](crate::ValidatorBuilder::max_queued_checks).
     TooManySignatureChecks {
-        /// The time after which the caller should retry. It is the maximum time that a request
-        /// waits in the queue.
+        /// The time after which the caller should retry. This time equals the maximum time that a
+        /// request waits in the queue.
         retry_after: Duration,
     },
     /// A strict set of revocation rules is unavailable, so every token is refused: 503 with

@@ -74,7 +74,7 @@ impl AuthError {
             AuthErrorKind::WrongOrganization { .. } => {
                 Some("the access token is not for this organization")
             }
-            AuthErrorKind::WrongKind(_) => Some("the access token is of another kind"),
+            AuthErrorKind::WrongKind(_) => Some("the access token is of the wrong kind"),
             AuthErrorKind::FailedCondition(_) | AuthErrorKind::Forbidden(_) => {
                 Some("the access token does not permit this request")
             }
@@ -91,8 +91,8 @@ impl AuthError {
         }
     }
 
-    /// Returns the message for a gRPC status. The message is the description if there is one, and
-    /// otherwise a general sentence.
+    /// Returns the message for a gRPC status. If `description` returns `None`, the message is a
+    /// general sentence. Otherwise, the message is the description.
     pub(crate) const fn grpc_message(&self) -> &'static str {
         match (self.description(), self.status()) {
             (Some(description), _) => description,
@@ -123,8 +123,8 @@ impl AuthError {
         })
     }
 
-    /// Returns the time until the caller may retry, in whole seconds and at least 1 s. Returns
-    /// `None` unless the status is 503 or 429.
+    /// Returns how long the caller should wait before a retry. The duration is rounded up to whole
+    /// seconds, and is at least 1 s. Returns `None` unless the status is 503 or 429.
     pub fn retry_after(&self) -> Option<Duration> {
         match &self.kind {
             AuthErrorKind::KeysUnavailable(KeysUnavailable { retry_after, .. })
@@ -179,11 +179,11 @@ pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> R
 
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
-/// The caller chooses the headers that this check reads, and must not be able to turn a refusal
-/// into a 200. The check is therefore strict. A proxy such as nginx, Traefik or Caddy may use this
-/// service as its authentication service. Such a proxy first sends a GET request to this service.
-/// If the status is 200, the proxy forwards the caller's request. The check therefore requires
-/// POST.
+/// The caller chooses the headers that this check reads. However, the caller must not be able to
+/// turn a refusal into a 200. The check is therefore strict. A proxy such as nginx, Traefik or
+/// Caddy may use this service as its authentication service. Such a proxy first sends a GET request
+/// to this service. If the status is 200, the proxy forwards the caller's request. The check
+/// therefore requires POST.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {

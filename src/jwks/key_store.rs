@@ -98,9 +98,9 @@ impl KeyStore {
         }
     }
 
-    /// Checks whether this key is still in the issuer's key set. Does not wait. Unlike
-    /// [`holds`](Self::holds), this method also accepts a key if the key set is old and its refresh
-    /// is in flight.
+    /// Checks whether this key is still in the issuer's key set. Does not wait. If the key set is
+    /// old and its refresh is in flight, this method checks the key against the old key set, but
+    /// [`holds`](Self::holds) returns `false`.
     pub(crate) fn recheck(
         &self,
         key: &Arc<VerifyingKey>,

@@ -1,11 +1,11 @@
-//! Remembers the key ids that the key set does not contain even after a refresh.
+//! Remembers the key ids that are still missing from the key set after a refresh.
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
-/// The key ids that the key set did not contain even after a refresh. While no refresh is
+/// The key ids that were still missing from the key set after a refresh. While no refresh is
 /// permitted, tokens with these key ids are refused immediately.
 ///
 /// The number of stored key ids is limited, so callers cannot fill the memory. The hashes are

@@ -22,8 +22,7 @@ use crate::{
 ///
 /// If a request has no valid token, the layer refuses the request and does not call the inner
 /// service. `.route_layer(…)` covers neither a fallback nor routes that are added later. If a
-/// handler that is not covered has an extractor of this crate in its signature, the extractor
-/// responds with 500.
+/// handler outside the layer uses an extractor of this crate, the extractor responds with 500.
 ///
 /// ```
 /// use tower::{ServiceBuilder, service_fn};

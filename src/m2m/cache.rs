@@ -65,8 +65,8 @@ struct EntryState {
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
-    /// The number of invalidations in a row. If more than [`LAST_KEEP`] passes between `keep_until`
-    /// and the next invalidation, the count restarts at one.
+    /// The number of invalidations in a row. If the time from `keep_until` to the next invalidation
+    /// is longer than [`LAST_KEEP`], the count restarts at one.
     invalidated_in_a_row: u32,
     /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
     keep_until: Duration,
@@ -248,9 +248,9 @@ impl TokenCache {
             let response = cache.endpoint.request_token(&task_entry.request, now.unix).await;
             cache.complete(&task_entry, number, now, response)
         })?;
-        // If a task panics, or if its runtime is shut down, the task cannot record its failure. The
-        // request therefore counts as a failure until it succeeds. If the task has not recorded a
-        // result by `deadline`, a new request can start.
+        // If a task panics, or if its runtime is shut down, the task cannot record its failure.
+        // Therefore, the failure is counted in advance. A success resets the count to 0. If the
+        // task has not recorded a result by `deadline`, a new request can start.
         state.failures_in_a_row += 1;
         let delay = retry_delay(true, state.failures_in_a_row);
         state.next_request_at = (now.monotonic + delay).min(deadline);
@@ -375,8 +375,8 @@ impl TokenCache {
     }
 
     /// Returns how long a call waits for a token request. This time is longer than a token request
-    /// can take. If the token request fails, the call therefore receives that error, and not the
-    /// timeout error of [`TokenCache::wait`].
+    /// can take. If the token request fails, the call therefore receives the error of the token
+    /// request, and not the timeout error of [`TokenCache::wait`].
     fn wait_timeout(&self) -> Duration {
         self.endpoint.timeout + GRACE
     }
@@ -431,8 +431,8 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const FIRST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(10);
 const LAST_RETRY_OF_PERMANENT: Duration = Duration::from_secs(5 * 60);
 /// The minimum time between the first two invalidations of an entry. Until this time has passed,
-/// the cache keeps the new token, even if a service refuses that token too. With each further
-/// invalidation in a row, the time doubles, up to [`LAST_KEEP`].
+/// the cache keeps the successor of the invalidated token, even if a service refuses the successor.
+/// With each further invalidation in a row, the time doubles, up to [`LAST_KEEP`].
 const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;

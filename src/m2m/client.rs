@@ -48,8 +48,8 @@ use crate::{
 pub struct TokenClient(Arc<TokenCache>);
 
 impl TokenClient {
-    /// Creates a client for the machine-to-machine application with this id, with the defaults of
-    /// [`TokenClientBuilder`]. This constructor does no I/O and starts no task.
+    /// Creates a client for the machine-to-machine application with this id. The client uses the
+    /// default settings of [`TokenClientBuilder`]. This constructor does no I/O and starts no task.
     ///
     /// # Errors
     /// Returns an error that names the invalid setting.
@@ -121,10 +121,10 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
     /// successor.
     ///
-    /// If the client fetched `refused` to replace another refused token, it may keep `refused`. In
-    /// this case, the method returns `refused` again. Before you repeat the refused call, check
-    /// that the [`secret`](IssuedToken::secret) of the returned token differs from the secret of
-    /// `refused`.
+    /// If the client recently fetched `refused` to replace another refused token, the client keeps
+    /// `refused` (see [`invalidate`](Self::invalidate)). In this case, the method returns `refused`
+    /// again. Before you repeat the refused call, check that the [`secret`](IssuedToken::secret) of
+    /// the returned token differs from the secret of `refused`.
     ///
     /// # Errors
     /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on

@@ -13,9 +13,10 @@ use crate::error::ConfigError;
 /// The secret of a machine-to-machine application.
 ///
 /// `Debug` never shows the secret, and dropping a `ClientSecret` overwrites the secret in memory.
-/// The token requests contain copies of the secret that are not overwritten. With
-/// [`Basic`](ClientAuthentication::Basic), there is one copy in a header that the client keeps.
-/// With [`Post`](ClientAuthentication::Post), the body of each token request contains a copy.
+/// However, the token requests contain further copies of the secret, which are not overwritten.
+/// With [`Basic`](ClientAuthentication::Basic), there is one copy in a header that the client
+/// keeps. With [`Post`](ClientAuthentication::Post), the body of each token request contains a
+/// copy.
 ///
 /// ```
 /// use tower_logto::m2m::ClientSecret;
@@ -144,7 +145,7 @@ impl ClientCredentials {
 /// if there is no such reason.
 fn unreadable_by_logto(secret: &str) -> Option<&'static str> {
     if secret.ends_with(['\n', '\r']) {
-        Some("ends with a line break, as many text files do: trim the text after reading the file")
+        Some("ends with a line break: trim the text after reading the file")
     } else if secret.chars().any(char::is_control) {
         Some("contains a control character: copy the secret from the Logto Console again")
     } else if !secret.is_ascii() {
@@ -165,8 +166,8 @@ fn basic_header(app_id: &str, app_secret: &str) -> Result<HeaderValue, ConfigErr
 /// Joins the form-encoded id and the form-encoded secret with a colon, and base64-encodes the
 /// result (RFC 6749 §2.3.1). The form encoding matters for a secret that contains `+`.
 ///
-/// Here and below, buffers have their full capacity from the start. A buffer that grows would leave
-/// a copy of the secret in memory.
+/// This function and `form_encoded` allocate each buffer with its full capacity. A buffer that
+/// grows would leave a copy of the secret in memory.
 fn base64_pair(app_id: &str, app_secret: &str) -> Zeroizing<String> {
     let (app_id, app_secret) = (form_encoded(app_id), form_encoded(app_secret));
     let mut pair = Zeroizing::new(String::with_capacity(app_id.len() + 1 + app_secret.len()));

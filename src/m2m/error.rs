@@ -87,7 +87,8 @@ impl TokenRequestErrorKind {
     }
 }
 
-/// The details are the required scopes that were not granted.
+/// The contents of a [`TokenRequestError`]. The field `details` contains the required scopes that
+/// were not granted.
 type Inner = ErrorInner<TokenRequestErrorKind, Box<[Box<str>]>>;
 
 impl TokenRequestError {
@@ -158,7 +159,7 @@ impl TokenRequestError {
         inner.into()
     }
 
-    /// Returns the server's error, or `None` if the code does not follow RFC 6749 §5.2.
+    /// Returns the server's error, or `None` if the error code does not follow RFC 6749 §5.2.
     pub(crate) fn server_error(code: &str, description: Option<&str>) -> Option<ServerError> {
         let is_valid = !code.is_empty() && code.len() <= MAX_CODE && all_quotable(code);
         is_valid.then(|| ServerError::new(code, description))

@@ -47,7 +47,7 @@ use crate::m2m::{
 ///
 /// The errors of the [`BearerService`] are boxed. If no token is available, the box contains a
 /// [`TokenRequestError`](crate::m2m::TokenRequestError). If the feature `tonic` is enabled and the
-/// request is a gRPC request, the box contains a `tonic::Status` instead.
+/// request is a gRPC request, the layer converts this `TokenRequestError` to a `tonic::Status`.
 ///
 /// ```
 /// use http::{Request, Response};
@@ -92,8 +92,9 @@ impl<B> BearerLayer<B> {
         Self::retry_with(tokens, request, |body| Some(body.clone()))
     }
 
-    /// Creates a layer that repeats a refused request once, if `copy` returns a copy of the body.
-    /// The layer calls `copy` before it sends a request, because sending consumes the body.
+    /// Creates a layer that copies the body of each request with `copy`. If `copy` returns a copy
+    /// and the service refuses the request, the layer repeats the request once. The layer calls
+    /// `copy` before it sends a request, because sending consumes the body.
     pub fn retry_with(
         tokens: TokenClient,
         request: TokenRequest,

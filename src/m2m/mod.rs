@@ -46,8 +46,8 @@
 //! the last error. The first call after the delay sends the next token request. With each further
 //! failure, the delay doubles, up to 30 s. Each delay is shortened at random, by at most a fifth.
 //! If the server sends a longer delay in `Retry-After`, the client uses the server's delay instead.
-//! The client shortens the server's delay to at most two minutes. If the cached token expires
-//! during the server's delay, the delay ends when the token expires.
+//! The client limits the server's delay to two minutes. If the cached token expires during the
+//! server's delay, the delay ends when the token expires.
 //!
 //! Some errors last until the configuration changes: `invalid_client`, `invalid_target`,
 //! `access_denied`, or a missing role. After such an error, the first delay is 10 s. Each further
@@ -68,7 +68,7 @@
 //! invalidation, the client therefore keeps the successor, regardless of further `401` responses.
 //! After this period, the next invalidation takes effect and starts a period that is twice as long,
 //! up to 10 min. If a service refuses every token, for example because of a wrong audience, the
-//! client requests about a dozen tokens in the first hour. Without this limit, the client would
+//! client requests about a dozen tokens in the first hour. Without these periods, the client would
 //! request a new token for every call to the service.
 //!
 //! # Scopes that Logto did not grant

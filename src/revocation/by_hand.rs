@@ -1,5 +1,5 @@
-//! Methods that each create a rule with the current time and store it, for example for an admin
-//! page.
+//! Methods that create and store a rule, for example for an admin page. The time of the rule is the
+//! current time.
 
 use super::{revocations::Revocations, rule::Rule, store_error::StoreError};
 
@@ -21,7 +21,7 @@ impl Revocations {
         self.store([Rule::reactivate_subject(subject, self.now())]).await
     }
 
-    /// Refuses the tokens of a subject that were issued before the call.
+    /// Refuses a subject's tokens, if they were issued before the call.
     ///
     /// # Errors
     /// Returns the errors of [`store`](Self::store).

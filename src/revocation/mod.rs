@@ -4,8 +4,8 @@
 //! A JWT is valid until it expires. Logto's tokens expire after an hour by default. A set of
 //! [`Revocations`] contains rules that refuse tokens before they expire. As long as the rules do
 //! not change, they add only one integer comparison to each request with a cached token. If the
-//! rules have changed since the last request with a token, the validator compares the token with
-//! the rules again.
+//! rules have changed since a token was last accepted, the validator compares that token with the
+//! rules again.
 //!
 //! ```
 //! use tower_logto::{Issuer, TrustedIssuer, Validator, revocation::Revocations};

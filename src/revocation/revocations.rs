@@ -89,9 +89,9 @@ impl Revocations {
 
     /// Stores rules. In this process, the rules apply from the next request on.
     ///
-    /// If the time of a rule is more than 5 min ahead of this machine's clock, the time is reduced
-    /// to 5 min ahead. If every token that a [cut-off](Rule) refuses has already expired, the
-    /// cut-off is ignored. The setting
+    /// If the time of a rule is more than 5 min ahead of this machine's clock, this method replaces
+    /// the time with the clock's time plus 5 min. If every token that a [cut-off](Rule) refuses has
+    /// already expired, the cut-off is ignored. The setting
     /// [`longest_token_life`](super::RevocationsBuilder::longest_token_life) determines when all
     /// these tokens have expired.
     ///
@@ -128,7 +128,7 @@ impl Revocations {
     /// Returns the number of rules and the state of their source. Does no I/O.
     pub fn status(&self) -> RevocationStatus {
         let rules = self.0.book.rules();
-        #[allow(unused_mut, reason = "changed with the feature redis")]
+        #[allow(unused_mut, reason = "only the feature redis changes the variable")]
         let mut status = RevocationStatus {
             is_running: false,
             last_contact_secs: None,

@@ -97,8 +97,8 @@ impl RuleBook {
         self.changes.send_replace(());
     }
 
-    /// Returns whether the rule is an expired cut-off. Every token that such a cut-off refuses has
-    /// expired too.
+    /// Returns whether the rule is an expired cut-off. If a cut-off has expired, all tokens that it
+    /// refuses have also expired.
     pub(super) fn is_expired(&self, rule: &Rule) -> bool {
         let oldest = self.limits.oldest_cut_off(self.clock.unix_time());
         rule.key.change == Change::CutOff && rule.at < oldest

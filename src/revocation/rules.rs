@@ -35,8 +35,8 @@ pub(super) struct RuleLimits {
 
 impl RuleLimits {
     /// Returns the time of the oldest cut-off to keep, in milliseconds since the Unix epoch. If a
-    /// cut-off is older than this time, it refuses only tokens that have already expired, even with
-    /// the longest clock tolerance.
+    /// cut-off is older than this time, all tokens that it refuses have already expired. The
+    /// calculation includes the longest clock tolerance.
     pub(super) fn oldest_cut_off(&self, now: Duration) -> u64 {
         millis(now.saturating_sub(self.keep_cut_offs_for()))
     }
@@ -169,7 +169,7 @@ impl Rules {
         }
         let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
         let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
-        // In addition to the excess, drop a sixteenth of the limit to make room for the next rules.
+        // To make room for the next rules, drop the excess and `max_rules / 16` further cut-offs.
         let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
         let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
         let newest_dropped = *times.select_nth_unstable(last).1;

@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SourceState {
-    /// The set is not shared. All rules are stored by this process.
+    /// The set is not shared. It contains only the rules that this process stored.
     ThisProcess,
     /// The rules of other instances are not loaded yet.
     Loading,
@@ -77,8 +77,8 @@ impl Source {
         source
     }
 
-    /// Returns a number that changes whenever the rules change, or [`CLOSED`] while no token may be
-    /// accepted.
+    /// Returns a number that changes whenever the rules change. While no token may be accepted,
+    /// returns [`CLOSED`] instead.
     pub(super) fn generation(&self) -> u64 {
         self.published.load(Ordering::Acquire)
     }

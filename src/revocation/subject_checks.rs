@@ -13,12 +13,12 @@ use super::{Revocations, rule::Rule};
 use crate::m2m::{ManagementApi, ManagementError, ManagementErrorKind};
 
 /// Asks the Management API whether the users of valid tokens are suspended or deleted. The checks
-/// find suspensions and deletions whose webhooks Logto lost.
+/// find a suspended or deleted user even if Logto lost the webhook about this user.
 ///
 /// If Logto restarts, the webhooks in flight are lost. Within one [`period`](Self::period), the
 /// checks find each suspended or deleted user whose webhook was lost. From then on, the user's
 /// tokens are refused. If the [`rate`](Self::checks_per_second) is too low to check all users
-/// within one period, the checks find these users later.
+/// within one period, it can take longer to find such a user.
 ///
 /// Run the checks in each instance that validates tokens, because an instance checks only the users
 /// whose tokens it validated itself.
@@ -83,7 +83,7 @@ impl SubjectChecks {
     ///
     /// At most 100,000 users are checked. Machine-to-machine applications are not checked. If there
     /// are at least three users and Logto knows none of them, the Management API probably belongs
-    /// to another tenant. In this case, no user is refused.
+    /// to another tenant. In this case, the checks do not block these users.
     ///
     /// If the checks have blocked a user, they lift the block when they find that the user exists
     /// and is not suspended. They do not lift other blocks, such as a block that was set by hand,
@@ -115,8 +115,9 @@ impl SubjectChecks {
         }
     }
 
-    /// Checks each recorded user once. `blocked` maps each user whom the checks have blocked, in
-    /// this round or in an earlier round, to the time of the block. Returns the last error.
+    /// Checks each recorded user once. Returns the last error. The keys of `blocked` are the users
+    /// whom the checks have blocked in this round or in an earlier round. The values are the times
+    /// of the blocks.
     async fn round(
         &self,
         mut next: Instant,
@@ -210,11 +211,13 @@ fn rule(
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
         // A reactivation refuses every token that was issued before the time of the reactivation.
-        // Another reactivation, with the time `updatedAt`, would therefore refuse valid tokens.
+        // `updatedAt` can be later than the first reactivation. A second reactivation at the time
+        // `updatedAt` would therefore refuse valid tokens.
         return None;
     }
     // If an earlier round did not find the user, the time of the block is the time of that round.
-    // It can be later than `updatedAt`, but the reactivation must be later than the block.
+    // The block can therefore be later than `updatedAt`. The reactivation must always be later than
+    // the block.
     let after_block = blocked_at + Duration::from_millis(1);
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }

@@ -7,7 +7,7 @@ use crate::scope::{Kinds, Rule, ScopePolicy, TokenKind};
 
 pub use crate::scope::is_scope_token;
 
-/// The result of [`is_scope_token`] as a type.
+/// A type that represents the result of [`is_scope_token`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;

@@ -22,8 +22,8 @@ pub enum TokenKind {
     /// A token for a global API resource: `aud` is the resource indicator, and there is no
     /// `organization_id`.
     ///
-    /// A user's token contains the API scopes of the user's global roles, and those of the user's
-    /// roles in each organization.
+    /// A user's token contains the API scopes of the user's global roles. It also contains the API
+    /// scopes of the user's roles in every organization.
     Global,
     /// A token for an organization-level API resource: `aud` is the resource indicator, and the
     /// claim `organization_id` contains the id of the organization.
@@ -60,8 +60,8 @@ impl fmt::Display for TokenKind {
 pub struct ScopeSet<'a>(&'a str);
 
 impl<'a> ScopeSet<'a> {
-    /// Creates a set from a `scope` value. The only separator is a single space, and the order has
-    /// no meaning.
+    /// Creates a set from a `scope` value. The only separator is a single space. The order of the
+    /// scopes has no meaning.
     pub const fn new(scope: &'a str) -> Self {
         Self(scope)
     }
@@ -190,7 +190,7 @@ impl ScopePolicy {
     }
 
     /// Returns the kind of token that the [`scopes!`](crate::scopes) declaration sets with
-    /// `for KIND`. Returns `None` if the declaration names no single kind.
+    /// `for KIND`. Returns `None` if the declaration has `for any_kind`, or if it has no `for`.
     pub(crate) const fn declared_kind(&self) -> Option<TokenKind> {
         match self.kinds {
             Kinds::Only(kind) => Some(kind),

@@ -55,7 +55,7 @@ use crate::{
 /// |---|---|---|
 /// | `endpoint` | `LOGTO_ENDPOINT` | the address of Logto, see [`Issuer::logto`] |
 /// | `issuer` | `LOGTO_ISSUER` | the exact issuer, see [`Issuer::new`]. Set either the endpoint or the issuer, not both |
-/// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. In a file, several indicators are a list. In a variable, several indicators are separated by spaces |
+/// | `resource` | `LOGTO_RESOURCE` | the resource indicator of the API. In a file, write several indicators as a list. In a variable, separate several indicators with spaces |
 /// | `organizations` | `LOGTO_ORGANIZATIONS` | `true` accepts organization permission tokens, see [`TrustedIssuer::organizations`] |
 /// | `organization_tokens_only` | `LOGTO_ORGANIZATION_TOKENS_ONLY` | `true` refuses tokens that belong to no organization, see [`TrustedIssuer::organization_tokens_only`] |
 /// | `algorithms` | `LOGTO_ALGORITHMS` | a list of [algorithms](Algorithm). In a variable, the algorithms are separated by spaces |
@@ -103,7 +103,7 @@ pub struct Settings {
     /// The age at which stale signing keys are no longer used, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
     /// The time between refreshes that are triggered by unknown key ids, in seconds. Two such
-    /// refreshes can start without this delay.
+    /// refreshes can start immediately. This delay applies to further refreshes.
     pub unknown_key_cooldown_secs: Option<u64>,
     /// The maximum number of validated tokens in the cache. 0 disables the cache.
     pub token_cache_capacity: Option<usize>,
@@ -211,7 +211,7 @@ impl Settings {
             log_refusals_at: read.parsed("LOGTO_LOG_REFUSALS_AT", list::parse_level)?,
             client: ClientSettings {
                 app_id: read.text("LOGTO_APP_ID")?,
-                // `read.text` also reads LOGTO_APP_SECRET_FILE.
+                // `read.text` also handles LOGTO_APP_SECRET_FILE, so `app_secret_file` is not set.
                 app_secret: read.text("LOGTO_APP_SECRET")?,
                 app_secret_file: None,
                 token_endpoint: read.text("LOGTO_TOKEN_ENDPOINT")?,

@@ -5,7 +5,8 @@ use std::fmt;
 /// A machine-to-machine application of a [`TestIssuer`](crate::testing::TestIssuer): its
 /// credentials and the scopes that its roles grant.
 ///
-/// As in Logto, a token gets the scopes that are both granted and requested.
+/// The token endpoint adds a scope to a token only if the scope is both granted and requested.
+/// Logto does the same.
 ///
 /// ```
 /// use tower_logto::testing::TestApp;

@@ -60,8 +60,8 @@ impl TestIssuer {
         self.state().faults.token.set(fault);
     }
 
-    /// Ends every fault. If [`publish`](Self::publish) has replaced the issuer's key set, also
-    /// restores that key set.
+    /// Ends every fault. If [`publish`](Self::publish) was called, the JWKS endpoint serves the
+    /// issuer's own key set again.
     ///
     /// A [stopped](Self::stop) server remains stopped.
     pub fn recover(&self) {

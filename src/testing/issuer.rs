@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// A simulated Logto server on a port of 127.0.0.1, with discovery, key set, token endpoint and a
-/// part of the Management API.
+/// A simulated Logto server on a port of 127.0.0.1. The server has a discovery document, a key set,
+/// a token endpoint and a part of the Management API.
 ///
 /// [`token`](Self::token) builds tokens without an HTTP request.
 ///
@@ -98,7 +98,7 @@ impl TestIssuer {
     /// Returns a validator for one audience, with the default settings and this issuer's clock.
     ///
     /// # Errors
-    /// If the audience is invalid, returns the error of
+    /// If the audience is invalid, the method returns the error of
     /// [`ValidatorBuilder::build`](crate::ValidatorBuilder::build).
     pub fn validator(&self, audience: impl Into<String>) -> Result<Validator, ConfigError> {
         let clock = SharedClock(Arc::clone(&self.state.clock));
@@ -107,7 +107,7 @@ impl TestIssuer {
 
     /// Returns a builder for an access token.
     ///
-    /// Without further settings, the token is a machine's token for `https://shopping.api`, without
+    /// By default, the token is a machine-to-machine token for `https://shopping.api` and has no
     /// scopes. The token expires after the [`token_ttl`](TestIssuerBuilder::token_ttl), which is
     /// one hour by default.
     pub fn token(&self) -> TokenBuilder {
@@ -214,7 +214,8 @@ impl TestIssuerBuilder {
         self
     }
 
-    /// Adds an application that may request tokens. The API resources of its grants are added too.
+    /// Adds an application that may request tokens. Also adds the API resources of the
+    /// application's grants to the tenant.
     pub fn app(mut self, app: TestApp) -> Self {
         self.resources.extend(app.resources().cloned());
         self.apps.push(app);
@@ -241,7 +242,7 @@ impl TestIssuerBuilder {
         self.signing_key(SigningKey::generate(Algorithm::RS256))
     }
 
-    /// Signs with this key. An RSA key takes long to generate, so share one key between tests.
+    /// Signs with this key. Generating an RSA key is slow, so share one RSA key between tests.
     pub fn signing_key(mut self, key: SigningKey) -> Self {
         self.key = Some(key);
         self
@@ -254,7 +255,7 @@ impl TestIssuerBuilder {
     /// Also returns an error if the server cannot start its thread.
     #[allow(
         clippy::unused_async,
-        reason = "a later version may wait here without a breaking change"
+        reason = "`start` can await in a later version without a breaking change"
     )]
     pub async fn start(self) -> io::Result<TestIssuer> {
         let server = Server::bind(self.port)?;

@@ -46,9 +46,9 @@
 //! | opaque token (not a JWT) | `issuer.opaque_token()` |
 //!
 //! # Time
-//! By default, the test kit uses the system clock. To let tokens expire and cached keys age without
-//! waiting, pass a [`ManualClock`] to the issuer and to the validator. [`TestIssuer::validator`]
-//! passes the issuer's clock to the validator that it returns:
+//! By default, the test kit uses the system clock. To test expired tokens and old cached keys
+//! without waiting, pass a [`ManualClock`] to the issuer and to the validator.
+//! [`TestIssuer::validator`] passes the issuer's clock to the validator that it returns:
 //!
 //! ```
 //! use std::time::Duration;

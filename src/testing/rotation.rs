@@ -27,7 +27,7 @@ impl TestIssuer {
     /// Generates a key for the algorithm of the current key. The new key becomes the current key,
     /// which signs tokens.
     ///
-    /// The old current key becomes the previous key and stays published. If the key set still
+    /// The replaced key becomes the previous key and stays published. If the key set still
     /// contains the previous key of an earlier rotation, this method removes that key.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
@@ -46,7 +46,7 @@ impl TestIssuer {
         self.state().keys().next = Some(key);
     }
 
-    /// Makes the next key the current key. The old current key becomes the previous key.
+    /// Makes the next key the current key. The replaced key becomes the previous key.
     ///
     /// # Panics
     /// Panics if there is no next key. Call [`stage`](Self::stage) first.

@@ -138,8 +138,9 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets `sub`, which makes the token a user's token. By default, `sub` equals `client_id`,
-    /// which makes the token a machine's token. The default for an ID token is `test-user`.
+    /// Sets `sub`, which makes the token a user's token. In an access token, `sub` equals
+    /// `client_id` by default, which makes the token a machine's token. In an ID token, the default
+    /// is `test-user`.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -166,8 +167,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Sets any claim. If the token does not have the claim yet, it is added in front of the other
-    /// claims, because Logto writes custom claims there.
+    /// Sets any claim. If the token does not have the claim yet, the builder adds the claim in
+    /// front of the other claims, because Logto writes custom claims there.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), Some(value.into())));
         self

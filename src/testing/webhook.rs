@@ -106,7 +106,7 @@ impl TestWebhooks {
         &self.signing_key
     }
 
-    /// Returns the `hookId` of all these webhooks. It is the `{id}` in the path
+    /// Returns the `hookId` that all these webhooks have in common. It is the `{id}` in the path
     /// `/api/hooks/{id}/recent-logs`.
     pub fn hook_id(&self) -> &str {
         &self.hook_id
@@ -166,8 +166,9 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Logto's database orders the changes of a user. Each change therefore gets a later
-            // time than the previous change, even if both changes are within one millisecond.
+            // Logto's database applies the changes to a user one after another. Each change
+            // therefore gets a later time than the previous change, even if both changes are within
+            // one millisecond.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);

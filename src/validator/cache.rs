@@ -18,8 +18,9 @@ use crate::access_token::AccessToken;
 ///
 /// An entry contains the validated claims and the SHA-256 digest of the whole compact
 /// serialization. An entry does not contain the serialization itself, so the cache contains no
-/// bearer token. A look-up is a hit only if the digests are the same. If no entry has the same 16
-/// characters, the look-up is a miss and computes no digest. A clone shares the entries.
+/// bearer token. A look-up is a hit only if the digest of the token equals the digest in the entry.
+/// If no entry has the same 16 characters, the look-up is a miss and computes no digest. A clone
+/// shares the entries.
 #[derive(Clone)]
 pub(crate) struct TokenCache(Option<Arc<Entries>>);
 
@@ -144,8 +145,8 @@ impl Hasher for SignatureEndHasher {
     }
 }
 
-/// A token of up to this heap size, in bytes, counts as one token. This is enough for the claims of
-/// a Logto token and a few custom claims.
+/// A token of up to this heap size, in bytes, counts as one token. This size is enough for the
+/// claims of a Logto token and a few custom claims.
 const USUAL_SIZE: usize = 1024;
 /// The minimum length of a token that is looked up. A shorter text cannot be a signed JWT, because
 /// an ES256 signature alone has 86 characters.

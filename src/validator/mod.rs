@@ -194,7 +194,8 @@ impl Validator {
     ///
     /// # Errors
     /// Returns an error if a fetch fails. If several fetches fail, returns the first error. The
-    /// validator is still usable. A request that arrives after a short delay starts another fetch.
+    /// validator is still usable. After a failed fetch, a short retry delay begins. The first
+    /// request after this delay starts another fetch.
     ///
     /// # Runtime
     /// Requires a tokio runtime with I/O and time enabled.
@@ -210,8 +211,8 @@ impl Validator {
     pub(crate) fn check(&self, token: &[u8]) -> Result<AccessToken, Stop> {
         let valid = self.check_jwt(token).map_err(|stop| match stop {
             // RFC 6750 §2.1 lists the characters that a token may contain. A request whose token
-            // contains other characters is malformed (§3.1). No such token is ever accepted. It is
-            // therefore enough to check the characters after parsing has failed.
+            // contains other characters is malformed (§3.1). A token with other characters is never
+            // accepted. Therefore, this code checks the characters only if parsing has failed.
             Stop::Refused(AuthErrorKind::InvalidToken(
                 InvalidToken::NotAJwt | InvalidToken::Malformed(_),
             )) if !is_b64token(token) => Stop::Refused(InvalidRequest::MalformedCredentials.into()),
@@ -320,8 +321,8 @@ impl Validator {
         Ok(self.accept_checked(token, claims.to_token_claims(&json), key, issuer))
     }
 
-    /// Returns the cached token if it has not expired and its key may still be used. Revalidates a
-    /// token that another validator with the same cache accepted.
+    /// Returns the cached token if it has not expired and its key may still be used. If another
+    /// validator with the same cache accepted the token, this method revalidates the token.
     fn cached(&self, token: &[u8]) -> Option<AccessToken> {
         let cached = self.0.cache.get(token)?;
         let now = Moment::now(&*self.0.clock);

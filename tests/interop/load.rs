@@ -42,7 +42,7 @@ struct LoadState {
 struct Tally {
     /// The number of requests with status 200, by key id.
     accepted: BTreeMap<String, u64>,
-    /// The status and the key id of all other requests.
+    /// The statuses and the key ids of the requests that failed.
     failures: Vec<String>,
     /// The number of new tokens.
     tokens: u64,

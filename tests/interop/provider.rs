@@ -36,9 +36,9 @@ struct Process {
 }
 
 impl Provider {
-    /// Starts the process. If the npm packages are not installed, the function returns `None`. If
-    /// the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is also `1`, the function panics
-    /// instead.
+    /// Starts the process. If the npm packages are not installed, the function returns `None`.
+    /// However, if the environment variable `TOWER_LOGTO_REQUIRE_INTEROP` is `1`, missing packages
+    /// cause a panic.
     pub(crate) fn start(major: u8) -> Option<Self> {
         if !is_installed() {
             return None;
@@ -57,13 +57,13 @@ impl Provider {
         self.state["kid"].as_str().unwrap().into()
     }
 
-    /// Makes the server sign with a new key. The previous signing key stays published, and older
+    /// Makes the server sign with a new key. The previous signing key stays published, but older
     /// keys are removed.
     pub(crate) fn rotate_to(&mut self, algorithm: &str) {
         self.tell(&format!("rotate {algorithm}"));
     }
 
-    /// Returns the number of requests for this path that the process has received.
+    /// Returns how many requests for this path the process has received.
     pub(crate) fn requests_for(&mut self, path: &str) -> u64 {
         self.tell("count");
         self.state["requests"][path].as_u64().unwrap_or(0)

@@ -6,7 +6,7 @@
 // each command:
 //   KEYS        starts the server with the private keys in this JSON array. If the array is empty,
 //               the server generates a key for ES384.
-//   rotate ALG  signs with a new key. The previous signing key stays published, and older keys are
+//   rotate ALG  signs with a new key. The previous signing key stays published, but older keys are
 //               removed.
 //   count       only makes the server write its line of JSON.
 // Each line of JSON contains the port, the private keys, the `kid` of the signing key, and the

@@ -13,7 +13,7 @@ use crate::{
     support::{HOUR, Harness, SHOPPING_API, fixtures, new_runtime, snapshot},
 };
 
-/// The first failed check gives advice. This advice must be the text of the validator's error.
+/// The advice of the first failed check must equal the error message of `try_validate`.
 #[tokio::test]
 async fn captured_tokens_are_explained_as_in_the_snapshot() {
     let manifest = manifest();

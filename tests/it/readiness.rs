@@ -1,6 +1,6 @@
 //! Tests of the contract of tower's `Service` trait. The layer must call the inner service only
-//! after `poll_ready` of this service returned `Ready`. The layer must also work with any type of
-//! body.
+//! after `poll_ready` of the inner service has returned `Ready`. The layer must also work with any
+//! type of body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -34,7 +34,7 @@ async fn refusals_do_not_use_up_the_permits_of_an_inner_concurrency_limit() {
     let layer = AuthLayer::new(harness.validator());
     let mut service = layer.layer(ConcurrencyLimit::new(inner, 1));
     let good = harness.logto.token().build();
-    // Requests without a token and requests with a valid token alternate. The service refuses the
+    // Requests without a token and requests with a valid token alternate. The layer refuses the
     // requests without a token. The first request with a valid token waits for the keys.
     for token in [None, Some(&good), None, Some(&good), None, Some(&good)] {
         let response =

@@ -155,7 +155,7 @@ async fn each_reason_has_its_status_and_challenge() {
             "/all",
             bearer(organization("acme")),
             403,
-            insufficient("the access token is of another kind"),
+            insufficient("the access token is of the wrong kind"),
         ),
         // No organization header
         (

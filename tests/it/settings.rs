@@ -72,8 +72,8 @@ async fn validator_token_client_and_metadata_are_built_from_one_settings_value()
 
 #[test]
 fn every_setting_is_passed_to_the_builder() {
-    // Each value is invalid. If the error starts with the name of the setting, the value was passed
-    // to the builder.
+    // Each value is invalid. If the value is passed to the builder, the builder rejects it with an
+    // error that starts with the name of the setting.
     for (key, variable, value) in [
         ("clock_tolerance_secs", "LOGTO_CLOCK_TOLERANCE_SECS", "301"),
         ("keys_fresh_for_secs", "LOGTO_KEYS_FRESH_FOR_SECS", "0"),

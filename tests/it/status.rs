@@ -92,8 +92,8 @@ async fn snapshot_neither_restores_a_removed_key_nor_overrides_a_setting() {
     earlier.warm_up().await.unwrap();
     let snapshot = earlier.key_snapshot();
     let old = harness.token().build();
-    // The key is removed while the service is stopped. The first refresh after the restart drops
-    // this key.
+    // Logto deletes the key of the snapshot while the service is stopped. The first refresh after
+    // the restart drops this key.
     harness.logto.rotate();
     harness.logto.delete_previous();
     let restarted = harness.builder().initial_keys(snapshot.clone()).build().unwrap();

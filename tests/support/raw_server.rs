@@ -1,7 +1,7 @@
 //! An HTTP server that sends any bytes that a test chooses.
 //!
-//! The server runs on its own threads, outside the runtime of the test. It therefore works even if
-//! that runtime is blocked or its time is paused.
+//! The server runs on its own threads, outside the runtime of the test. The server therefore works
+//! even if the test's runtime is blocked, or if time is paused in that runtime.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -143,8 +143,8 @@ impl RawServer {
     }
 
     /// Waits until the handler has handled this many requests. A request that ends with an I/O
-    /// error does not count. When this method returns, the server has sent the responses. The
-    /// client has possibly not read them yet.
+    /// error does not count. When this method returns, the server has sent the responses, but the
+    /// client might not have read them yet.
     pub(crate) async fn responded(&self, times: u64) {
         let mut responses = self.shared.responses.subscribe();
         responses.wait_for(|responses| *responses >= times).await.unwrap();

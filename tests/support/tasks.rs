@@ -1,5 +1,5 @@
-//! Functions that wait without calling `sleep`, and functions that create runtimes for tests. These
-//! runtimes are blocked or shut down.
+//! Functions that wait without calling `sleep`, and functions that create runtimes for tests. One
+//! of these runtimes is blocked outside `block_on`, and the other runtime is shut down.
 
 use std::{
     future::Future,
@@ -31,8 +31,8 @@ pub(crate) async fn eventually(mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(TIMEOUT, waiting).await.expect("the condition becomes true");
 }
 
-/// Waits until all tasks of the current runtime have ended, for example refreshes and their HTTP
-/// connections.
+/// Waits until all tasks of the current runtime have ended. These tasks include refreshes and their
+/// HTTP connections.
 pub(crate) async fn background_tasks_done() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
 }

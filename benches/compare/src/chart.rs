@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-/// Writes `chart.svg` to the directory of the manifest. The chart has one panel per kind of token,
-/// and a logarithmic scale.
+/// Writes `chart.svg` to the directory of this package's `Cargo.toml`. The chart has one panel per
+/// kind of token, and a logarithmic scale.
 pub fn write(ratios: &[(String, f64)]) {
     let ratio =
         |name: String| ratios.iter().find(|(other, _)| *other == name).map(|(_, ratio)| *ratio);

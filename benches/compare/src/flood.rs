@@ -31,7 +31,7 @@ struct Scenario {
     /// The capacity of the cache of validated tokens.
     cache_capacity: usize,
     flood: Flood,
-    /// Whether the server has a second runtime, which is blocked for half of each second.
+    /// Whether the server has an additional runtime, which is blocked for 500 ms every second.
     blocked_runtime: bool,
 }
 

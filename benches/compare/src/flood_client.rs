@@ -63,7 +63,7 @@ pub struct Reply {
     latencies: Vec<Vec<Duration>>,
     /// The number of responses per second that the flood received while the probes were sent.
     pub flood_rate: f64,
-    /// The number of 503 responses to the probes and to the flood.
+    /// The total number of 503 responses, both to the probes and to the flood.
     pub unavailable: u64,
 }
 

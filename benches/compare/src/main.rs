@@ -226,7 +226,7 @@ impl Bench {
     }
 
     /// Adds one case per algorithm. The case measures only the signature check, with a parsed key.
-    /// The time of this check is the lower bound for the first validation of a token.
+    /// The first validation of a token cannot be faster than this check.
     fn add_checks<'a>(&'a self, cases: &mut Vec<Case<'a>>) {
         for kind in Kind::BOTH {
             let algorithm: &'static dyn VerificationAlgorithm = match kind {

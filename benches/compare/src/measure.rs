@@ -13,7 +13,7 @@ pub struct Case<'a> {
     pub name: String,
     /// The largest number of runs in one sample.
     pub most: usize,
-    /// Runs the case this number of times, and returns the total cost.
+    /// Takes a number of runs, runs the case that many times, and returns the total cost.
     pub sample: Box<dyn FnMut(usize) -> Sample + 'a>,
 }
 
@@ -61,8 +61,8 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     let batches = cases.iter_mut().map(batch).collect::<Vec<_>>();
     let mut samples = vec![Vec::with_capacity(rounds); cases.len()];
     for round in 0..rounds {
-        // Reverses the order in every second round. Otherwise, each case would always follow the
-        // same other case.
+        // Reverses the order of the cases in every second round. With a fixed order, each case
+        // would always run directly after the same predecessor.
         let mut order = (0..cases.len()).collect::<Vec<_>>();
         if round % 2 == 1 {
             order.reverse();
@@ -85,7 +85,7 @@ pub fn measure(mut cases: Vec<Case<'_>>, rounds: usize) -> Vec<Cost> {
     cases.into_iter().zip(batches).zip(samples).map(cost).collect()
 }
 
-/// Returns the number of runs that take about a millisecond, which is the length of a sample.
+/// Returns the number of runs in one sample. Together, these runs take about one millisecond.
 fn batch(case: &mut Case<'_>) -> usize {
     (case.sample)(case.most.min(16));
     let few = case.most.min(16);

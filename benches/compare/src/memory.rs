@@ -114,8 +114,8 @@ fn serve(jwks_uri: &str, layer: bool) {
     });
 }
 
-/// Starts a server that responds to the first request with the keys, and never responds to later
-/// requests. Returns the URL of the keys.
+/// Starts a server that sends the keys in response to the first request. The server never responds
+/// to later requests. Returns the URL of the keys.
 fn serve_jwks_once(jwks: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("http://{}/oidc/jwks", listener.local_addr().unwrap());

@@ -70,8 +70,8 @@ fn main() {
     }
 }
 
-/// Returns a set with this number of cut-offs for clients. None of them is for the client of the
-/// token, so the token stays valid.
+/// Returns a set with this number of cut-offs for clients. None of the cut-offs is for the client
+/// of the benchmark's token, so this token stays valid.
 fn set(runtime: &Runtime, rules: usize) -> Revocations {
     let issuer = Issuer::new(ISSUER).unwrap();
     let revocations = Revocations::new([&issuer]).unwrap();

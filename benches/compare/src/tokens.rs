@@ -1,4 +1,5 @@
-//! An issuer that imitates Logto. It has the same two kinds of keys, and tokens of the same form.
+//! An issuer that imitates Logto. Its two kinds of keys and the form of its tokens are the same as
+//! Logto's.
 
 use std::{
     sync::LazyLock,
@@ -77,7 +78,8 @@ impl Signer {
     }
 
     /// Creates a signer with an RSA key of 2,048 bits. Other identity servers use this size. The
-    /// RS256 tokens of this signer are 341 characters shorter than tokens of a 4,096-bit key.
+    /// RS256 tokens of this signer are 341 characters shorter than tokens that are signed with a
+    /// 4,096-bit key.
     pub fn with_short_rsa() -> Self {
         let rsa = || RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         Self { rsa: LazyLock::new(rsa), ..Self::new() }

@@ -25,11 +25,11 @@ pub(crate) struct Authorizer {
 /// The reason why a request is refused.
 #[derive(Debug)]
 enum Refusal {
-    /// 403 without a challenge. The text is the reason. One example is a request that no rule
-    /// permits. Another example is a target, a header, or a value from the token that a service
-    /// could misread.
+    /// 403 without a challenge. The `String` contains the reason. One possible reason is that no
+    /// rule permits the request. Another possible reason is that a service could misread the
+    /// target, a header, or a value from the token.
     Forbidden(String),
-    /// 500, because the proxy did not send a header that describes the request.
+    /// 500, because the proxy omitted one of the two headers that describe the client's request.
     Misconfigured(String),
     /// 401, because the request has no Bearer token. The challenge has no error code (RFC 6750
     /// §3.1).
@@ -102,8 +102,8 @@ impl Authorizer {
             }
         };
         match &rule.access {
-            // nginx and Caddy forward a request after any 2xx. A gRPC request without a valid token
-            // must therefore never get a 2xx, not even under a public rule.
+            // A gRPC request needs a valid token even under a public rule. Without a valid token,
+            // it must not get a 2xx, because nginx and Caddy forward a request after any 2xx.
             Access::Public if !is_grpc(headers) => Ok(None),
             Access::Public => self.validate(headers).await.map(|_| None),
             Access::Token(requirements) => {
@@ -158,8 +158,8 @@ impl Proxy {
 
     fn read(self, headers: &HeaderMap) -> Result<OriginalRequest<'_>, Refusal> {
         // If the setting `proxy` is wrong, a client could forge the headers that this server reads.
-        // If a request has a header of the proxy that is not configured, the setting may be wrong.
-        // This function therefore refuses the request.
+        // If the setting is `nginx` and a request has a header of Caddy, or the reverse, the
+        // setting may be wrong. This function therefore refuses such a request.
         let other = if self == Self::Nginx { Self::Caddy } else { Self::Nginx };
         let (method, target) = other.headers();
         if let Some(name) = [method, target].iter().find(|name| headers.contains_key(*name)) {
@@ -177,7 +177,7 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a [u8], Refus
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => Ok(value.as_bytes()),
-        (Some(_), Some(_)) => Err(Refusal::Forbidden(format!("the request has several {name}"))),
+        (Some(_), Some(_)) => Err(Refusal::Forbidden(format!("the header {name} is repeated"))),
         (None, _) => Err(Refusal::Misconfigured(format!(
             "the proxy sent no {name}; compare the proxy's configuration with the README, and \
              check the value of proxy in the file"
@@ -197,7 +197,7 @@ fn challenge_without_token(settings: &Settings) -> String {
     format!("Bearer {parameters}").trim_end().to_owned()
 }
 
-/// Returns the text after `Bearer `, or an empty text if the credentials are malformed. Returns
+/// Returns the text after `Bearer `, or an empty string if the credentials are malformed. Returns
 /// `None` if the scheme is not `Bearer`. Accepts the same header values as `AuthLayer` (RFC 6750
 /// §2.1, RFC 9110 §11.4).
 fn bearer(value: &[u8]) -> Option<&str> {

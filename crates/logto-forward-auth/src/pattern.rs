@@ -36,7 +36,9 @@ impl Pattern {
     /// Parses a pattern. The error says what is wrong and how to fix it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix('/') else {
-            return Err(format!("{text:?} does not start with a slash; write \"/products\""));
+            return Err(format!(
+                "{text:?} does not start with a slash; write a path such as \"/products\""
+            ));
         };
         let mut parts = Vec::new();
         let mut segments = path.split('/').peekable();

@@ -105,9 +105,9 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If `near` loosely matches every path that `rule` matches, `rule` matches only
-                // variants of the paths of `near`. The author of the file wrote `rule` for these
-                // variants, so the request is not ambiguous.
+                // If `near` loosely matches all paths of `rule`, these paths are variants of the
+                // paths of `near`. For example, `/admin/` is a variant of `/admin`. The author of
+                // the file wrote `rule` for these variants, so the request is not ambiguous.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {

@@ -43,8 +43,8 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Returns a function that reads the file again. If the file is wrong, the function keeps the
-    /// old rules.
+    /// Returns a function that reads the file again. If the reload fails, the server keeps the old
+    /// rules.
     pub(crate) fn reloader(&self) -> impl Fn() + Send + 'static {
         let (file, current) = (self.file.clone(), Arc::clone(&self.current));
         move || {

@@ -1,4 +1,4 @@
-//! An MCP server whose tools need access tokens of Logto.
+//! An MCP server whose tools require access tokens from Logto.
 //!
 //! `cargo run -p example-mcp-server` serves on port 3000. If neither `LOGTO_ENDPOINT` nor
 //! `LOGTO_ISSUER` is set, the program starts a test issuer in its own process. With `--demo`, the
@@ -68,7 +68,7 @@ fn router(mut settings: Settings) -> Result<Router, Box<dyn Error>> {
     let host = host.to_owned();
     settings.resource_metadata = Some(format!("{scheme}://{host}{}", metadata.path()));
     let config = StreamableHttpServerConfig::default()
-        // Sessions are disabled. Otherwise, any user who has a valid token and knows the id of
+        // Sessions are disabled. With sessions, any user who has a valid token and knows the id of
         // another user's session could use or delete that session.
         .with_legacy_session_mode(false)
         .with_json_response(true)

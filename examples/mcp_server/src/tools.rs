@@ -45,10 +45,11 @@ impl ServerHandler for Shop {
 }
 
 /// Returns the token if it has the scope. `AuthLayer` puts the token into the extensions of the
-/// HTTP request, and rmcp passes the parts of the HTTP request, with these extensions, to the tool.
+/// HTTP request. rmcp passes the parts of the HTTP request to the tool, and these parts include the
+/// extensions.
 ///
-/// A tool cannot change the HTTP response, so the tool refuses a call with a JSON-RPC error that
-/// names the scope.
+/// A tool cannot change the HTTP response. If the scope is missing, the function therefore returns
+/// a JSON-RPC error that names the scope.
 fn require<'a>(parts: &'a Parts, scope: &'static str) -> Result<&'a AccessToken, ErrorData> {
     let token = parts.extensions.get::<AccessToken>();
     let token = token.ok_or_else(|| refusal(&AuthError::missing_token(), scope))?;

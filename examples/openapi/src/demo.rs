@@ -80,7 +80,7 @@ async fn check_page(http: &Client, url: &str) -> Result<(), Box<dyn Error>> {
     check(page.contains("swagger-ui") && others.is_empty(), "expected no other servers")
 }
 
-/// Returns the operations. In each path, values replace the parameters.
+/// Returns the operations, with fixed values in place of the path parameters.
 fn operations(document: &Value) -> Result<Vec<Operation>, Box<dyn Error>> {
     let paths = document.get("paths").and_then(Value::as_object).ok_or("no paths")?;
     let mut operations = Vec::new();

@@ -166,7 +166,8 @@ impl KeySet {
 
     /// Selects the key of a token. If the token has a `kid`, the key must have the same `kid`. If
     /// the token has no `kid`, the key must be the only key for the algorithm. If the set does not
-    /// contain the key, the method returns `None`. A refreshed key set may contain the key.
+    /// contain the key, the method returns `None` instead of an error, because a refreshed key set
+    /// might contain the key.
     ///
     /// # Errors
     /// - If the key with this `kid` is for another algorithm.
@@ -199,8 +200,8 @@ impl KeySet {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// Returns the same set, but reuses the `Arc` of each key that was already in the previous set.
-    /// A comparison by identity then shows whether a key is still published.
+    /// Returns this key set. If the previous set already contained a key, the returned set reuses
+    /// the `Arc` of that key. A comparison by identity then shows whether a key is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))
@@ -339,7 +340,7 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let exponent = e.iter().fold(0_u64, |value, byte| value.wrapping_shl(8) | u64::from(*byte));
     let is_short = e.len() <= 4 && e.first().is_some_and(|first| *first != 0);
     if !is_short || exponent < 3 || exponent % 2 == 0 {
-        return Err("the exponent is even, below 3, over 32 bits or has a leading zero byte");
+        return Err("the exponent is even, below 3 or above 32 bits, or has a leading zero byte");
     }
     let components = RsaPublicKeyComponents { n, e };
     algorithms

@@ -42,9 +42,8 @@ pub(crate) struct RefreshPolicy {
     pub(crate) unknown_key_cooldown: Duration,
     /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
-    /// The maximum number of requests that wait for the first keys or for fresh keys. The same
-    /// limit applies separately to requests that wait for a refresh in flight because their key id
-    /// is unknown.
+    /// The maximum number of requests that wait for the first keys or for fresh keys. Requests with
+    /// an unknown key id that wait for a refresh in flight have a separate limit of the same size.
     pub(crate) max_waiting: usize,
     /// The maximum number of requests with an unknown key id that wait until a refresh is
     /// permitted.
@@ -323,7 +322,7 @@ impl RemoteKeys {
         NextStep::WaitUntil(permitted_at)
     }
 
-    /// Returns the reason to refuse a token if its key is still missing after a refresh. The
+    /// Returns the reason to refuse a token whose key is still missing after a refresh. The
     /// refresh may have failed.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
         let mut state = self.lock();

@@ -236,8 +236,8 @@ impl Simulation {
             Some(_) => assert!(!known || token.forged, "{context}"),
             None => assert!(!known || idle, "{context}"),
         }
-        // Checks the outcome of `validate`, which was called after any refresh that `try_validate`
-        // had started.
+        // Checks the outcome of `validate`. If `try_validate` started a refresh, the refresh ended
+        // before the call of `validate`.
         match status(&outcome) {
             200 => assert!(now_known && !untimely && !token.forged, "{context}"),
             401 => assert!(untimely || token.forged || !now_known, "{context}"),
@@ -245,7 +245,8 @@ impl Simulation {
             503 => assert!(!untimely && !now_known, "{context}"),
             other => panic!("{other}: {context}"),
         }
-        // If a refresh is permitted, a published key must be found.
+        // If a refresh is permitted, the validator must find every key that the issuer has
+        // published.
         let may_refresh = if self.model.has_keys(now) {
             self.model.credit.start >= COOLDOWN
         } else {

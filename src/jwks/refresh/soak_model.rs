@@ -52,8 +52,7 @@ impl Model {
         self.has_keys(now) && self.known.as_ref().is_some_and(|(kids, _)| kids.contains(kid))
     }
 
-    /// Returns whether requests may wait for fresh keys although their key is among the current
-    /// keys.
+    /// Returns whether the model allows a request with a known key to wait for fresh keys.
     pub(super) fn is_idle(&self, now: Moment) -> bool {
         self.failures.is_none() && self.age(now).is_some_and(|age| age >= 20 * MINUTE)
     }
@@ -76,8 +75,8 @@ impl Model {
         }
     }
 
-    /// Returns how many fetches may start now, as a pair: the number of fetches that use no credit,
-    /// and the number of fetches for which credit remains.
+    /// Returns how many fetches may start now. The first number counts the fetches that use no
+    /// credit. The second number counts the fetches for which enough credit remains.
     pub(super) fn budget(&mut self, now: Moment) -> (u64, u64) {
         let regained = now.monotonic - std::mem::replace(&mut self.counted_at, now.monotonic);
         self.credit.start = (self.credit.start + regained).min(2 * COOLDOWN);

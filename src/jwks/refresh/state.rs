@@ -107,5 +107,5 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
 }
 
-/// The value of a scheduled time if no refresh is scheduled.
+/// The value of `refresh_at` or `refresh_at_unix` if the field schedules no refresh.
 pub(super) const NEVER: u64 = u64::MAX;

@@ -36,7 +36,7 @@ impl RemoteKeys {
         }
     }
 
-    /// Returns the current key set, with which another validator can start.
+    /// Returns a snapshot of the current key set. Another validator can start with this key set.
     pub(crate) fn key_snapshot(&self) -> Option<IssuerSnapshot> {
         let held = self.snapshot.load_full()?;
         Some(IssuerSnapshot {

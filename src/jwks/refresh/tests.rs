@@ -227,7 +227,8 @@ async fn an_idle_service_does_not_accept_a_key_that_was_removed_meanwhile() {
         fixture.clock.advance(HOUR);
         assert_eq!(fixture.validator.validate(&token).await.unwrap_err().status(), 401);
         // The first JWKS request loads the keys. The second request refreshes them, because they
-        // are old. The token's key id is then unknown, so a third request refreshes the keys again.
+        // are old. The refreshed keys do not include the token's key, so a third request refreshes
+        // the keys again.
         assert_eq!(fixture.logto.jwks_requests(), 3, "one load, two refreshes");
     }
 }
@@ -340,8 +341,8 @@ impl Fixture {
         self.clock.set_unix_time(self.clock.unix_time() + duration);
     }
 
-    /// Validates tokens with made-up key ids until no refresh is permitted for another unknown key
-    /// id.
+    /// Validates two tokens with made-up key ids. Each token triggers a refresh. After these two
+    /// refreshes, another unknown key id can trigger a refresh only after a delay.
     async fn use_up_permits(&self) {
         for kid in ["one", "two"] {
             let unknown = self.logto.token().kid(kid).build();

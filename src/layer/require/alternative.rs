@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Alternative {
     model: PermissionModel,
     /// The only kind of token that the conditions accept, or `None` if no condition requires a
-    /// kind.
+    /// particular kind.
     only: Option<TokenKind>,
     /// The conditions, in the order of the checks.
     conditions: Vec<Condition>,

@@ -60,7 +60,7 @@ impl Condition {
         Err(token.refuse(AuthErrorKind::FailedCondition(failed)))
     }
 
-    /// Panics if no token can satisfy this condition together with the others.
+    /// Panics if no token can satisfy both this condition and all conditions in `others`.
     #[track_caller]
     pub(super) fn assert_can_hold_with(&self, others: &[Self]) {
         match self {
@@ -83,7 +83,7 @@ impl Condition {
                     never_passes("a token belongs to a machine or to a user, never to both");
                 }
                 (Self::Issuer(one), Self::Issuer(other)) if one != other => {
-                    never_passes(&format!("it requires two issuers: {other:?} and {one:?}"));
+                    never_passes(&format!("the guard requires two issuers: {other:?} and {one:?}"));
                 }
                 _ => {}
             }
@@ -96,7 +96,7 @@ impl Condition {
 #[track_caller]
 #[allow(
     clippy::panic,
-    reason = "a mistake in the program, found when the router is built, like a wrong path in axum"
+    reason = "the program has a mistake, so building the router panics; axum panics on wrong paths"
 )]
 pub(super) fn never_passes(reason: &str) -> ! {
     panic!("Require: no token can pass this guard: {reason}")

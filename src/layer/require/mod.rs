@@ -143,8 +143,9 @@ impl Require {
         Self::new(PermissionModel::Organization(Organization::InHeader(name)))
     }
 
-    /// Accepts tokens of the organization that a function returns, for example from a subdomain. If
-    /// the function returns `None`, the guard refuses the request with 403.
+    /// Accepts tokens of the organization whose id a function returns. For example, the function
+    /// can read the id from the subdomain. If the function returns `None`, the guard refuses the
+    /// request with 403.
     ///
     /// ```
     /// use std::borrow::Cow;

@@ -37,7 +37,8 @@ pub(crate) struct ManagementClient {
     pause: Mutex<Option<Pause>>,
 }
 
-/// The pause after a `429` with `Retry-After`. During the pause, calls fail with `error`.
+/// The pause after a `429` with `Retry-After`. During the pause, each new call returns the stored
+/// `error`.
 struct Pause {
     /// The monotonic time at which the pause ends.
     until: Duration,
@@ -189,8 +190,8 @@ impl fmt::Debug for ManagementClient {
 /// has few runtimes, but every test has its own runtime. The limit prevents the connections of
 /// ended tests from accumulating.
 const MAX_HTTP_CLIENTS: usize = 8;
-/// A response with a larger body is an error. A page of 100 users with their identities and custom
-/// data can be several megabytes in size.
+/// The maximum size of a response body, in bytes. A larger body causes an error. A page of 100
+/// users with their identities and custom data can be several megabytes in size.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]

@@ -58,8 +58,9 @@ pub enum ManagementErrorKind {
     Connection,
     /// Logto refused the call, and its response says why.
     Refused,
-    /// The response neither matches your type nor contains an error in Logto's format. It may be a
-    /// proxy's error page, a server error, a redirect, or a body that is too large.
+    /// The response neither matches your type nor contains an error in Logto's format. For example,
+    /// the response is a proxy's error page, a server error or a redirect, or its body is too
+    /// large.
     UnexpectedResponse,
 }
 

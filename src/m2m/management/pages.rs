@@ -139,7 +139,7 @@ impl<T: DeserializeOwned + Send + 'static> Pages<T> {
     }
 }
 
-/// `Pages` may be `Unpin` for every `T`, because items are moved out of the list and never pinned.
+/// `Pages` is `Unpin` for every `T`, because it moves items out of the list and never pins them.
 impl<T> Unpin for Pages<T> {}
 
 impl<T: DeserializeOwned + Send + 'static> Stream for Pages<T> {

@@ -89,7 +89,7 @@ impl Connection {
         Ok(Position { id: "0-0".into(), number: number.unwrap_or_default() })
     }
 
-    /// Returns a page of the blocks or of the cut-offs.
+    /// Returns a page of one sorted set: either the blocks or the cut-offs.
     pub(super) async fn page(&mut self, set: RuleSet, cursor: u64) -> RedisResult<Page> {
         let key = match set {
             RuleSet::Blocks => &self.store.keys.blocks,
@@ -105,8 +105,8 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits for a change. The time limit
-    /// is `wait`, but at most 1 s. If `wait` is `None`, the method does not wait.
+    /// Returns the changes after a position. If there are none, waits for a change for up to
+    /// `wait`, but at most 1 s. If `wait` is `None`, returns immediately.
     pub(super) async fn news(
         &mut self,
         after: &Position,

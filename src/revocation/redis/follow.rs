@@ -43,8 +43,8 @@ impl Drop for Running<'_> {
         link.set_running(false);
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
-            // Refuse every token now. When the store's time limit ends, this future can no longer
-            // refuse the tokens, and no other task does.
+            // Refuse every token now. Only this future enforces the store's time limit, and this
+            // future has ended.
             book.close();
         }
         tracing::warn!(
@@ -122,7 +122,8 @@ impl Follower<'_> {
     }
 
     /// Returns the longest time to wait for changes. If the store is strict, the wait is at most a
-    /// quarter of the store's time limit. Redis then responds several times within that limit.
+    /// quarter of the store's time limit, so a Redis that works responds several times before the
+    /// limit is reached.
     fn longest_wait(&self) -> Duration {
         self.link.store.strict_after.map_or(BLOCK, |after| BLOCK.min(after / 4))
     }
@@ -181,8 +182,8 @@ impl Follower<'_> {
     /// they could not be written during an outage.
     async fn write_back(&self, connection: &mut Connection, loaded: &Loaded) -> RedisResult<()> {
         let has_room = loaded.count < self.book.limits.max_rules;
-        // Write back only rules that Redis would keep. Redis would drop any other rule immediately,
-        // and each load would write that rule to the stream again.
+        // Write back only rules that Redis would keep. If a load wrote a rule that Redis drops
+        // immediately, the next load would write the same rule to the stream again.
         let would_stay = |rule: &Rule| {
             !self.book.is_expired(rule) && (has_room || loaded.keeps_beyond_limit(rule))
         };
@@ -228,7 +229,7 @@ impl Follower<'_> {
         loop {
             let last = *contact.borrow_and_update();
             select! {
-                // If a response arrives exactly when the time limit ends, the response counts.
+                // If a response arrives exactly when the time limit ends, the response is in time.
                 biased;
                 _ = contact.changed() => {}
                 () = sleep_until(last + after) => {

@@ -147,7 +147,7 @@ impl RedisLink {
     pub(super) fn set_write_error(&self, error: &RedisError, now: Duration) {
         let text = describe(error);
         self.state().last_error = Some(text.as_str().into());
-        self.warn(&format!("Redis did not store revocation rules that it lacks: {text}"), now);
+        self.warn(&format!("Redis did not store revocation rules of this instance: {text}"), now);
     }
 
     /// Logs a warning about the content of Redis. If the same warning repeats, it is logged at most

@@ -51,7 +51,8 @@ use crate::{error::ConfigError, escape::escaped};
 /// # TLS
 /// The connection uses rustls and the root certificates of the operating system. If the program
 /// enables two cryptography providers of rustls, for example aws-lc-rs and ring, install one of
-/// them as the default provider of the process. Without a default provider, rustls panics.
+/// them as the default provider of the process. If such a program has no default provider, rustls
+/// panics.
 ///
 /// # Keys in Redis
 /// The rules are in the sorted sets `{PREFIX}:blocks` and `{PREFIX}:cutoffs`. The stream
@@ -84,8 +85,8 @@ impl RedisStore {
     /// per Logto tenant.
     ///
     /// # Errors
-    /// If the URL is invalid, if the prefix is empty, or if the prefix contains a space, a brace or
-    /// a character that is not printable ASCII.
+    /// Returns an error if the URL or the prefix is invalid. The prefix must not be empty, and must
+    /// contain only printable ASCII characters, without spaces and braces.
     pub fn new(url: &str, prefix: &str) -> Result<Self, ConfigError> {
         let client = Client::open(url).map_err(|error| {
             let why = escaped(&error.to_string()).into_string();
@@ -117,8 +118,9 @@ impl RedisStore {
         self
     }
 
-    /// Makes the store read-only. [`Revocations::store`](super::Revocations::store) then returns an
-    /// error, and the rules apply in this process only.
+    /// Makes the store read-only. Rules that you pass to
+    /// [`Revocations::store`](super::Revocations::store) then apply in this process only, and the
+    /// method returns an error.
     pub const fn read_only(mut self) -> Self {
         self.is_read_only = true;
         self

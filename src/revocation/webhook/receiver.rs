@@ -58,7 +58,7 @@ use crate::{
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
 /// | 413 | the body is larger than 1 MiB, or could not be read |
-/// | 503 | the body was dropped to read 16 newer bodies, or the rules could not be stored |
+/// | 503 | the rules could not be stored, or the body was dropped in favor of 16 newer bodies |
 ///
 /// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries on
 /// the tab "Recent requests".

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use http::HeaderMap;
 
-/// The signing keys of a webhook. A request may be signed with any of them.
+/// The signing keys of a webhook. A signature is valid if it was made with any of these keys.
 pub(super) struct SigningKeys(Vec<hmac::Key>);
 
 /// The signature in the header of a request. It may be wrong.

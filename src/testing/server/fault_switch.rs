@@ -73,8 +73,8 @@ impl FaultSwitch {
 
     pub(crate) fn set(&self, fault: Fault) {
         if let Fault::Status(code, _) = fault {
-            // If the status code is invalid, panics here. A later panic on the server's thread
-            // would only close the connection, and would not fail the test.
+            // If the status code is invalid, `status` panics here. A later panic on the server's
+            // thread would only close the connection, and would not fail the test.
             status(code);
         }
         self.fault.send_replace(fault);

@@ -101,8 +101,8 @@ fn check_grant_type(form: &Form) -> Result<(), OAuthErrorResponse> {
 
 /// Returns the scopes that were both requested and granted, without duplicates.
 ///
-/// As in Logto, the order depends on the token. The scopes of a resource are in the order of the
-/// request. The permissions of an organization are in the order of the application's roles.
+/// As in Logto, the order depends on the kind of token. The scopes of a resource are in the order
+/// of the request. The permissions of an organization are in the order of the application's roles.
 fn scopes<'a>(
     state: &'a IssuerState,
     app: &'a TestApp,

@@ -19,7 +19,7 @@ impl KeyRing {
         Self { current, next: None, previous: None, published: None }
     }
 
-    /// Makes `key` the current key. The old current key becomes the previous key.
+    /// Makes `key` the current key. The replaced key becomes the previous key.
     pub(crate) fn rotate(&mut self, key: SigningKey) {
         self.previous = Some(std::mem::replace(&mut self.current, key));
     }

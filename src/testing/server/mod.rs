@@ -119,7 +119,7 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<ServerThread> {
     let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            // Dropping the runtime would block, and blocking inside the test's own runtime panics.
+            // Inside the test's own runtime, dropping `runtime` would panic, because a drop blocks.
             runtime.shutdown_background();
             return Err(error);
         }

@@ -47,7 +47,7 @@ async fn stopped_server_refuses_connections_and_restarts_on_its_port() {
         client.get(issuer.jwks_uri()).send().await.unwrap().bytes().await.unwrap();
         issuer.stop();
         issuer.stop();
-        // The server has also closed the client's idle connection.
+        // `stop` has closed the client's idle connection, so the client cannot reuse it.
         assert!(client.get(issuer.jwks_uri()).send().await.is_err());
         assert!(refuses_connections(&issuer.endpoint()));
         issuer.start_again();

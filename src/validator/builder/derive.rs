@@ -21,7 +21,8 @@ impl Validator {
         Self::builder().trust(TrustedIssuer::new(issuer).audience(audience)).build()
     }
 
-    /// Returns a builder for a validator with several issuers or other settings.
+    /// Returns a builder with the default settings and no issuers. Use the builder for a validator
+    /// with several issuers, or with settings that differ from the defaults.
     pub fn builder() -> ValidatorBuilder {
         ValidatorBuilder::default()
     }
@@ -38,8 +39,8 @@ impl Validator {
     /// the two validators share neither keys nor the cache nor the queue.
     ///
     /// The builder does not keep [`trust_all_alike`](ValidatorBuilder::trust_all_alike). The
-    /// builder keeps the realm and the metadata URL of this validator. For another audience, set
-    /// the realm and the metadata URL again.
+    /// builder keeps the realm and the metadata URL of this validator. For another audience,
+    /// replace the realm and the metadata URL.
     ///
     /// # One validator per audience
     /// A scope of one API means nothing in another API. With one validator per API, no guard can

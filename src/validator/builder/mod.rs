@@ -119,7 +119,8 @@ impl ValidatorBuilder {
 
     /// Sets the level at which refusals are logged. The default is debug.
     ///
-    /// A log line contains text from the request and from the token, escaped and cut. If a mistake
+    /// A log line contains text from the request and from the token. The text is escaped and
+    /// truncated. If a mistake
     /// in the program causes the response 500, the refusal is logged as an error, regardless of
     /// this setting. The crate limits the number of these error lines.
     pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
@@ -128,7 +129,8 @@ impl ValidatorBuilder {
     }
 
     /// Sets how long keys are fresh after a fetch. The default is 10 min, and `duration` must be
-    /// from 1 s to 24 h. For each fetch, the validator varies this time randomly by up to ±10 %.
+    /// from 1 s to 24 h. After each fetch, the validator adds a random jitter of up to ±10 % to
+    /// `duration`.
     ///
     /// When the keys are no longer fresh, the next request starts a refresh in the background. The
     /// request itself is validated with the current keys, unless the keys are older than twice
@@ -178,9 +180,9 @@ impl ValidatorBuilder {
         self
     }
 
-    /// Starts with the keys of an earlier validator. A service that restarts while Logto is down
-    /// can then accept tokens. The age of the keys still counts from their original fetch. The
-    /// first request starts a refresh.
+    /// Starts with the keys of an earlier validator. With these keys, a service that restarts while
+    /// Logto is down can accept tokens. The age of the keys still counts from their original fetch.
+    /// The first request starts a refresh.
     ///
     /// If the snapshot contains no usable keys for an issuer, the validator fetches the keys of
     /// that issuer as usual. [`KeySnapshot`] explains how to store a snapshot.

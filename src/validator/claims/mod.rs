@@ -212,9 +212,9 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // Refuses the token if it also has an audience that starts with `urn:logto:`. Such an
-        // audience is an organization, or the reserved resource for which every application gets
-        // all organization scopes.
+        // The token has an expected audience. Refuses the token if another of its audiences starts
+        // with `urn:logto:`. Such an audience is an organization or Logto's reserved resource. For
+        // the reserved resource, every application gets all organization scopes.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)
@@ -255,7 +255,7 @@ fn numeric_date(seconds: f64, claim: &'static str) -> Result<u64, InvalidToken> 
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "`seconds` is a whole number, and the check above ensures that it fits"
+        reason = "`seconds` is a whole number, and the check above ensures that it fits in a `u64`"
     )]
     Ok(seconds as u64)
 }
@@ -295,8 +295,9 @@ impl ValidatedClaims<'_> {
     }
 }
 
-/// Finds the span of each claim. A claim without escapes was borrowed from the JSON, so its span is
-/// in the JSON. If a claim has escapes, its unescaped text is appended to the JSON.
+/// Finds the span of each claim. If a claim has no escapes, its text is a slice of the JSON, and
+/// the span is the position of that slice. If a claim has escapes, its unescaped text is appended
+/// to the JSON.
 struct SpanFinder<'a> {
     json: &'a str,
     unescaped: String,

@@ -120,8 +120,8 @@ impl Report {
     }
 
     /// Returns the trusted issuer that the token's `iss` identifies. If `iss` is not a trusted
-    /// issuer, but the validator trusts exactly one issuer, returns the only trusted issuer. The
-    /// other checks then use the rules and the keys of the returned issuer.
+    /// issuer, but the validator trusts exactly one issuer, this method returns the only trusted
+    /// issuer. The other checks then use the rules and the keys of the returned issuer.
     fn issuer<'a>(
         &mut self,
         validator: &'a Validator,

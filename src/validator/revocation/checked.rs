@@ -20,8 +20,8 @@ pub(crate) struct RevocationSets(Vec<Revocations>);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IssuerRevocations(Option<Revocations>);
 
-/// The token's data that is compared with the revocation rules. This data is stored with the token.
-/// `None` if no rules apply to the issuer of the token.
+/// The token data that the revocation check needs. This data is stored with the token. `None` if no
+/// rules apply to the issuer of the token.
 #[derive(Debug)]
 pub(crate) struct Revocable(Option<Box<RevocableToken>>);
 
@@ -48,7 +48,8 @@ impl RevocationSets {
         IssuerRevocations(sets.find(|set| set.issuers().contains(issuer)).cloned())
     }
 
-    /// Refuses a set that applies to no trusted issuer, and two sets for the same issuer.
+    /// Returns an error if a set applies to no trusted issuer, or if several sets apply to the same
+    /// trusted issuer.
     pub(crate) fn check(&self, trusted: &[&Issuer]) -> Result<(), ConfigError> {
         for set in &self.0 {
             if !trusted.iter().any(|issuer| set.issuers().contains(issuer)) {

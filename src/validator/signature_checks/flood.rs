@@ -32,7 +32,7 @@ pub(super) struct Counts {
     pub(super) failed: u64,
 }
 
-/// The start or the end of a flood, which is logged.
+/// The start or the end of a flood. Both are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FloodChange {
     /// A flood started. Contains the counts of the current window.

@@ -42,7 +42,7 @@ pub(crate) struct SignatureChecks(Arc<Shared>);
 struct Shared {
     clock: Arc<dyn Clock>,
     seed: RandomState,
-    /// The end of the current flood in milliseconds of the monotonic clock. 0 if there is no flood.
+    /// The monotonic time at which the current flood ends, in milliseconds. 0 if there is no flood.
     flood_ends_at_ms: AtomicU64,
     history: Mutex<History>,
     workers: Mutex<Workers>,
@@ -203,8 +203,8 @@ impl Shared {
         }
     }
 
-    /// Starts the threads that do not run yet. Returns `false` if no thread runs and none can be
-    /// started.
+    /// Starts the threads that are not running yet. Returns `false` if no thread is running and
+    /// none can be started.
     fn ensure_threads(self: &Arc<Self>) -> bool {
         let mut workers = lock(&self.workers);
         while workers.threads < workers.max_threads {

@@ -15,8 +15,8 @@ pub(super) struct CheckQueue<T> {
     known: VecDeque<Waiting<T>>,
     others: VecDeque<Waiting<T>>,
     limits: QueueLimits,
-    /// The number of checks that arrived at a full queue since the checks of cancelled requests
-    /// were last removed.
+    /// The number of checks that arrived at a full queue. This number restarts at 0 when the queue
+    /// removes the checks of cancelled requests.
     refused: usize,
 }
 
@@ -42,7 +42,8 @@ pub(super) type Outcome = Result<(), AuthErrorKind>;
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) check: T,
-    /// If the check is still in the queue at this time of the monotonic clock, it is refused.
+    /// If the monotonic clock reaches this time while the check is in the queue, the queue refuses
+    /// the check.
     pub(super) deadline: Duration,
     pub(super) outcome: oneshot::Sender<Outcome>,
 }

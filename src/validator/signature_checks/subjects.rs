@@ -62,8 +62,9 @@ impl Subjects {
         bad.count = bad.count.saturating_add(1);
     }
 
-    /// Returns whether the checks of this subject come first. The result is `false` for an unknown
-    /// subject, and for a subject in whose name too many bad signatures arrived.
+    /// Returns whether the signature checks of this subject's tokens come first in the queue. The
+    /// result is `false` for an unknown subject, and for a subject in whose name too many bad
+    /// signatures arrived.
     pub(super) fn come_first(&self, subject: SubjectHash, now: Duration) -> bool {
         let bad = self.current.get(&subject).or_else(|| self.older.get(&subject));
         bad.is_some_and(|bad| bad.count < MAX_BAD_SIGNATURES || bad.is_over(now))
@@ -85,8 +86,8 @@ fn whole_seconds(time: Duration) -> u32 {
 
 /// The maximum number of subjects in a generation. Two generations take at most about 5 MB.
 const GENERATION: usize = 65_536;
-/// The limit of bad signatures per subject and minute. When a subject reaches the limit, its
-/// signature checks lose their precedence until the minute ends.
+/// The limit on the number of bad signatures per minute for each subject. When a subject reaches
+/// the limit, its signature checks lose their precedence until the minute ends.
 const MAX_BAD_SIGNATURES: u32 = 20;
 const MINUTE: u64 = 60;
 

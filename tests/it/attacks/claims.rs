@@ -55,7 +55,7 @@ async fn exp_must_be_a_number_in_the_future() {
         ("1795342770", Expired),
         ("1795342770.999", Expired),
         ("1795342771", Accepted),
-        // A time in milliseconds. As a number of seconds, it is in the year 58,862.
+        // A time in milliseconds. If the number is read as seconds, the time is in the year 58,862.
         ("1795346400000", BAD),
     ] {
         let token = target.sign(target.payload_with("exp", exp));
@@ -104,8 +104,8 @@ async fn nbf_must_have_passed_and_iat_must_be_a_number() {
         ("nbf", "-1", MalformedClaim("nbf")),
         ("nbf", "1e400", MalformedClaim("nbf")),
         ("nbf", "false", MalformedClaim("nbf")),
-        // The time in `iat` never causes a refusal (RFC 7519 §4.1.6), but `iat` must be a valid
-        // date.
+        // `iat` must be a valid date, but the validator does not compare it with the current time
+        // (RFC 7519 §4.1.6).
         ("iat", "1795342900", Accepted),
         ("iat", "0", Accepted),
         ("iat", "-1", MalformedClaim("iat")),

@@ -350,8 +350,8 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
 }
 
 /// Proxies, caches and rate limiters act on the status of a refusal, so the caller must not be able
-/// to choose this status. For example, a forward-authentication proxy accepts every request that
-/// gets a 200.
+/// to choose this status. For example, if the layer responds with 200, a forward-authentication
+/// proxy accepts the request.
 #[tokio::test]
 async fn content_type_alone_does_not_turn_a_refusal_into_200() {
     let target = Target::start().await;

@@ -1,5 +1,5 @@
-//! Tests where a guard finds the id of the organization: in the path, in a header, with a function,
-//! or in the token.
+//! Tests of how a guard finds the id of the organization: in the path, in a header, with a
+//! function, or in the token.
 
 use std::borrow::Cow;
 

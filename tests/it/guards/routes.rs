@@ -178,6 +178,7 @@ async fn a_refusal_by_a_custom_check_has_the_challenge_of_the_validator() {
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .bearer_auth(token(false));
-    // The route has no handler for POST, but the guard runs before axum would respond with 405.
+    // The route has no handler for POST, so axum would respond with 405. However, the guard runs
+    // first and refuses the request.
     assert_eq!(header(grpc.send().await.unwrap().headers(), "grpc-status"), "7");
 }

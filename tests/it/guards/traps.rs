@@ -38,7 +38,7 @@ async fn a_method_added_after_route_layer_has_no_guard() {
 async fn a_guard_outside_nest_service_does_not_check_a_repeated_path_parameter() {
     let harness = Harness::start().await;
     let guard = || Require::organization_in_path("org");
-    // The handler returns the value of `org` in the inner path.
+    // The handler returns the path parameter `org` of the inner router.
     let members = async |Path(path): Path<HashMap<String, String>>| path["org"].clone();
     let inner = || Router::new().route("/members/{org}", get(members));
     let router = Router::new()

@@ -150,7 +150,8 @@ async fn waiter_gets_503_after_five_seconds() {
     let validator = harness.validator();
     harness.logto.hang();
     let token = harness.token().build();
-    // While tokio's clock is paused and every task waits, the clock jumps to the next timer.
+    // If tokio's clock is paused and every task is waiting, tokio advances the clock to the next
+    // timer.
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     let refusal = validator.validate(&token).await.unwrap_err();

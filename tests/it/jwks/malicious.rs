@@ -13,7 +13,7 @@ use crate::support::{
     HOUR, MINUTE, RawServer, SECOND, SHOPPING_API, Server, base64url, header, jwks_response, status,
 };
 
-/// Says whether the fetch of a malicious response ends before or at the fetch timeout.
+/// Says when the fetch of a malicious response ends: before the fetch timeout, or at this timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
     BeforeTimeout,
@@ -121,8 +121,8 @@ impl MaliciousEndpoint {
         endpoint.respond(jwks_response(self.logto.jwks()));
         // After a failed fetch, the validator waits for up to a second before it fetches again. The
         // request above can time out before the fetch times out. In this case, the fetch can fail
-        // after the first call of `advance` below. The validator then still waits during the first
-        // request of the loop, so this request gets 503.
+        // after the first call of `advance` below. The first request of the loop then gets 503,
+        // because the validator still waits before its next fetch.
         let mut attempts = Vec::new();
         while attempts.last() != Some(&200) && attempts.len() < 2 {
             self.clock.advance(SECOND);
@@ -160,7 +160,7 @@ impl MaliciousEndpoint {
 
 /// Waits until the server's number of stalled responses exceeds `stalls`, and then pauses tokio's
 /// clock. A paused clock jumps to the next timer, so the fetch reaches its timeout immediately. If
-/// `stalls` is `None`, does nothing.
+/// `stalls` is `None`, this function does nothing.
 async fn skip_time_when_stalled(server: &RawServer, stalls: Option<u64>) {
     if let Some(before) = stalls {
         server.stalled(before + 1).await;

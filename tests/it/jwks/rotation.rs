@@ -1,4 +1,5 @@
-//! Tests of key rotation. Valid tokens stay valid, and tokens of removed keys are refused.
+//! Tests of key rotation. A token stays valid as long as the key that signed it is published. After
+//! the key has been removed, the validator refuses the token.
 
 use tower_logto::{
     Algorithm, Issuer, TrustedIssuer, Validator,
@@ -132,8 +133,8 @@ async fn token_of_a_removed_key_is_refused_under_load() {
             let mut refused = 0;
             while refused < 100 {
                 for token in &old {
-                    // After the first refusal, every token must be refused, because the removed key
-                    // must not return.
+                    // After the first refusal, every token must be refused, because the validator
+                    // must not use the removed key again.
                     match validator.validate(token).await {
                         Ok(_) => assert_eq!(refused, 0),
                         Err(_) => refused += 1,

@@ -68,7 +68,7 @@ fn blocked_runtime_delays_no_other_runtime_and_restores_no_removed_key() {
         validator.validate(&harness.token().build()).await.unwrap();
     });
     assert_eq!(endpoint.requests().len(), 3);
-    // A result that arrives after a newer fetch has started is ignored.
+    // When a newer fetch has started, the result of the older fetch is ignored.
     blocked.block_on(background_tasks_done());
     let outcome = other.block_on(validator.validate(&old));
     assert_eq!(Outcome::of(&outcome), Outcome::UnknownKey);

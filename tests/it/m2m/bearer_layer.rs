@@ -131,7 +131,7 @@ async fn request_whose_body_cannot_be_cloned_is_not_retried_but_a_new_token_is_r
     for status in [401, 200] {
         let request = request(&uri).map(Body::new);
         assert_eq!(client.clone().oneshot(request).await.unwrap().status(), status);
-        // The layer requests the successor of the token, but does not wait for the response.
+        // The layer requests the token's successor in the background, and does not wait for it.
         issuer.token_requested(2).await;
         while status == 401 && tokens.token(&read()).await.unwrap().authorization() == first {
             tokio::task::yield_now().await;

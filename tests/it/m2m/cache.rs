@@ -237,7 +237,8 @@ async fn only_the_given_token_is_invalidated() {
     // Late callers invalidate the first token again. This does not affect the second token.
     (0..1_000).for_each(|_| tokens.invalidate(&first));
     assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
-    // Another client does not know the second token, so its call has no effect either.
+    // Another client does not know the second token. If that client calls `invalidate`, the call
+    // has no effect.
     let other = client_of(&issuer, &clock);
     other.invalidate(&second);
     assert_eq!(poll_once(tokens.token(&read())).unwrap().unwrap().secret(), second.secret());
@@ -254,8 +255,8 @@ async fn service_that_refuses_every_token_causes_few_token_requests() {
         tokens.successor(&token).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
-    // The client requests the first successor immediately. Before each further request, it waits
-    // 10 s, 20 s, 40 s and so on, up to 10 min.
+    // The client replaces the first token immediately, and the second token after 10 s. After each
+    // further replacement, the interval doubles, up to 10 min.
     let requests = issuer.token_requests();
     assert!((8..=12).contains(&requests), "{requests}");
 }
@@ -299,8 +300,8 @@ fn blocked_runtime_does_not_block_callers_on_other_runtimes() {
     });
     clock.advance(Duration::from_secs(11));
     let second = other.block_on(tokens.token(&read())).unwrap();
-    // The blocked runtime processes its response late. The token in this response does not replace
-    // the token that the other runtime requested.
+    // The blocked runtime processes the response to its token request only now. The token in this
+    // response does not replace the token that the other runtime requested.
     blocked.block_on(background_tasks_done());
     let cached = other.block_on(tokens.token(&read())).unwrap();
     assert_eq!(cached.secret(), second.secret());
@@ -340,10 +341,10 @@ async fn token_lifetime_below_one_second_does_not_cause_a_request_per_call() {
     assert!(server.requests().len() <= 2, "{}", server.requests().len());
 }
 
-/// Some services copy the organization id from the path of an incoming request to a token request.
-/// The callers of such a service can therefore choose any organization.
+/// Some services read an organization id from the path of an incoming request, and request a token
+/// for that organization. The callers of such a service can therefore choose any organization.
 #[tokio::test]
-async fn organizations_that_do_not_exist_evict_no_token_and_cost_few_requests() {
+async fn token_requests_for_invented_organizations_evict_no_token_and_are_limited() {
     let clock = ManualClock::default();
     let server = serve(|n, received| match received.body.contains("organization_id=missing") {
         true => json("403 Forbidden", "{\"error\":\"access_denied\"}"),

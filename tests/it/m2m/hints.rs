@@ -17,7 +17,7 @@ fn chain(error: &dyn std::error::Error) -> Vec<String> {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
 
-/// Starts a server that issues tokens, and that answers calls of the Management API with these
+/// Starts a server that issues tokens, and that answers calls to the Management API with these
 /// bytes.
 fn management_server(bytes: Vec<u8>) -> RawServer {
     serve(move |_, received| match received.head.starts_with("POST /oidc/token") {

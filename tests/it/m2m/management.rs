@@ -35,8 +35,8 @@ async fn start(
     });
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
-    // The token endpoint above grants only the scope `read:products`. The request of
-    // `TokenRequest::management_api` would fail, because it requires the scope `all`.
+    // The token endpoint above grants only the scope `read:products`. A request from
+    // `TokenRequest::management_api` requires the scope `all`, so that request would fail here.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)

@@ -1,5 +1,5 @@
-//! Tests that other calls continue in three situations: the client requests the successor of a
-//! refused token, one call waits for a token, or one of two runtimes is idle.
+//! Tests that a call completes while another call replaces a refused token, while another call
+//! waits for a token, and while another runtime is idle.
 
 use std::time::Duration;
 

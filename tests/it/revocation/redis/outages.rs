@@ -173,8 +173,8 @@ async fn a_strict_set_refuses_every_token_while_redis_is_unavailable() {
 async fn requests_wait_for_the_first_load_for_at_most_a_second() {
     let log = LogCapture::start();
     with_redis(&[], async |issuer, redis| {
-        // The request of alice waits for the first load. The load succeeds in time, so the rule
-        // that blocks alice applies.
+        // Alice's request waits for the first load of the rules. The load succeeds in time, so the
+        // rule that blocks Alice applies.
         let proxy = CutProxy::start(redis.address()).await;
         let writer = Instance::connected(&issuer, &redis.url()).await;
         writer.revocations.block_subject("alice").await.unwrap();
