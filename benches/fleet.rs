@@ -67,7 +67,8 @@ struct Fleet {
 struct Instance {
     validator: Validator,
     tokens: TokenClient,
-    /// The step in which this instance serves its request. Each period of 5 s has `STEPS` steps.
+    /// The number of the step in which this instance serves a request. Each period of 5 s consists
+    /// of `STEPS` steps, and the numbers start at 0.
     phase: usize,
 }
 
@@ -85,9 +86,9 @@ impl Fleet {
         let logto = TestIssuer::builder().clock(clock.clone()).app(app).start().await.unwrap();
         let instance = |number| {
             let trusted = logto.trusted(SHOPPING_API);
-            // With this setting, requests with made-up key ids do not wait for the next fetch that
-            // the rate limit permits. Without this setting, the requests would wait for a tokio
-            // timer, which ignores the manual clock.
+            // With this setting, no request with a made-up key id waits until the rate limit permits
+            // another fetch. Without this setting, such a request would wait for a tokio timer,
+            // which ignores the manual clock.
             let builder = Validator::builder().trust(trusted).max_waiting_unknown(0);
             let secret = ClientSecret::new("secret");
             let tokens = TokenClient::builder(&logto.issuer(), "app", secret);

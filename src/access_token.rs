@@ -240,11 +240,11 @@ impl AccessToken {
         Ok(())
     }
 
-    /// Requires a token for this organization. Returns the token with the organization marked as
-    /// checked.
+    /// Requires a token for this organization. Returns a copy of the token, and marks the
+    /// organization as checked in this copy.
     ///
-    /// Call [`require_scopes`](Self::require_scopes) on the returned token. The original token is
-    /// not marked, so `require_scopes` still refuses the original token.
+    /// Call [`require_scopes`](Self::require_scopes) on the copy. The original token is not marked,
+    /// so `require_scopes` still refuses the original token.
     ///
     /// ```
     /// use tower_logto::{AccessToken, AuthError};
@@ -257,19 +257,18 @@ impl AccessToken {
     /// # Errors
     /// [`AuthErrorKind::WrongOrganization`], 403, if the token is for another organization or for
     /// none. [`AuthErrorKind::UnnamedIssuer`] or [`AuthErrorKind::UnnamedAudience`], both 500, if
-    /// the issuer or the audience must still be named. The documentation of
+    /// the issuer or the audience must be named, but is not named yet. The documentation of
     /// [`require_scopes`](Self::require_scopes) explains when they must be named.
     pub fn require_organization(&self, id: &str) -> Result<Self, AuthError> {
         self.check_named()?;
         self.check_organization(id)
     }
 
-    /// Requires a token of this issuer. Returns the token with the issuer marked as named. Checks
-    /// on the returned token do not fail with [`AuthErrorKind::UnnamedIssuer`].
+    /// Requires a token of this issuer, and returns a copy of the token. Checks on the copy do not
+    /// fail with [`AuthErrorKind::UnnamedIssuer`], because this call names the issuer.
     ///
-    /// If the validator trusts several issuers, check scopes and the organization on the returned
-    /// token. To name the issuer for a whole route, use
-    /// [`Require::issuer`](crate::Require::issuer).
+    /// If the validator trusts several issuers, check scopes and the organization on the copy. To
+    /// name the issuer for a whole route, use [`Require::issuer`](crate::Require::issuer).
     ///
     /// # Errors
     /// [`AuthErrorKind::FailedCondition`], 403, if another issuer issued the token.
@@ -282,12 +281,11 @@ impl AccessToken {
         Ok(self.with_named(GuardsName { issuer: true, audience: false }))
     }
 
-    /// Requires a token for this API. Returns the token with the audience marked as named. Checks
-    /// on the returned token do not fail with [`AuthErrorKind::UnnamedAudience`].
+    /// Requires a token for this API, and returns a copy of the token. Checks on the copy do not
+    /// fail with [`AuthErrorKind::UnnamedAudience`], because this call names the audience.
     ///
-    /// If the validator has several audiences, check scopes and the organization on the returned
-    /// token. To name the audience for a whole route, use
-    /// [`Require::audience`](crate::Require::audience).
+    /// If the validator has several audiences, check scopes and the organization on the copy. To
+    /// name the audience for a whole route, use [`Require::audience`](crate::Require::audience).
     ///
     /// # Errors
     /// [`AuthErrorKind::FailedCondition`], 403, if the token is for another API.
@@ -314,9 +312,9 @@ impl AccessToken {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
 
-    /// Returns whether the issuer must still be named, and whether the audience must still be
-    /// named. If the validator has only one issuer, the issuer need not be named. If the validator
-    /// has only one audience, the audience need not be named.
+    /// Returns whether the issuer must be named, but is not named yet. Returns the same for the
+    /// audience. If the validator has only one issuer, the issuer need not be named. If the
+    /// validator has only one audience, the audience need not be named.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;
         GuardsName {
@@ -325,7 +323,8 @@ impl AccessToken {
         }
     }
 
-    /// Returns the token with the issuer, the audience or both marked as named.
+    /// Returns a copy of the token, and marks the issuer, the audience or both as named in this
+    /// copy.
     pub(crate) fn with_named(&self, named: GuardsName) -> Self {
         let named = GuardsName {
             issuer: self.named.issuer || named.issuer,
@@ -334,8 +333,8 @@ impl AccessToken {
         Self { named, ..self.clone() }
     }
 
-    /// Fails if the issuer or the audience must still be named. The reason is that a scope or an
-    /// organization id has a different meaning for each issuer and for each audience.
+    /// Fails if the issuer or the audience must be named, but is not named yet. The reason is that
+    /// a scope or an organization id has a different meaning for each issuer and each audience.
     fn check_named(&self) -> Result<(), AuthError> {
         let unnamed = self.unnamed();
         if unnamed.issuer {

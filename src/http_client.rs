@@ -85,9 +85,9 @@ pub(crate) fn get_or_build(
     Ok(cell.get_or_init(|| client))
 }
 
-/// Sends the request. If the connection cannot be established, the function sends the request once
-/// more. If the connection breaks later and `repeatable` is set, the function also sends the
-/// request once more.
+/// Sends the request, at most twice. If the connection cannot be established, the function sends
+/// the request a second time. If the connection breaks later, the function sends the request a
+/// second time only if `repeatable` is set.
 #[cfg(feature = "client")]
 pub(crate) async fn send(
     request: RequestBuilder,

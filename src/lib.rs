@@ -41,9 +41,9 @@
 //!   Guard the route with another scope, such as `read:all-members`, that only a global role
 //!   grants.
 //! - The global role "support" grants `delete:members`, which one global route requires. The
-//!   organization role "owner" grants the same scope, for the route `/orgs/{org_id}/members`. Bob
-//!   has the role "support". In the organization Acme he is a member without a role. His token for
-//!   Acme nevertheless has `delete:members`, and the guard
+//!   organization role "owner" grants the same scope, which the route `/orgs/{org_id}/members`
+//!   requires. Bob has the role "support". In the organization Acme he is a member without a role.
+//!   His token for Acme nevertheless has `delete:members`, and the guard
 //!   `Require::organization_in_path("org_id").scopes(["delete:members"])` accepts it. Use another
 //!   scope for the global role.
 //!
@@ -75,8 +75,8 @@
 //!
 //! If the layer or a guard refuses a gRPC request, the response has the matching `grpc-status`. If
 //! an extractor refuses the request, or if a handler returns an [`AuthError`], the response has an
-//! HTTP status. With the feature `tonic`, a handler can convert an [`AuthError`] to a
-//! `tonic::Status`.
+//! HTTP error status and no `grpc-status`, even for a gRPC request. With the feature `tonic`, a
+//! handler can convert an [`AuthError`] to a `tonic::Status`.
 //!
 //! The crate logs the reason for each refusal, and the fix, at level debug
 //! (`RUST_LOG=tower_logto=debug`). The response contains at most a short description of the reason.
@@ -113,9 +113,9 @@
 //! ```
 //!
 //! # Pitfalls
-//! - `.route_layer(…)` covers neither a fallback nor routes that are added later. If a handler that
-//!   is not covered takes an extractor of this crate as an argument, the extractor responds with
-//!   500.
+//! - `.route_layer(…)` covers neither a fallback nor routes that are added later. If a handler
+//!   takes an extractor of this crate as an argument, but no `AuthLayer` covers the handler, the
+//!   extractor responds with 500.
 //! - `get(read).route_layer(guard).post(write)` leaves `write` without a guard. Call `route_layer`
 //!   after the last method.
 //! - A guard outside `nest_service` does not see the path parameters of the inner router. If the
@@ -126,9 +126,10 @@
 //! - Each token with a wrong signature costs one signature check. During a flood of such tokens,
 //!   the checks move to other threads, and the first token of a new subject waits in a queue. Limit
 //!   the request rate in front of the service.
-//! - If a `ConcurrencyLimit` is inside the layer, a request that waits for keys holds a permit of
-//!   this limit. After a refusal, the limited service keeps the permit until the next call, or
-//!   until the service is dropped. axum and hyper-util drop the service after each request.
+//! - If a `ConcurrencyLimit` is inside the layer, it acquires a permit before the layer checks the
+//!   token. A request that waits for keys therefore holds a permit. If the layer refuses a request
+//!   immediately, the `ConcurrencyLimit` keeps the permit until its next call, or until it is
+//!   dropped. axum and hyper-util drop it after each request.
 //! - WebSockets and streams can stay open after `exp`. Close such a connection at
 //!   [`AccessToken::expires_at`], or check its token again with [`Validator::recheck`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts this claim.

@@ -9,7 +9,8 @@ pub(crate) struct RateLimit {
     permits: u32,
     max_permits: u32,
     interval: Duration,
-    /// If the bucket is not full, it regains the next permit one `interval` after this time.
+    /// If the bucket is not full, it regains a permit when one `interval` has passed since this
+    /// time.
     counted_at: Duration,
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 ///
 /// When the owner starts a task, the owner also sets the time of the next retry. The task
 /// overwrites that time when it completes. If the task panics, or if its runtime is dropped, the
-/// time that the owner set remains valid.
+/// retry time is not overwritten and remains valid.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<T> {
     started: u64,
@@ -60,7 +60,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         self.current.as_ref().filter(|task| now < task.deadline && task.is_running()).cloned()
     }
 
-    /// Spawns a task, which waiters cannot cancel. Returns `None` outside a tokio runtime.
+    /// Spawns a task. If a waiter is cancelled, the task continues. Returns `None` outside a tokio
+    /// runtime.
     pub(crate) fn start<F>(
         &mut self,
         deadline: Duration,
@@ -220,7 +221,7 @@ mod tests {
             .block_on(async { flight.start(2 * DEADLINE, task).unwrap().outcome(&waiters).await });
         assert_eq!(outcome, Ok(0));
         blocked.block_on(tokio::task::yield_now());
-        assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task did nothing");
+        assert_eq!(ran.load(Ordering::Relaxed), 1, "the replaced task must do nothing");
         assert!(!flight.finish(1), "the result of the replaced task must not be stored");
         assert!(flight.finish(2));
     }

@@ -87,7 +87,8 @@ impl PlainClaims {
         let RawMembers(members) = serde_json::from_slice(payload).ok()?;
         let count = members.len();
         // `Value` cannot represent 1e400 or half a surrogate pair. A claim that contains one of
-        // them gets the value `[null]` instead. The type of `[null]` is invalid for every claim.
+        // them gets the value `[null]` instead. If a claim that `is_valid` checks has the value
+        // `[null]`, `is_valid` returns `false`.
         let value = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(json!([null]));
         let claims: HashMap<_, _> =
             members.into_iter().map(|(name, raw)| (name, value(raw))).collect();

@@ -19,7 +19,7 @@ use tower_logto_fuzz::JWKS;
 const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::ES256, Algorithm::ES384, Algorithm::RS256, Algorithm::PS256];
 
-/// One public key in the types of both libraries.
+/// The same public key as a `KeySet` of this crate and as a `DecodingKey` of `jsonwebtoken`.
 struct BothKeys {
     ours: KeySet,
     theirs: DecodingKey,

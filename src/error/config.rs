@@ -25,7 +25,7 @@ impl ConfigError {
         Self { setting, written_as: None, issuer: None, advice: advice.into() }
     }
 
-    /// Adds the issuer to the message. The setting belongs to this issuer.
+    /// Adds to the message the issuer to which the invalid setting belongs.
     pub(crate) fn of_issuer(self, issuer: &str) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }

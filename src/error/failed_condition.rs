@@ -1,4 +1,4 @@
-//! The condition of a guard or a handler that the token, although valid, does not satisfy.
+//! The error for a valid token that does not satisfy a condition of a guard or a handler.
 
 use std::{error::Error, fmt};
 

@@ -103,7 +103,8 @@ impl InvalidToken {
         Self::WrongAudience(Mismatch::new(found, expected))
     }
 
-    /// Returns the description for the caller. It contains no value of the token or the settings.
+    /// Returns the description for the caller. The description contains no values from the token or
+    /// from the settings.
     pub(crate) const fn public_description(&self) -> &'static str {
         match self {
             Self::Oversized => "the access token is too large",

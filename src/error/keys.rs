@@ -1,4 +1,5 @@
-//! The error for signing keys that are unavailable, and its cause.
+//! The error that reports unavailable signing keys, and the reason why the keys could not be
+//! fetched.
 
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 

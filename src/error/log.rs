@@ -23,8 +23,8 @@ impl AuthError {
     /// Logs the refusal. If the service is misconfigured, the level is ERROR. Otherwise, the
     /// settings determine the level.
     ///
-    /// An error that a handler returns is converted into a response without access to the request.
-    /// For such an error, `request` is `None`.
+    /// If a handler returns an error, the code that converts the error into a response has no
+    /// access to the request. In this case, `request` is `None`.
     pub(crate) fn log<R>(&self, request: Option<&Request<R>>) {
         metrics::refused(self.reason());
         if self.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -59,8 +59,8 @@ impl AuthError {
         }
     }
 
-    /// Logs that the service is misconfigured. A misconfiguration can cause the refusal of every
-    /// request for the same reason, so the number of log lines per reason is limited.
+    /// Logs that the service is misconfigured. One misconfiguration may cause every request to be
+    /// refused. The number of log lines with the same reason is therefore limited.
     fn log_misconfiguration(&self) {
         static LIMITS: Mutex<BTreeMap<&str, LogLimit>> = Mutex::new(BTreeMap::new());
         let (reason, now) = (self.reason(), SystemClock.monotonic());
@@ -104,7 +104,8 @@ impl LogLimit {
 
 /// The number of lines with the same reason that are logged before the limit applies.
 const MAX_LINES_AT_ONCE: u32 = 20;
-/// After `MAX_LINES_AT_ONCE` lines, one line with the same reason is logged per interval.
+/// After `MAX_LINES_AT_ONCE` lines with the same reason, at most one further line with this reason
+/// is logged per interval.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

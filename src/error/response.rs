@@ -140,8 +140,9 @@ impl AuthError {
 
     /// Builds the response: status, challenge, `Retry-After`, and an empty body.
     ///
-    /// The response has the `AuthError` in its extensions. This method logs nothing. The layers and
-    /// axum's `IntoResponse` log each refusal once.
+    /// The response has the `AuthError` in its extensions. This method logs nothing. If a layer
+    /// refuses a request, the layer logs the refusal once. If a handler or an extractor returns the
+    /// error, axum's `IntoResponse` logs the refusal once.
     pub fn into_http_response<B: Default>(self) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = self.status();
@@ -179,11 +180,11 @@ pub(crate) fn refuse<B: Default, R>(error: AuthError, request: &Request<R>) -> R
 
 /// Returns whether the caller speaks gRPC, and therefore expects a 200 with a `grpc-status`.
 ///
-/// The caller chooses the headers that this check reads. However, the caller must not be able to
-/// turn a refusal into a 200. The check is therefore strict. A proxy such as nginx, Traefik or
-/// Caddy may use this service as its authentication service. Such a proxy first sends a GET request
-/// to this service. If the status is 200, the proxy forwards the caller's request. The check
-/// therefore requires POST.
+/// The caller controls the values of the headers that this check reads. However, the caller must
+/// not be able to turn a refusal into a 200. The check is therefore strict. A proxy such as nginx,
+/// Traefik or Caddy may use this service as its authentication service. Such a proxy first sends a
+/// GET request to this service. If the status is 200, the proxy forwards the caller's request. The
+/// check therefore requires POST.
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let is_grpc = |value: &HeaderValue| {

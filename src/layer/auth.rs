@@ -144,8 +144,9 @@ where
             Err(Stop::Revoked(error)) => return ResponseFuture::refused(*error, &request),
             Err(Stop::Pending(pending)) => {
                 let validator = validator.clone();
-                // Only the service that returned `Ready` may handle this request. A clone replaces
-                // this service in `self`. Before the next request, the caller polls the clone.
+                // Only the service that returned `Ready` may handle this request. Therefore, this
+                // code takes that service out of `self` and puts a clone in its place. Before the
+                // next request, the caller polls the clone.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 return call_when_finished(ready, request, validator, pending);

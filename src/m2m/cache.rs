@@ -31,9 +31,9 @@ pub(crate) struct TokenCache {
     clock: Arc<dyn Clock>,
     /// The entries of requests for which Logto has issued a token.
     granted: Entries,
-    /// The entries of requests for which Logto has not issued a token. These candidates are in a
-    /// separate cache, because untrusted input can determine the organization of a request.
-    /// Requests with made-up organizations must not evict tokens.
+    /// The entries of requests for which Logto has not issued a token. The organization of such a
+    /// request may come from untrusted input. Because these entries are in a separate cache,
+    /// requests with made-up organizations cannot evict tokens.
     candidates: Entries,
     /// Counts how often Logto refuses the token request of a candidate, for example because the
     /// organization does not exist. Above a limit, the cache accepts no new candidates for a while.
@@ -60,15 +60,16 @@ struct EntryState {
     /// retry after a failure.
     next_request_at: Duration,
     requests: SingleFlight<TokenResult>,
-    /// The number of token requests since the last success, including the request in flight. If a
-    /// temporary error follows a permanent error, or the other way round, the number is reset to 1.
+    /// The number of token requests since the last success, including the request in flight. If the
+    /// errors change from temporary to permanent, or from permanent to temporary, the number is
+    /// reset to 1.
     failures_in_a_row: u32,
     last_error: Option<TokenRequestError>,
     warning: RepeatedWarning,
     /// The number of invalidations in a row. If the time from `keep_until` to the next invalidation
     /// is longer than [`LAST_KEEP`], the count restarts at one.
     invalidated_in_a_row: u32,
-    /// Until this monotonic time, [`TokenCache::invalidate`] keeps the token.
+    /// Before this monotonic time, [`TokenCache::invalidate`] has no effect on the token.
     keep_until: Duration,
 }
 
@@ -329,7 +330,8 @@ impl TokenCache {
                 if !is_retryable && state.token.is_none() {
                     self.refusals().take_permit(now.monotonic);
                 }
-                // If a refusal follows an outage, or the other way round, the backoff starts again.
+                // If the errors change from temporary to permanent, or from permanent to temporary,
+                // the backoff restarts at its first delay.
                 if state.last_error.as_ref().is_some_and(|e| e.is_retryable() != is_retryable) {
                     state.failures_in_a_row = 1;
                 }
@@ -398,7 +400,7 @@ impl CacheEntry {
     }
 }
 
-/// Returns whether, after this error, the cache drops a token that a service has refused.
+/// Returns whether this error makes the cache drop a token that a service has refused.
 fn ends_fallback(error: &TokenRequestError) -> bool {
     matches!(error.code(), Some("invalid_client" | "access_denied"))
 }

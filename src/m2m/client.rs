@@ -121,10 +121,10 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
     /// successor.
     ///
-    /// If the client recently fetched `refused` to replace another refused token, the client keeps
-    /// `refused` (see [`invalidate`](Self::invalidate)). In this case, the method returns `refused`
-    /// again. Before you repeat the refused call, check that the [`secret`](IssuedToken::secret) of
-    /// the returned token differs from the secret of `refused`.
+    /// If `refused` has recently replaced an invalidated token, the client keeps `refused` (see
+    /// [`invalidate`](Self::invalidate)). In this case, the method returns `refused` again. Before
+    /// you repeat the refused call, check that the [`secret`](IssuedToken::secret) of the returned
+    /// token differs from the secret of `refused`.
     ///
     /// # Errors
     /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on

@@ -18,8 +18,8 @@ pub(crate) fn retry_after(headers: &HeaderMap, unix_time: Duration) -> Option<Du
 }
 
 /// Returns whether a service refused the token with this response. A `401` counts as a refusal if
-/// it has a Bearer challenge, or no challenge at all. A `401` with only other challenges comes from
-/// a proxy, or is about other credentials.
+/// it has a Bearer challenge, or no challenge at all. If a `401` has challenges, but no Bearer
+/// challenge, it comes from a proxy, or is about credentials other than the token.
 pub(crate) fn is_token_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     if status != StatusCode::UNAUTHORIZED {
         return false;

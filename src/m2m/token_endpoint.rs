@@ -200,12 +200,12 @@ struct ErrorResponseBody {
 /// response from Logto is about 600 bytes long. If the token contains custom claims, the body can
 /// be a few thousand bytes long.
 const MAX_BODY: usize = 256 * 1024;
-/// The shortest lifetime in seconds. If `expires_in` is positive but smaller, the client uses this
-/// lifetime instead. Without this minimum, almost every call would request a token.
+/// The minimum lifetime in seconds. If `expires_in` is positive but smaller than this minimum, the
+/// client uses the minimum. Without a minimum, almost every call would request a token.
 const MIN_LIFETIME: f64 = 1.0;
-/// The longest lifetime in seconds, which is one year. If `expires_in` is larger, the client uses
-/// this lifetime instead. A larger number is a mistake, and adding it to the current time could
-/// overflow.
+/// The maximum lifetime in seconds, which is one year. If `expires_in` is larger than this maximum,
+/// the client uses the maximum. A larger number is a mistake, and adding it to the current time
+/// could overflow.
 const MAX_LIFETIME: f64 = 365.0 * 24.0 * 3600.0;
 
 #[cfg(test)]

@@ -57,8 +57,8 @@ impl RuleBook {
     /// Applies rules, but ignores invalid rules and expired cut-offs. If the time of a rule is more
     /// than [`MAX_AHEAD`] ahead of the clock, the time is reduced to that limit.
     ///
-    /// Returns the applied rules. The returned rules have their original times, because Redis
-    /// limits the times by its own clock.
+    /// Returns the applied rules with their original times, even if a time was reduced. The caller
+    /// may write these rules to Redis, which limits the times by its own clock.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> = rules
             .into_iter()

@@ -169,7 +169,8 @@ impl Rules {
         }
         let cut_offs = self.targets.values().filter(|entry| !entry.is_permanent());
         let mut times: Vec<u64> = cut_offs.map(|entry| entry.cut_off).collect();
-        // To make room for the next rules, drop the excess and `max_rules / 16` further cut-offs.
+        // Drop one cut-off for each rule that exceeds `max_rules`. Drop another `max_rules / 16`
+        // cut-offs to make room for the next rules.
         let excess = self.count() - self.limits.max_rules + self.limits.max_rules / 16;
         let Some(last) = excess.min(times.len()).checked_sub(1) else { return 0 };
         let newest_dropped = *times.select_nth_unstable(last).1;
@@ -221,8 +222,8 @@ impl Entry {
     }
 
     /// Returns whether the entry contains a change other than a cut-off. Such an entry must never
-    /// be dropped. For example, if a reactivation were dropped, an older block that arrives later
-    /// would apply.
+    /// be dropped, because rules can arrive in any order. For example, suppose that a reactivation
+    /// were dropped. If the block that it lifted then arrived again, the subject would be blocked.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }

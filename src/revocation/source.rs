@@ -12,8 +12,8 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
-/// The source from which a set of [`Revocations`](super::Revocations) gets rules, and whether the
-/// rules arrive.
+/// The source of the rules of a set of [`Revocations`](super::Revocations), and whether the set
+/// receives the rules of other instances.
 ///
 /// ```
 /// use tower_logto::{Issuer, revocation::{Revocations, SourceState}};
@@ -145,5 +145,6 @@ impl Source {
 /// The value of `Source::generation` while no token may be accepted.
 pub(crate) const CLOSED: u64 = 0;
 const MAX_FIRST_LOAD: Duration = Duration::from_secs(1);
-/// The number of requests that may wait for the first rules. Further requests do not wait.
+/// The maximum number of requests that wait for the first rules. Further requests continue
+/// immediately, like requests whose wait has timed out: see [`Source::loaded`].
 const MAX_WAITING: usize = 16_384;

@@ -210,9 +210,10 @@ fn rule(
     let blocked_at = blocked.remove(subject)?;
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
-        // A reactivation refuses every token that was issued before the time of the reactivation.
-        // `updatedAt` can be later than the first reactivation. A second reactivation at the time
-        // `updatedAt` would therefore refuse valid tokens.
+        // After a reactivation, the tokens that were issued before it are still refused. If the
+        // user's data has changed since the webhook, `updatedAt` is later than the reactivation by
+        // the webhook. A second reactivation at the time `updatedAt` would therefore refuse the
+        // valid tokens that were issued between these two times.
         return None;
     }
     // If an earlier round did not find the user, the time of the block is the time of that round.
@@ -234,7 +235,8 @@ const DEFAULT_PERIOD: Duration = Duration::from_secs(10 * 60);
 const MIN_PERIOD: Duration = Duration::from_secs(10);
 const DEFAULT_CHECKS_PER_SECOND: u32 = 5;
 const MAX_SUBJECTS: u64 = 100_000;
-/// The maximum number of blocks that the checks remember, to lift them later.
+/// The maximum number of blocks that the checks remember. The checks can lift only a remembered
+/// block.
 const MAX_BLOCKED: usize = 100_000;
 /// If there are at least `FEW` users and Logto knows none of them, the Management API probably
 /// belongs to another tenant. If `FEW` checks in a row fail, Logto is probably unavailable, so the

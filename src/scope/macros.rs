@@ -12,9 +12,10 @@ pub use crate::scope::is_scope_token;
 #[non_exhaustive]
 pub struct IsScope<const IS_SCOPE: bool>;
 
-/// If a string is not a valid scope, the compiler expects this type instead of `&'static str`. The
-/// compiler's error then shows the name of this type, which summarizes the rule of
-/// RFC 6749 §3.3: a scope is printable ASCII except space, `"` and `\`.
+/// The type that the macro requires for a string that is not a valid scope. The string has the type
+/// `&'static str` instead, so the program does not compile. The compiler's error shows the name of
+/// this type, which summarizes the rule of RFC 6749 §3.3: a scope is printable ASCII except space,
+/// `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PrintableAsciiWithoutSpaces;

@@ -211,7 +211,8 @@ impl Settings {
             log_refusals_at: read.parsed("LOGTO_LOG_REFUSALS_AT", list::parse_level)?,
             client: ClientSettings {
                 app_id: read.text("LOGTO_APP_ID")?,
-                // `read.text` also handles LOGTO_APP_SECRET_FILE, so `app_secret_file` is not set.
+                // If LOGTO_APP_SECRET_FILE is set, `read.text` returns the content of that file.
+                // This code therefore never sets `app_secret_file`.
                 app_secret: read.text("LOGTO_APP_SECRET")?,
                 app_secret_file: None,
                 token_endpoint: read.text("LOGTO_TOKEN_ENDPOINT")?,

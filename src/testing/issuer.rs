@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// A simulated Logto server on a port of 127.0.0.1. The server has a discovery document, a key set,
-/// a token endpoint and a part of the Management API.
+/// A simulated Logto server that listens on 127.0.0.1. The server has a discovery document, a key
+/// set, a token endpoint and a part of the Management API.
 ///
 /// [`token`](Self::token) builds tokens without an HTTP request.
 ///
@@ -58,7 +58,7 @@ impl TestIssuer {
     /// Starts a server on any free port, with an ES384 key and the system clock.
     ///
     /// # Errors
-    /// Returns an error if the server cannot open a port of 127.0.0.1 or start its thread.
+    /// Returns an error if the server cannot open a port on 127.0.0.1 or start its thread.
     pub async fn start() -> io::Result<Self> {
         Self::builder().start().await
     }
@@ -193,7 +193,8 @@ impl Default for TestIssuerBuilder {
 }
 
 impl TestIssuerBuilder {
-    /// Sets the port of 127.0.0.1. The default is any free port.
+    /// Sets the port that the server listens on. The default is any free port. The address is
+    /// always 127.0.0.1.
     pub const fn port(mut self, port: u16) -> Self {
         self.port = port;
         self
@@ -214,8 +215,8 @@ impl TestIssuerBuilder {
         self
     }
 
-    /// Adds an application that may request tokens. Also adds the API resources of the
-    /// application's grants to the tenant.
+    /// Adds an application that may request tokens. If the application has a grant for an API
+    /// resource, also adds this resource to the tenant.
     pub fn app(mut self, app: TestApp) -> Self {
         self.resources.extend(app.resources().cloned());
         self.apps.push(app);

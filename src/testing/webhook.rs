@@ -39,6 +39,8 @@ use crate::testing::{
 /// ```
 ///
 /// # Faults
+/// To simulate these cases, proceed as follows:
+///
 /// - Lost webhook: do not call [`send`](TestWebhook::send).
 /// - Late webhook, or webhooks out of order: call `send` later, or in another order.
 /// - Duplicate webhook: call `send` twice.
@@ -95,7 +97,8 @@ impl TestIssuer {
 }
 
 impl TestWebhooks {
-    /// Sets the signing key, for a receiver that already has a signing key.
+    /// Signs the webhooks with this key instead of a random key. Use this method if the receiver
+    /// already has a signing key.
     pub fn with_signing_key(mut self, key: impl Into<String>) -> Self {
         self.signing_key = key.into();
         self

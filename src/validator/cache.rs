@@ -45,11 +45,11 @@ impl TokenCache {
         if capacity == 0 {
             return Self(None);
         }
-        // The cache also remembers the keys of up to `capacity` evicted tokens. If a token with a
-        // remembered key is inserted again, the token replaces a cached token that is no longer
-        // used. By default, `quick_cache` remembers only `capacity / 2` keys. With this default, if
-        // most clients renewed their tokens at the same time, the new tokens could never replace
-        // the expired tokens.
+        // After the cache evicts a token, it still remembers the token's cache key. It remembers at
+        // most `capacity` such keys. If a token with a remembered key is inserted again, the token
+        // replaces a cached token that is no longer used. By default, `quick_cache` remembers only
+        // `capacity / 2` keys. With this default, if most clients renewed their tokens at the same
+        // time, the new tokens could never replace the expired tokens.
         //
         // The entries have no expiry, because every hit checks `exp`. Expiry timers would cost
         // memory and cause bursts of work.
@@ -145,8 +145,9 @@ impl Hasher for SignatureEndHasher {
     }
 }
 
-/// A token of up to this heap size, in bytes, counts as one token. This size is enough for the
-/// claims of a Logto token and a few custom claims.
+/// If the heap size of a token is at most this many bytes, the token counts as one token towards
+/// the capacity of the cache. This size is enough for the claims of a Logto token and a few custom
+/// claims.
 const USUAL_SIZE: usize = 1024;
 /// The minimum length of a token that is looked up. A shorter text cannot be a signed JWT, because
 /// an ES256 signature alone has 86 characters.

@@ -347,8 +347,8 @@ impl Validator {
         let json = claims.json();
         let payload = Payload::parse(json).ok()?;
         let issuer = self.issuer_of(&payload).ok()?;
-        // Two validators share a key store only for the same issuer with the same allowed
-        // algorithms.
+        // Two validators share a key store only if they trust the same issuer and allow the same
+        // algorithms for this issuer.
         if !Arc::ptr_eq(keys, &issuer.keys) || !keys.holds(key, now) {
             return None;
         }

@@ -16,9 +16,9 @@ use crate::{
     support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that request new tokens, and use each token until its signing key is retired. An
-/// additional caller behaves like a service. This caller uses one token at a time, and the token
-/// client refreshes the token before it expires.
+/// Callers that request new tokens, and use each token until its signing key is retired. Besides
+/// these callers, one additional caller uses only one token at a time. The token client refreshes
+/// this token before it expires, as it does in a typical service.
 pub(crate) struct Load {
     state: Arc<LoadState>,
     callers: JoinSet<()>,
@@ -88,8 +88,8 @@ impl Load {
         self.until(|tally| tally.refreshed_with.as_deref() == Some(kid)).await;
     }
 
-    /// Waits until the token of the additional caller expires during an outage. The caller then has
-    /// no token.
+    /// Waits until the additional caller has no token. During an outage, this happens when the
+    /// caller's token expires.
     pub(crate) async fn without_token(&mut self) {
         self.until(|tally| tally.refreshed_with.is_none()).await;
     }

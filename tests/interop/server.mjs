@@ -78,8 +78,8 @@ const thumbprint = ({ kty, crv, x, y, e, n }) => {
 const algorithmOf = ({ kty }) => (kty === 'EC' ? 'ES384' : 'RS256');
 
 /**
- * Logto implements its own grant, which has the parameter `organization_id`. This server reads the
- * parameter from the request body.
+ * Logto replaces oidc-provider's client credentials grant with its own implementation, which has
+ * the parameter `organization_id`. This server reads the parameter from the request body.
  */
 const organizationIn = (ctx) => ctx.oidc.body?.organization_id;
 

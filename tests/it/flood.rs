@@ -90,7 +90,7 @@ async fn known_subjects_overtake_thousands_of_queued_forged_tokens() {
     validator.validate(&alice).await.unwrap();
     let waiting = queued.iter_mut().map(poll_once).filter(Option::is_none).count();
     // If checks ran in the order of arrival, all forged tokens would have been checked before
-    // Alice's new token. No forged token would still be waiting.
+    // Alice's new token, and `waiting` would be 0.
     assert!(waiting > 0, "no forged token is still waiting");
 }
 

@@ -7,7 +7,8 @@ use std::{
 
 use crate::support::{HOUR, Harness, MINUTE, NOW, Outcome, SECOND, status, validate_now};
 
-/// In a cache for one or four tokens, almost every insertion evicts another token.
+/// In the last two cases, the cache has room for only four tokens or only one token. Almost every
+/// insertion then evicts another token.
 #[tokio::test]
 async fn outcome_is_the_same_with_concurrent_validations_and_evictions() {
     for (threads, capacity) in [(2, 1000), (4, 1000), (4, 4), (8, 1)] {

@@ -1,4 +1,4 @@
-//! The outcome of a validation as a value that tests compare.
+//! The outcome of a validation, as a value that the tests can compare.
 
 use tower_logto::{
     AccessToken, AuthError, TokenKind,

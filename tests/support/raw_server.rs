@@ -208,12 +208,12 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Sends nothing more. Returns when the client disconnects or the handler is replaced.
+    /// Sends nothing more. Blocks until the client disconnects or the handler is replaced.
     pub(crate) fn stall(&mut self) -> io::Result<()> {
         self.drip(b"", 100)
     }
 
-    /// Sends these bytes repeatedly at this rate. Returns when the client disconnects or the
+    /// Sends these bytes repeatedly at this rate. Blocks until the client disconnects or the
     /// handler is replaced.
     pub(crate) fn drip(&mut self, bytes: &[u8], times_per_second: u32) -> io::Result<()> {
         let generation = self.shared.generation.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A real redis-server on a free port of 127.0.0.1, and a proxy in front of the server. A test can
+//! A real redis-server on a free port on 127.0.0.1, and a proxy in front of the server. A test can
 //! interrupt the traffic through the proxy.
 
 use std::{

@@ -111,9 +111,9 @@ impl Scenario {
     }
 }
 
-/// Returns the subject (`sub`) of a probe's token. The probe `SeenSubject` sends new tokens of a
-/// fixed set of subjects. Before the flood starts, the server accepts a different token of each of
-/// these subjects.
+/// Returns the subject (`sub`) of a probe's token. The probe `SeenSubject` uses a fixed set of
+/// subjects. Before the flood starts, the server accepts one token of each of these subjects.
+/// During the flood, the probe sends only new tokens of these subjects.
 fn probe_subject(probe: Probe, number: usize) -> String {
     match probe {
         Probe::Known | Probe::Public => "known".into(),

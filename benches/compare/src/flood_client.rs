@@ -217,6 +217,6 @@ fn current_thread() -> runtime::Runtime {
 const WARM_UP: Duration = Duration::from_secs(1);
 /// The time during which probes are sent.
 const MEASURED: Duration = Duration::from_secs(5);
-/// The number of prepared requests per kind of probe. `MEASURED` is too short to send all these
-/// requests, because `send_probes` waits 5 ms after each response.
+/// The number of prepared requests per kind of probe. `send_probes` waits 5 ms after each response,
+/// so it cannot run out of requests before `MEASURED` has passed.
 const PROBES: usize = 1_000;

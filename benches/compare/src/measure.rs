@@ -13,7 +13,7 @@ pub struct Case<'a> {
     pub name: String,
     /// The largest number of runs in one sample.
     pub most: usize,
-    /// Takes a number of runs, runs the case that many times, and returns the total cost.
+    /// Runs the case the given number of times, and returns the total cost.
     pub sample: Box<dyn FnMut(usize) -> Sample + 'a>,
 }
 
@@ -26,11 +26,11 @@ pub struct Sample {
 /// The cost of one run of a case.
 pub struct Cost {
     pub name: String,
-    /// The time of one run in the fastest round, in nanoseconds.
+    /// The mean time per run in the fastest round, in nanoseconds.
     pub least: f64,
-    /// The time of one run in the median round, in nanoseconds.
+    /// The mean time per run in the median round, in nanoseconds.
     pub median: f64,
-    /// The number of allocations of one run in the round with the fewest allocations.
+    /// The mean number of allocations per run, measured in the round with the fewest allocations.
     pub allocations: f64,
 }
 

@@ -31,8 +31,8 @@ fn answer(scope: bool) -> &'static str {
     if scope { "yes" } else { "no" }
 }
 
-/// Returns a router without a layer. Every router's handler looks for claims, but the handler of
-/// this router finds none.
+/// Returns a router without a layer. Its handler looks for claims, like the handlers of the other
+/// routers. The handler finds none, because no layer inserts them.
 pub fn bare() -> Router {
     let handler = async |claims: Option<Extension<Arc<Claims>>>| {
         claims.map_or("none", |claims| claims.answer())

@@ -26,8 +26,8 @@ pub(crate) struct Authorizer {
 #[derive(Debug)]
 enum Refusal {
     /// 403 without a challenge. The `String` contains the reason. One possible reason is that no
-    /// rule permits the request. Another possible reason is that a service could misread the
-    /// target, a header, or a value from the token.
+    /// rule permits the request. Another possible reason is that the target, a header, or a value
+    /// from the token is unsafe, because the service behind the proxy could misinterpret it.
     Forbidden(String),
     /// 500, because the proxy omitted one of the two headers that describe the client's request.
     Misconfigured(String),

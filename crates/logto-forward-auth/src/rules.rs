@@ -74,7 +74,7 @@ pub(crate) struct Unreachable {
     /// The index of the unreachable rule in the list.
     pub(crate) index: usize,
     pub(crate) method: &'static str,
-    /// The number of the earlier rule that decides requests instead of the unreachable rule.
+    /// The `Rule::number` of the earlier rule.
     pub(crate) earlier: usize,
 }
 
@@ -105,9 +105,9 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If `near` loosely matches all paths of `rule`, these paths are variants of the
-                // paths of `near`. For example, `/admin/` is a variant of `/admin`. The author of
-                // the file wrote `rule` for these variants, so the request is not ambiguous.
+                // If `near` loosely matches every path that `rule` matches, the request is not
+                // ambiguous. In this case, the author of the file wrote `rule` explicitly for
+                // variants of the path of `near`. For example, `/admin/` is a variant of `/admin`.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {

@@ -32,7 +32,8 @@ use crate::{
 #[derive(Clone)]
 pub struct KeySet {
     keys: Arc<[Arc<VerifyingKey>]>,
-    /// The number of JWKs that the keys come from.
+    /// The number of JWKs from which `keys` was built. One JWK can yield several verifying keys,
+    /// one for each algorithm.
     jwk_count: usize,
     warnings: Arc<[Warning]>,
 }
@@ -127,7 +128,7 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Returns the number of JWKs that the keys come from.
+    /// Returns the number of JWKs from which the verifying keys were built.
     pub(crate) const fn jwk_count(&self) -> usize {
         self.jwk_count
     }
@@ -340,7 +341,9 @@ fn rsa_keys(json: &str, algorithms: impl Iterator<Item = Algorithm>) -> Result<K
     let exponent = e.iter().fold(0_u64, |value, byte| value.wrapping_shl(8) | u64::from(*byte));
     let is_short = e.len() <= 4 && e.first().is_some_and(|first| *first != 0);
     if !is_short || exponent < 3 || exponent % 2 == 0 {
-        return Err("the exponent is even, below 3 or above 32 bits, or has a leading zero byte");
+        return Err(
+            "the exponent is even, less than 3, longer than 32 bits, or has a leading zero byte",
+        );
     }
     let components = RsaPublicKeyComponents { n, e };
     algorithms
@@ -367,7 +370,7 @@ const fn rsa_parameters(algorithm: Algorithm) -> Option<&'static RsaParameters> 
 }
 
 /// Drops all keys that share a `kid` and an algorithm, because it is unknown which key is right.
-/// Each number in `keys` is the position of the JWK that the key comes from.
+/// Each number in `keys` is the position of the JWK from which the key was built.
 fn drop_duplicates(keys: &mut Vec<(usize, VerifyingKey)>, warnings: &mut Vec<Warning>) {
     let mut counts = HashMap::new();
     for (_, key) in keys.iter().filter(|(_, key)| key.kid.is_some()) {

@@ -82,7 +82,7 @@ fn an_unusable_jwk_is_skipped_and_does_not_affect_the_others() {
     const NO_RSA: &str = "malformed RSA parameters";
     const MODULUS: &str = "the modulus is not 2,048 to 8,192 bits long, or has a leading zero byte";
     const EXPONENT: &str =
-        "the exponent is even, below 3 or above 32 bits, or has a leading zero byte";
+        "the exponent is even, less than 3, longer than 32 bits, or has a leading zero byte";
     let x256 = p256()["x"].as_str().unwrap().to_owned();
     let zeros = |length| URL_SAFE_NO_PAD.encode(vec![0; length]);
     let ones = |length| URL_SAFE_NO_PAD.encode(vec![0xff; length]);

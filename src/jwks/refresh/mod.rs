@@ -42,10 +42,11 @@ pub(crate) struct RefreshPolicy {
     pub(crate) unknown_key_cooldown: Duration,
     /// When keys reach this age, they are no longer used.
     pub(crate) serve_stale_for: Duration,
-    /// The maximum number of requests that wait for the first keys or for fresh keys. Requests with
-    /// an unknown key id that wait for a refresh in flight have a separate limit of the same size.
+    /// The maximum number of requests that wait for the first keys or for fresh keys. A separate
+    /// limit of the same size applies to requests that have an unknown key id and wait for a
+    /// refresh in flight.
     pub(crate) max_waiting: usize,
-    /// The maximum number of requests with an unknown key id that wait until a refresh is
+    /// The maximum number of requests that have an unknown key id and wait until a refresh is
     /// permitted.
     pub(crate) max_waiting_unknown: usize,
 }

@@ -171,7 +171,8 @@ fn jittered(duration: Duration) -> Duration {
 /// The maximum time that requests wait for a refresh in flight if the current keys are usable but
 /// old. The time counts from the start of the refresh.
 const MAX_WAIT_FOR_FRESH_KEYS: Duration = Duration::from_secs(1);
-/// The longest delay of a refresh that is due by the wall clock only.
+/// The maximum random delay of a refresh that is due by the wall clock, but not yet by the
+/// monotonic clock.
 const MAX_DELAY_AFTER_CLOCK_CHANGE: Duration = Duration::from_secs(5);
 /// The time after which a new refresh may replace a refresh in flight. This time is twice the
 /// timeout of a fetch. A refresh takes longer than this time only if the runtime is blocked.

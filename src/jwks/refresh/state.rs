@@ -39,15 +39,16 @@ pub(super) struct Schedule {
     pub(super) wait_until: AtomicU64,
 }
 
-/// The waiter permits for each kind of wait. Each kind has its own permits, so a flood of one kind
-/// cannot use up the permits of another kind.
+/// The semaphores that limit the number of waiting requests. Each kind of wait has its own
+/// semaphore, so a flood of one kind cannot use up the permits of another kind.
 #[derive(Debug)]
 pub(super) struct Waiters {
-    /// Permits to wait for the first keys, or for fresh keys.
+    /// The semaphore for requests that wait for the first keys, or for fresh keys.
     pub(super) load: Semaphore,
-    /// For requests with an unknown key: permits to wait for a refresh in flight.
+    /// The semaphore for requests that have an unknown key and wait for a refresh in flight.
     pub(super) unknown: Semaphore,
-    /// For requests with an unknown key: permits to wait until the rate limit allows a refresh.
+    /// The semaphore for requests that have an unknown key and wait until the rate limit allows a
+    /// refresh.
     pub(super) future: Semaphore,
 }
 
@@ -107,5 +108,6 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
 }
 
-/// The value of `refresh_at` or `refresh_at_unix` if the field schedules no refresh.
+/// The value of `refresh_at` or `refresh_at_unix` while no refresh is scheduled on the clock of the
+/// field.
 pub(super) const NEVER: u64 = u64::MAX;

@@ -70,8 +70,8 @@ impl Alternative {
         if unnamed.issuer && !named.issuer {
             return Err(token.refuse(AuthErrorKind::UnnamedIssuer));
         }
-        // An alternative for organization permission tokens need not name an audience. The audience
-        // of such a token is an organization, not an API.
+        // If the alternative accepts only organization permission tokens, it need not name an
+        // audience. The audience of such a token is an organization, not an API.
         let has_audience = self.kind() != Some(TokenKind::OrganizationPermissions);
         if unnamed.audience && !named.audience && has_audience {
             return Err(token.refuse(AuthErrorKind::UnnamedAudience));

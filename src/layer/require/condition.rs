@@ -96,7 +96,7 @@ impl Condition {
 #[track_caller]
 #[allow(
     clippy::panic,
-    reason = "the program has a mistake, so building the router panics; axum panics on wrong paths"
+    reason = "if the program has a mistake, building the router panics, as in axum for a wrong path"
 )]
 pub(super) fn never_passes(reason: &str) -> ! {
     panic!("Require: no token can pass this guard: {reason}")

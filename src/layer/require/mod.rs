@@ -222,13 +222,14 @@ impl Require {
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
     ///
-    /// If the declaration has `for` and a kind, the token must also be of that kind. After an
-    /// organization constructor, `for OrganizationPermissions` has the same effect as
-    /// [`organization_permissions`](Self::organization_permissions). `for any_kind` has no effect
-    /// on a guard.
+    /// If the declaration has `for` and a kind, the token must also be of that kind. If the guard
+    /// has an organization constructor, a declaration with `for OrganizationPermissions` also has
+    /// the effect of [`organization_permissions`](Self::organization_permissions). `for any_kind`
+    /// has no effect on a guard.
     ///
     /// # Panics
-    /// Panics if the constructor or another condition excludes the kind.
+    /// Panics if the declaration requires a kind of token that the constructor or another condition
+    /// of this guard excludes.
     #[track_caller]
     pub fn scope<S: Scope>(mut self) -> Self {
         if let Some(kind) = S::POLICY.declared_kind() {

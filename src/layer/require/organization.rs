@@ -24,7 +24,8 @@ pub(super) enum Organization {
 
 impl Organization {
     /// Checks that the token is for the organization that the request names. `OfToken` accepts a
-    /// token for any organization. Returns the token with the organization marked as checked.
+    /// token for any organization. Marks the organization of the token as checked, and returns the
+    /// token.
     pub(super) fn check(
         &self,
         token: &AccessToken,

@@ -155,7 +155,7 @@ impl ManagementClient {
         let path_only = path.split('?').next().unwrap_or_default().to_ascii_lowercase();
         let mut segments = path_only.split('/').skip(1).map(|segment| segment.replace("%2e", "."));
         if segments.any(|segment| matches!(&*segment, "" | "." | "..")) {
-            return refuse("must not contain an empty segment, `.` or `..`: is an id wrong?");
+            return refuse("must not contain an empty segment, `.` or `..`: check the path's ids");
         }
         let endpoint = self.endpoint.as_str().trim_end_matches('/');
         Url::parse(&format!("{endpoint}{path}")).or_else(|_| refuse("does not form a valid URL"))
@@ -186,9 +186,9 @@ impl fmt::Debug for ManagementClient {
     }
 }
 
-/// The largest number of HTTP clients. Beyond this number, the oldest client is removed. A program
-/// has few runtimes, but every test has its own runtime. The limit prevents the connections of
-/// ended tests from accumulating.
+/// The maximum number of HTTP clients. Beyond this number, the oldest client is removed. Each
+/// runtime has its own client. A program has few runtimes, but in tests, each test has its own
+/// runtime. The limit prevents the connections of ended tests from accumulating.
 const MAX_HTTP_CLIENTS: usize = 8;
 /// The maximum size of a response body, in bytes. A larger body causes an error. A page of 100
 /// users with their identities and custom data can be several megabytes in size.

@@ -235,8 +235,9 @@ fn hint(status: StatusCode, code: Option<&str>) -> Option<&'static str> {
     })
 }
 
-/// Returns the fields that Logto refuses, such as ` (name: "Required")`. If the body of the call is
-/// invalid, `data` contains the issues that Logto's schema library `zod` found.
+/// Lists the fields that Logto refuses. The caller appends the list, such as ` (name: "Required")`,
+/// to an error message. If the body of the call is invalid, `data` contains the issues that Logto's
+/// schema library `zod` found. If `data` contains no such issues, the list is empty.
 fn invalid_fields(data: Option<&RawValue>) -> String {
     #[derive(Deserialize)]
     struct ZodError {

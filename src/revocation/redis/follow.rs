@@ -1,4 +1,4 @@
-//! Follows the rules that other instances store.
+//! Reads the rules that other instances store in Redis, and applies them in this process.
 
 use std::{collections::HashMap, hash::BuildHasher as _, pin::pin, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::revocation::{
     source::{CLOSED, SourceState},
 };
 
-/// Follows the rules in Redis until the future is dropped.
+/// Keeps the rules in `book` up to date with the rules in Redis until the future is dropped.
 pub(in crate::revocation) async fn run(book: &RuleBook, link: &RedisLink) {
     let follower = Follower { book, link };
     let Ok(_only) = link.follower.try_lock() else {
@@ -34,7 +34,7 @@ struct Follower<'a> {
     link: &'a RedisLink,
 }
 
-/// When dropped, records that the future of [`run`] has ended.
+/// A value whose `Drop` implementation records that the future of [`run`] has ended.
 struct Running<'a>(&'a Follower<'a>);
 
 impl Drop for Running<'_> {
@@ -43,8 +43,8 @@ impl Drop for Running<'_> {
         link.set_running(false);
         book.source.set_state(SourceState::Disconnected);
         if link.is_strict() {
-            // Refuse every token now. Only this future enforces the store's time limit, and this
-            // future has ended.
+            // Refuse every token, because the future of `run` has ended, and no other code enforces
+            // the store's time limit.
             book.close();
         }
         tracing::warn!(
@@ -288,8 +288,8 @@ impl Loaded {
         }
     }
 
-    /// Returns whether Redis would keep this rule in addition to `max_rules` other rules. If there
-    /// are more than `max_rules` rules, Redis drops the oldest cut-offs.
+    /// Returns whether Redis would keep this rule even if Redis already contains `max_rules` other
+    /// rules. If there are more than `max_rules` rules, Redis drops the oldest cut-offs.
     fn keeps_beyond_limit(&self, rule: &Rule) -> bool {
         rule.key.change != Change::CutOff
             || self.oldest_cut_off.is_some_and(|oldest| oldest < rule.at)
@@ -304,7 +304,8 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 /// The minimum time from one load to the next if changes were missed. Without this minimum, a Redis
 /// server that numbers the changes wrongly could make the follower load the rules in a tight loop.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum of `Follower::most_rules_of_a_set`. This number of rules takes about 300 MB.
+/// The lowest value that `Follower::most_rules_of_a_set` returns. This number of rules takes about
+/// 300 MB.
 const MIN_RULES_TO_LOAD: usize = 2_000_000;
 const BATCH_TIME: Duration = Duration::from_millis(20);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);

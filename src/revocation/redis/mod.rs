@@ -118,9 +118,9 @@ impl RedisStore {
         self
     }
 
-    /// Makes the store read-only. Rules that you pass to
-    /// [`Revocations::store`](super::Revocations::store) then apply in this process only, and the
-    /// method returns an error.
+    /// Makes the store read-only. If you then call
+    /// [`Revocations::store`](super::Revocations::store), it applies the rules in this process
+    /// only, and returns an error.
     pub const fn read_only(mut self) -> Self {
         self.is_read_only = true;
         self

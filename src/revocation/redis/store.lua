@@ -1,8 +1,11 @@
 -- Stores rules. If a rule already exists, the later time is kept. Each new or changed rule is added
 -- to the stream of changes.
 -- KEYS: the blocks, the cut-offs, the stream of changes, and the number of the latest change.
--- ARGV: the milliseconds for which cut-offs are kept, the milliseconds that a rule may be ahead of
--- Redis's clock, the largest number of rules, and then the kind, the key and the time of each rule.
+-- ARGV:
+-- 1. how long cut-offs are kept, in milliseconds
+-- 2. how far the time of a rule may be ahead of Redis's clock, in milliseconds
+-- 3. the maximum number of rules
+-- 4. and later: the kind, the key and the time of each rule
 -- All instances share Redis's clock, so an instance with a wrong clock does no harm here.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

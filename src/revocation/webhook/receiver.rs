@@ -58,7 +58,10 @@ use crate::{
 /// | 401 | the signature is missing or wrong |
 /// | 408 | the body did not arrive within 4 s |
 /// | 413 | the body is larger than 1 MiB, or could not be read |
-/// | 503 | the rules could not be stored, or the body was dropped in favor of 16 newer bodies |
+/// | 503 | the rules could not be stored, or the receiver stopped reading the body (see below) |
+///
+/// The receiver reads at most 16 bodies at the same time. If another body arrives, the receiver
+/// stops reading the oldest of the 16 bodies.
 ///
 /// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries on
 /// the tab "Recent requests".

@@ -44,7 +44,7 @@ enum Port {
 struct ServerThread(Option<(oneshot::Sender<()>, JoinHandle<()>)>);
 
 impl Server {
-    /// Binds a port of 127.0.0.1 without listening on it. Port 0 selects any free port.
+    /// Binds a port on 127.0.0.1 without listening on it. Port 0 selects any free port.
     pub(crate) fn bind(port: u16) -> io::Result<Self> {
         let socket = bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
         Ok(Self { address: socket.local_addr()?, port: Mutex::new(Port::Closed(socket)) })
@@ -119,7 +119,8 @@ fn serve(socket: TcpSocket, router: Router) -> io::Result<ServerThread> {
     let listener = match listening {
         Ok(listener) => listener,
         Err(error) => {
-            // Inside the test's own runtime, dropping `runtime` would panic, because a drop blocks.
+            // `shutdown_background` does not block. Dropping `runtime` would block, and tokio
+            // panics if this happens inside another runtime, such as the runtime of the test.
             runtime.shutdown_background();
             return Err(error);
         }

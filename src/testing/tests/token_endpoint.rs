@@ -141,7 +141,7 @@ async fn each_combination_of_parameters_gets_its_kind_of_token() {
     assert_eq!((&claims["sub"], &claims["client_id"]), (&json!("both"), &json!("both")));
     assert_eq!((claims.get("scope"), claims.get("organization_id")), (None, None));
 
-    // Scopes of a resource follow the order of the request, without duplicates.
+    // The response lists the scopes of a resource in the order of the request, without duplicates.
     let scope = ("scope", "write:products nothing read:products write:products");
     let response = logto.request("both", &[resource, scope]).await;
     assert_eq!(response["scope"], "write:products read:products");
@@ -155,7 +155,8 @@ async fn each_combination_of_parameters_gets_its_kind_of_token() {
         (&json!(SHOPPING), &json!(ORGANIZATION))
     );
 
-    // Permissions of an organization follow the order of the roles.
+    // The response lists the permissions of an organization in the order of the application's
+    // roles.
     let scope = ("scope", "manage:billing invite:member read:products");
     let response = logto.request("both", &[organization, scope]).await;
     assert_eq!(response["scope"], "invite:member manage:billing");

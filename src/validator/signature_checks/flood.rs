@@ -4,10 +4,12 @@ use std::time::Duration;
 
 /// Measures the time that signature checks take, in windows of one second.
 ///
-/// A flood starts if the failed checks in a window exceed two time limits. The first limit is
-/// `FAILED_TIME`. The second limit is a quarter of the time that all checks in the window take. The
-/// number of failures does not matter. If it did, a few hundred forged tokens per second would move
-/// all checks of a busy service to the queue.
+/// A flood starts if the total time of the failed checks in a window exceeds both of these limits:
+/// - `FAILED_TIME`;
+/// - a quarter of the total time of all checks in the window.
+///
+/// The number of failures does not matter. If it did, a few hundred forged tokens per second would
+/// move all checks of a busy service to the queue.
 #[derive(Debug, Default)]
 pub(super) struct FloodDetector {
     window: Window,
@@ -102,11 +104,11 @@ impl Counts {
 }
 
 const WINDOW: Duration = Duration::from_secs(1);
-/// The first limit for the time that failed checks take in a window. The limit is 2 % of one core.
-/// Such a load has no noticeable effect on a service.
+/// One of the two limits on the total time of the failed checks in a window. The limit is 2 % of
+/// one core. Such a load has no noticeable effect on a service.
 const FAILED_TIME: Duration = Duration::from_millis(20);
-/// The time after which a flood ends. It is counted from the last failed check in a window that
-/// exceeds both limits.
+/// The time from the last failed check to the end of a flood. A failed check counts only if
+/// both limits on the failed checks in its window are exceeded.
 const LASTS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -115,8 +117,8 @@ mod tests {
 
     const CHECK: Duration = Duration::from_micros(200);
 
-    /// Records one check per `interval`. Every `one_in`th check fails. Returns the time at which a
-    /// flood started.
+    /// Records one check per `interval`. Of every `one_in` checks, the first one fails. Returns the
+    /// time at which a flood started.
     fn flood_of(checks: u32, interval: Duration, one_in: u32) -> Option<Duration> {
         let mut flood = FloodDetector::default();
         (0..checks).find_map(|number| {
@@ -131,7 +133,7 @@ mod tests {
         // A check takes 200 µs, so 101 failed checks take more than 20 ms.
         assert_eq!(at(200), Some(Duration::from_millis(20)));
         assert_eq!(at(9_000), Some(Duration::from_millis(900)));
-        // If one check fails every 12 ms, the failed checks take only 17 ms per second.
+        // With one failed check every 12 ms, the failed checks of a second take only 17 ms.
         assert_eq!(at(12_000), None);
     }
 

@@ -30,7 +30,7 @@ impl SubjectHash {
     }
 }
 
-/// The bad signatures that arrived in the name of one subject.
+/// The number of bad signatures on tokens that have the same subject.
 #[derive(Debug, Default, Clone, Copy)]
 struct BadSignatures {
     count: u32,
@@ -51,7 +51,7 @@ impl Subjects {
         self.current.insert(subject, bad);
     }
 
-    /// Counts a bad signature in the name of a subject.
+    /// Counts a bad signature on a token that has this subject.
     pub(super) fn count_bad_signature(&mut self, subject: SubjectHash, now: Duration) {
         let generation =
             if self.current.contains_key(&subject) { &mut self.current } else { &mut self.older };
@@ -63,8 +63,8 @@ impl Subjects {
     }
 
     /// Returns whether the signature checks of this subject's tokens come first in the queue. The
-    /// result is `false` for an unknown subject, and for a subject in whose name too many bad
-    /// signatures arrived.
+    /// result is `false` if the subject is unknown, or if too many tokens with this subject had a
+    /// bad signature.
     pub(super) fn come_first(&self, subject: SubjectHash, now: Duration) -> bool {
         let bad = self.current.get(&subject).or_else(|| self.older.get(&subject));
         bad.is_some_and(|bad| bad.count < MAX_BAD_SIGNATURES || bad.is_over(now))

@@ -51,7 +51,8 @@ impl Target {
         Self { harness, validator, server, refusals }
     }
 
-    /// Returns the builder of a token that every route accepts. An attack changes this token.
+    /// Returns the builder of a token that every route accepts. Most attack tests modify this token
+    /// to build the token of an attack.
     fn token(&self) -> TokenBuilder {
         self.harness.token().scopes(["read:products", "write:products"])
     }

@@ -38,8 +38,9 @@ fn order(algorithm: Algorithm) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digit).collect()
 }
 
-/// Adds or subtracts two big-endian numbers of the same length. `step` adds or subtracts one digit
-/// of each number. Returns the result, and whether the operation overflowed.
+/// Adds or subtracts two big-endian numbers of the same length. `step` takes one byte of each
+/// number, and returns the sum or the difference of the two bytes. Returns the result, and whether
+/// the operation overflowed.
 fn arithmetic(a: &[u8], b: &[u8], step: impl Fn(i32, i32) -> i32) -> (Vec<u8>, bool) {
     let mut carry = 0;
     let mut digits: Vec<_> = a

@@ -1,5 +1,6 @@
 //! Tests of routers that accidentally leave a route without its guard. The docs of `Require` warn
-//! of such routers. If a new version of axum guards such a route, the test of the route fails. The
+//! of such routers. Each test expects that such a route accepts requests that the guard should
+//! refuse. If, with a new version of axum, the guard refuses these requests, the test fails. The
 //! warning in the docs is then no longer necessary.
 
 use std::collections::HashMap;

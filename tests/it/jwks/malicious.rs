@@ -13,7 +13,7 @@ use crate::support::{
     HOUR, MINUTE, RawServer, SECOND, SHOPPING_API, Server, base64url, header, jwks_response, status,
 };
 
-/// Says when the fetch of a malicious response ends: before the fetch timeout, or at this timeout.
+/// Says whether the fetch of a malicious response times out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
     BeforeTimeout,

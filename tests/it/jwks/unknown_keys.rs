@@ -8,8 +8,8 @@ use crate::support::{Harness, SECOND, spawn_validate, status, validate_all, vali
 #[tokio::test]
 async fn thousand_random_key_ids_fetch_twice() {
     let harness = Harness::start().await;
-    // With this setting, requests do not wait for the next fetch that the rate limit permits. The
-    // rate limit uses the manual clock, which does not advance by itself. A waiting request would
+    // With this setting, no request waits until the rate limit permits another fetch. The rate
+    // limit uses the manual clock, which does not advance by itself. A waiting request would
     // therefore wait for the full 5 s in real time.
     let validator = harness.builder().max_waiting_unknown(0).build().unwrap();
     let known = harness.token().build();

@@ -1,5 +1,5 @@
-//! Tests that a call completes while another call replaces a refused token, while another call
-//! waits for a token, and while another runtime is idle.
+//! Tests that a call completes in each of three cases: another call is replacing a refused token,
+//! another call is waiting for a token, or the runtime of an earlier call is idle.
 
 use std::time::Duration;
 

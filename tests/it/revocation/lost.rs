@@ -154,9 +154,9 @@ async fn the_checks_do_not_lift_a_block_that_was_set_by_hand() {
     let token = setup.issuer.token().audience(SHOPPING_API).subject("alice").build();
     validator.validate(&token).await.unwrap();
     setup.revocations.block_subject("alice").await.unwrap();
-    // Every change of a user updates `updatedAt`. The sleep ensures that the reactivation below
-    // sets `updatedAt` to a later time than the time of the block by `block_subject`. Logto then
-    // reports that the user is not suspended.
+    // Every change of a user, such as the reactivation below, sets `updatedAt` to the current time.
+    // Because of the sleep, this time is later than the time at which `block_subject` blocked the
+    // user. After the reactivation, Logto reports that the user is not suspended.
     tokio::time::sleep(Duration::from_millis(5)).await;
     drop(setup.webhooks.reactivate("alice"));
     tokio::spawn(SubjectChecks::new(&setup.revocations, setup.api.clone()).run());

@@ -308,7 +308,8 @@ async fn at_most_16_bodies_are_read_at_a_time_and_slow_ones_delay_no_webhook() {
         let response = tokio::time::timeout(TIMEOUT, response).await.unwrap().unwrap().unwrap();
         statuses.push(response.status().as_u16());
     }
-    // The webhook displaced the oldest of the last 16 slow requests.
+    // When the webhook arrived, the receiver was reading the bodies of the last 16 slow requests.
+    // To read the webhook, it refused the oldest of these requests with 503.
     assert_eq!(statuses, [vec![503; 85], vec![408; 15]].concat());
     assert_eq!(started.elapsed(), 4 * SECOND);
 }

@@ -89,9 +89,10 @@ async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_to_redis_again()
         // cut-off of alice.
         revocations.block_subject("dave").await.unwrap();
         // A change notification with an invalid number starts a load of all rules. A load first
-        // applies the rules in Redis. If it then wrote the cut-off to Redis again, it would log
-        // `Redis lost revocation rules`. The test waits for the rules of a second load, because
-        // that load starts after the first load has ended.
+        // reads the rules from Redis, and then writes back the rules that Redis lost. A load that
+        // writes back a rule logs `Redis lost revocation rules`. The loads of this test must not
+        // write back the expired cut-off. The second load starts only after the first load has
+        // ended. When the rule for carol arrives, the first load is therefore complete.
         for (rules, user) in [(3, "bob"), (4, "carol")] {
             redis.command(&["ZADD", BLOCKS, "1795342800000", &block(user)]).await;
             redis.command(&["XADD", NEWS, "*", "number", "x"]).await;
