@@ -55,10 +55,9 @@
 //! # Several issuers or audiences
 //! Use one validator per audience, because a scope of one API has no meaning in another API.
 //! [`Validator::derive`] makes validators that share keys and validated tokens. If one validator
-//! trusts several issuers or audiences, each guard must name the required issuer or audience
-//! ([`Require::issuer`], [`Require::audience`]). A guard that omits the required issuer or audience
-//! refuses every valid token with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such
-//! guards.
+//! trusts several issuers or audiences, each guard must name the issuer or audience that it accepts
+//! ([`Require::issuer`], [`Require::audience`]). A guard without this name responds to every valid
+//! token with 500, unless [`ValidatorBuilder::trust_all_alike`] permits such guards.
 //!
 //! # What callers get
 //! | cause | status | challenge |

@@ -166,7 +166,8 @@ impl Server {
         (requests, rate.trim().parse().unwrap())
     }
 
-    /// Returns the user and system time of the server so far. The kernel counts in steps of 10 ms.
+    /// Returns the CPU time that the server has used so far, in user mode and in the kernel. The
+    /// kernel counts in steps of 10 ms.
     fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, fields) = stat.rsplit_once(") ").unwrap();

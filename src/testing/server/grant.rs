@@ -111,8 +111,8 @@ fn scopes<'a>(
 ) -> Vec<&'a str> {
     let requested: Vec<_> = form.one("scope").unwrap_or_default().split(' ').collect();
     let granted: Vec<_> = match resource {
-        // For this reserved resource, Logto grants every organization permission of the tenant to
-        // every application.
+        // For this reserved resource, Logto grants every application all organization permissions
+        // that the tenant defines.
         Some(ORGANIZATIONS_RESOURCE) => {
             state.apps.iter().flat_map(TestApp::organization_permissions).collect()
         }

@@ -14,7 +14,7 @@ use crate::support::{
     base64url, base64url_decode,
 };
 
-/// Each ECDSA algorithm with the order of its curve in hexadecimal digits, and the length of half
+/// For each ECDSA algorithm: the order of its curve as a hexadecimal number, and half the length of
 /// a signature in bytes.
 const ORDERS: [(Algorithm, &str, usize); 3] = [
     (Algorithm::ES256, "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551", 32),

@@ -98,9 +98,9 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().machine(), "m.mmmmmm"),
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
-        // If a token satisfies no alternative, the refusal comes from the first alternative that
-        // accepts the token's kind. If no alternative accepts this kind, the refusal comes from the
-        // first alternative.
+        // If every alternative refuses a token, the response is the refusal of the first alternative
+        // for tokens of that kind. If there is none, the response is the refusal of the first
+        // alternative.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),
