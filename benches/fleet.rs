@@ -68,7 +68,7 @@ struct Instance {
     validator: Validator,
     tokens: TokenClient,
     /// The number of the step in which this instance serves a request. Each period of 5 s consists
-    /// of `STEPS` steps, and the numbers start at 0.
+    /// of the steps 0 to `STEPS - 1`.
     phase: usize,
 }
 
@@ -86,9 +86,9 @@ impl Fleet {
         let logto = TestIssuer::builder().clock(clock.clone()).app(app).start().await.unwrap();
         let instance = |number| {
             let trusted = logto.trusted(SHOPPING_API);
-            // With this setting, no request with a made-up key id waits until the rate limit permits
-            // another fetch. Without this setting, such a request would wait for a tokio timer,
-            // which ignores the manual clock.
+            // With this setting, a request with a made-up key id does not wait for the rate limit
+            // to permit another fetch. The wait would use a tokio timer, which ignores the
+            // manual clock.
             let builder = Validator::builder().trust(trusted).max_waiting_unknown(0);
             let secret = ClientSecret::new("secret");
             let tokens = TokenClient::builder(&logto.issuer(), "app", secret);

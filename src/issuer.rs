@@ -315,7 +315,7 @@ fn check_audience(audience: &str) -> Result<(), ConfigError> {
 /// The prefix of `aud` in an organization permission token. The organization's id follows.
 pub(crate) const ORGANIZATION_AUDIENCE: &str = "urn:logto:organization:";
 /// The prefix of Logto's own audiences. One of these audiences is a reserved resource. Every
-/// application can get a token for that resource, and the token has all organization scopes.
+/// application can get a token for that resource, with any organization scopes that it requests.
 pub(crate) const LOGTO_AUDIENCES: &str = "urn:logto:";
 const DEFAULT_CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 pub(crate) const MAX_CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);

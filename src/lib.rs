@@ -24,10 +24,10 @@
 //! | organization permissions | `organization_id` | organization guards with [`Require::organization_permissions`], if the validator has [`TrustedIssuer::organizations`] |
 //!
 //! # How to split scopes
-//! **Grant a scope by global roles or by organization roles, never by both.** Guard routes about an
-//! organization's data with a `Require::organization_…` constructor. On global routes, require
-//! scopes that only global roles grant. The reason is that a token does not show which role grants
-//! a scope. Logto combines the API scopes from all of a user's roles:
+//! **Grant a scope by global roles or by organization roles, never by both.** If a route serves
+//! the data of one organization, guard the route with a `Require::organization_…` constructor. On
+//! global routes, require scopes that only global roles grant. The reason is that a token does not
+//! show which role grants a scope. Logto combines the API scopes from all of a user's roles:
 //!
 //! | a user's token for | has the API scopes of |
 //! |---|---|
@@ -35,11 +35,10 @@
 //! | an organization-level API resource | the user's roles in that organization, **and the user's global roles** |
 //!
 //! Two examples of configurations that go wrong:
-//! - The role "manager" of each organization grants `read:members`. A global route is guarded with
-//!   `Require::global().scopes(["read:members"])`, and lists the members of all organizations.
-//!   Alice is a manager in one organization, but she can read the members of every organization.
-//!   Guard the route with another scope, such as `read:all-members`, that only a global role
-//!   grants.
+//! - The role "manager" of each organization grants `read:members`. One global route lists the
+//!   members of all organizations. Its guard is `Require::global().scopes(["read:members"])`. Alice
+//!   is a manager in one organization, but she can read the members of every organization. Guard
+//!   the route with another scope, such as `read:all-members`, that only a global role grants.
 //! - The global role "support" grants `delete:members`, which one global route requires. The
 //!   organization role "owner" grants the same scope, which the route `/orgs/{org_id}/members`
 //!   requires. Bob has the role "support". In the organization Acme he is a member without a role.
@@ -125,10 +124,11 @@
 //! - Each token with a wrong signature costs one signature check. During a flood of such tokens,
 //!   the checks move to other threads, and the first token of a new subject waits in a queue. Limit
 //!   the request rate in front of the service.
-//! - If a `ConcurrencyLimit` is inside the layer, it acquires a permit before the layer checks the
-//!   token. A request that waits for keys therefore holds a permit. If the layer refuses a request
-//!   immediately, the `ConcurrencyLimit` keeps the permit until its next call, or until it is
-//!   dropped. axum and hyper-util drop it after each request.
+//! - A `ConcurrencyLimit` inside [`AuthLayer`] acquires a permit in `poll_ready`, before the layer
+//!   checks the token. A request that waits for keys therefore holds a permit. If the layer refuses
+//!   a request immediately, the `ConcurrencyLimit` is not called. It keeps the permit for the next
+//!   request that the layer accepts. If the whole service is dropped, the permit is released. axum
+//!   and hyper-util drop the service after each request.
 //! - WebSockets and streams can stay open after `exp`. Close such a connection at
 //!   [`AccessToken::expires_at`], or check its token again with [`Validator::recheck`].
 //! - A custom-claims script of the tenant can set `organization_id`. The crate trusts this claim.

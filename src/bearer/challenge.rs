@@ -11,8 +11,9 @@ use crate::escape::{is_quotable, without_user_info};
 pub(crate) struct ChallengeSettings {
     pub(crate) realm: Option<String>,
     pub(crate) resource_metadata: Option<String>,
-    /// Whether guards must name the issuer, and whether they must name the audience. The flags are
-    /// stored here because every token of the validator has a reference to these settings.
+    /// Whether guards must name the issuer, and whether they must name the audience. Guards read
+    /// these flags through the token, because every accepted token holds a reference to these
+    /// settings.
     pub(crate) guards_name: GuardsName,
     /// The level at which refusals are logged.
     pub(crate) log_level: RefusalLevel,

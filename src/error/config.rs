@@ -25,23 +25,23 @@ impl ConfigError {
         Self { setting, written_as: None, issuer: None, advice: advice.into() }
     }
 
-    /// Adds to the message the issuer to which the invalid setting belongs.
+    /// Adds the issuer of the invalid setting to the message.
     pub(crate) fn of_issuer(self, issuer: &str) -> Self {
         Self { issuer: Some(issuer.into()), ..self }
     }
 
     /// Replaces the setter's name in the message with a configuration key or an environment
     /// variable. If an earlier call has already replaced the name, this call does not replace it
-    /// again. A configuration file and the environment can specify only one issuer, so the message
-    /// does not contain the issuer.
+    /// again. Also removes the issuer from the message, because
+    /// [`Settings`](crate::settings::Settings) specifies only one issuer.
     pub(crate) fn written_as(self, name: Box<str>) -> Self {
         Self { written_as: Some(self.written_as.unwrap_or(name)), issuer: None, ..self }
     }
 
-    /// Returns the name of the setter or the argument, even for a setting from
-    /// [`Settings`](crate::settings::Settings). For such a setting, the message contains the
-    /// configuration key or the environment variable. If an environment variable cannot be read or
-    /// parsed, this method returns the name of the variable.
+    /// Returns the setting's name in Rust code, which is the name of a setter or of an argument. If
+    /// the setting comes from [`Settings`](crate::settings::Settings), this method returns the same
+    /// name, but the message contains the configuration key or the environment variable. If an
+    /// environment variable cannot be read or parsed, this method returns the name of the variable.
     pub const fn setting(&self) -> &'static str {
         self.setting
     }

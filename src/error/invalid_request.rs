@@ -25,7 +25,7 @@ pub enum InvalidRequest {
 }
 
 impl InvalidRequest {
-    /// Returns the description for the caller.
+    /// Returns the public description, which the caller gets in the response.
     pub(crate) const fn public_description(self) -> &'static str {
         match self {
             Self::SeveralAuthorizationHeaders => "more than one Authorization header",

@@ -99,8 +99,8 @@ impl KeyStore {
     }
 
     /// Checks whether this key is still in the issuer's key set. Does not wait. If the key set is
-    /// old and its refresh is in flight, this method checks the key against the old key set, but
-    /// [`holds`](Self::holds) returns `false`.
+    /// old and its refresh is in flight, this method searches the old key set. In the same case,
+    /// [`holds`](Self::holds) returns `false`, so that the request waits for the fresh keys.
     pub(crate) fn recheck(
         &self,
         key: &Arc<VerifyingKey>,

@@ -115,11 +115,11 @@ impl TokenCache {
         }
     }
 
-    /// Invalidates the refused token and returns its successor. Waits for the successor if
+    /// Invalidates the token `refused` and returns its successor. Waits for the successor if
     /// necessary.
     ///
-    /// Exception: if the cache recently invalidated the predecessor of `refused`, the cache keeps
-    /// `refused`. In this case, this method returns `refused` again.
+    /// Exception: if the token `refused` is itself the successor of a recently invalidated token,
+    /// the cache keeps it. In this case, this method returns the same token again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -282,7 +282,7 @@ impl TokenCache {
 
     /// Completes a token request. After a failure, the cached token stays in use. There is one
     /// exception: the cache drops the token if a service has refused the token and Logto no longer
-    /// issues tokens to this application.
+    /// grants this token request.
     fn complete(
         &self,
         entry: &Arc<CacheEntry>,
@@ -344,8 +344,8 @@ impl TokenCache {
                 let delay = retry_delay(is_retryable, state.failures_in_a_row).max(requested);
                 state.next_request_at = now.monotonic + delay;
                 state.last_error = Some(error.clone());
-                // If Logto no longer issues tokens to this application, no successor will replace a
-                // token that a service has refused. The refused token is then useless.
+                // If Logto no longer grants this token request, no successor will replace a token
+                // that a service has refused. The refused token is then useless.
                 if state.is_refused && ends_fallback(&error) {
                     state.token = None;
                     state.is_refused = false;
@@ -400,7 +400,8 @@ impl CacheEntry {
     }
 }
 
-/// Returns whether this error makes the cache drop a token that a service has refused.
+/// Returns whether this error shows that Logto no longer grants the token request. If a service has
+/// refused the cached token, the cache then drops that token.
 fn ends_fallback(error: &TokenRequestError) -> bool {
     matches!(error.code(), Some("invalid_client" | "access_denied"))
 }

@@ -118,13 +118,14 @@ impl TokenClient {
         self.0.invalidate(token);
     }
 
-    /// [Invalidates](Self::invalidate) a token that a service has refused, and returns its
-    /// successor.
+    /// [Invalidates](Self::invalidate) the token `refused`, which a service has refused, and
+    /// returns the token's successor.
     ///
-    /// If `refused` has recently replaced an invalidated token, the client keeps `refused` (see
-    /// [`invalidate`](Self::invalidate)). In this case, the method returns `refused` again. Before
-    /// you repeat the refused call, check that the [`secret`](IssuedToken::secret) of the returned
-    /// token differs from the secret of `refused`.
+    /// If the token `refused` is itself the successor of a recently invalidated token, the client
+    /// keeps it (see [`invalidate`](Self::invalidate)). In this case, the method returns the same
+    /// token again. Before you repeat the refused call, check that the
+    /// [`secret`](IssuedToken::secret) of the returned token differs from the secret of the token
+    /// `refused`.
     ///
     /// # Errors
     /// Returns the errors of [`token`](Self::token). The notes of `token` on cancel safety and on

@@ -12,8 +12,8 @@ use crate::{
 /// The API, the organization and the scopes for which a machine-to-machine token is requested.
 /// Equal requests share one cached token.
 ///
-/// Logto has three permission models. Its Management API is a separate resource. The following
-/// methods create the request for each kind of token:
+/// Logto has three permission models, and a built-in API resource for its Management API. The
+/// following methods create the request for each kind of token:
 ///
 /// | token for | created with |
 /// |---|---|
@@ -116,7 +116,8 @@ impl TokenRequest {
         self.scopes.iter().filter(|scope| !granted.contains(scope)).cloned().collect()
     }
 
-    /// Appends the parameters of this request to the form of a token request (RFC 6749 §4.4.2).
+    /// Appends the resource, the organization id and the scopes to the form-encoded body of the
+    /// HTTP request (RFC 6749 §4.4.2).
     pub(crate) fn append_to(&self, form: &mut Serializer<'_, String>) {
         let parameters = [("resource", &self.resource), ("organization_id", &self.organization)];
         for (name, value) in parameters {

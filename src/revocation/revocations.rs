@@ -90,10 +90,9 @@ impl Revocations {
     /// Stores rules. In this process, the rules apply from the next request on.
     ///
     /// If the time of a rule is more than 5 min ahead of this machine's clock, this method replaces
-    /// the time with the clock's time plus 5 min. If every token that a [cut-off](Rule) refuses has
-    /// already expired, the cut-off is ignored. The setting
-    /// [`longest_token_life`](super::RevocationsBuilder::longest_token_life) determines when all
-    /// these tokens have expired.
+    /// the time with the clock's time plus 5 min. If a [cut-off](Rule) is so old that all tokens
+    /// that it refuses have expired, this method ignores the cut-off. See
+    /// [`longest_token_life`](super::RevocationsBuilder::longest_token_life) for the age limit.
     ///
     /// With a `RedisStore`, the write to Redis has a timeout of 2 s per 500 rules.
     ///
@@ -103,8 +102,8 @@ impl Revocations {
     /// later. If `run` is connected to Redis, it writes the rules within about 60 s. If `run` is
     /// disconnected, it writes the rules after it reconnects.
     ///
-    /// If `rules` contains more than 500 rules, some of them may already be in Redis. It is safe to
-    /// store all of them again.
+    /// After an error, Redis may already contain some of the rules, because this method writes them
+    /// in batches of 500. It is safe to store all rules again.
     ///
     /// # Cancel safety
     /// If you drop the future after its first poll, this process already applies the rules, but

@@ -222,8 +222,9 @@ impl Entry {
     }
 
     /// Returns whether the entry contains a change other than a cut-off. Such an entry must never
-    /// be dropped, because rules can arrive in any order. For example, suppose that a reactivation
-    /// were dropped. If the block that it lifted then arrived again, the subject would be blocked.
+    /// be dropped, because rules can arrive in any order and more than once. For example, suppose
+    /// that the set drops a reactivation that has lifted a block. If the same block later arrives
+    /// again, the subject is wrongly blocked.
     const fn is_permanent(&self) -> bool {
         self.block > 0 || self.reactivate > 0 || self.delete > 0
     }

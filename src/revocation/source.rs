@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
-/// The source of the rules of a set of [`Revocations`](super::Revocations), and whether the set
+/// Says where a set of [`Revocations`](super::Revocations) gets its rules from, and whether the set
 /// receives the rules of other instances.
 ///
 /// ```

@@ -209,15 +209,16 @@ fn rule(
     let blocked_at = blocked.remove(subject)?;
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
-        // After a reactivation, the tokens that were issued before it are still refused. If the
-        // user's data has changed since the webhook, `updatedAt` is later than the reactivation by
-        // the webhook. A second reactivation at the time `updatedAt` would therefore refuse the
-        // valid tokens that were issued between these two times.
+        // A second reactivation could refuse valid tokens, because every reactivation refuses the
+        // tokens that were issued before it. If the user's data has changed since the first
+        // reactivation, `updatedAt` is the time of this later change. A second reactivation with
+        // this time would also refuse the valid tokens that were issued between the first
+        // reactivation and the later change.
         return None;
     }
-    // If an earlier round did not find the user, the time of the block is the time of that round.
-    // The block can therefore be later than `updatedAt`. The reactivation must always be later than
-    // the block.
+    // If an earlier round did not find the user in Logto, that round blocked the user. The time of
+    // this block is the time of that round, which can be later than `updatedAt`. A reactivation
+    // lifts only earlier blocks, so its time must be later than the time of the block.
     let after_block = blocked_at + Duration::from_millis(1);
     Some(Rule::reactivate_subject(subject, at.max(after_block)))
 }

@@ -13,9 +13,9 @@ pub use crate::scope::is_scope_token;
 pub struct IsScope<const IS_SCOPE: bool>;
 
 /// The type that the macro requires for a string that is not a valid scope. The string has the type
-/// `&'static str` instead, so the program does not compile. The compiler's error shows the name of
-/// this type, which summarizes the rule of RFC 6749 §3.3: a scope is printable ASCII except space,
-/// `"` and `\`.
+/// `&'static str`, not this type, so the program does not compile. The compiler's error shows the
+/// name of this type, which summarizes the rule of RFC 6749 §3.3: a scope is printable ASCII except
+/// space, `"` and `\`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PrintableAsciiWithoutSpaces;
@@ -70,10 +70,11 @@ pub const fn for_any_kind(mut policy: ScopePolicy) -> ScopePolicy {
 /// [How to split scopes](crate#how-to-split-scopes) explains why global roles and organization
 /// roles must not grant the same scope.
 ///
-/// With `for` and a variant of [`TokenKind`], the type accepts only tokens of that kind. If such
-/// a token belongs to an organization, the type accepts the token only after a check of the
-/// organization. With `for any_kind`, the type accepts every kind of token without a check of the
-/// organization. The scope may then come from a role in any organization.
+/// If the declaration ends with `for` and a variant of [`TokenKind`], the type accepts only tokens
+/// of that kind. If such a token belongs to an organization, the type accepts the token only after
+/// a check of the organization. If the declaration ends with `for any_kind`, the type accepts every
+/// kind of token without a check of the organization. The scope may then come from a role in any
+/// organization.
 ///
 /// ```
 /// use tower_logto::{AccessToken, AuthError, scopes};

@@ -27,8 +27,8 @@ impl TestIssuer {
     /// Generates a key for the algorithm of the current key. The new key becomes the current key,
     /// which signs tokens.
     ///
-    /// The replaced key becomes the previous key and stays published. If the key set still
-    /// contains the previous key of an earlier rotation, this method removes that key.
+    /// The replaced key becomes the previous key and stays published. The key set contains at most
+    /// one previous key. If an earlier rotation has left one, this method removes it.
     pub fn rotate(&self) {
         self.rotate_to(self.signing_key().algorithm());
     }

@@ -152,8 +152,8 @@ impl TestWebhooks {
         self.webhook("Organization.Deleted", members)
     }
 
-    /// Creates a webhook for any other event. In addition to `members`, the body contains `event`,
-    /// `createdAt` and `hookId`.
+    /// Creates a webhook for any other event. The body contains the fields `event`, `createdAt` and
+    /// `hookId`, and all fields of the JSON object `members`.
     pub fn webhook(&self, event: &str, members: Value) -> TestWebhook {
         let created_at = std::time::UNIX_EPOCH + self.state.clock.unix_time();
         let created_at = humantime::format_rfc3339_millis(created_at).to_string();

@@ -20,8 +20,8 @@ impl Harness {
         Self { logto, clock }
     }
 
-    /// Returns the builder of a validator. The validator accepts the test issuer's tokens for the
-    /// shopping API, and its organization permission tokens.
+    /// Returns the builder of a validator. The validator accepts the following tokens of the test
+    /// issuer: tokens for the shopping API, and organization permission tokens.
     pub(crate) fn builder(&self) -> ValidatorBuilder {
         let trusted = self.logto.trusted(SHOPPING_API).organizations();
         Validator::builder().trust(trusted).clock(self.clock.clone())

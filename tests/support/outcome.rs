@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
     WrongKind(TokenKind),
     // 503
     KeysUnavailable,
-    /// An error with status 500, or a reason that no test expects.
+    /// An error that has no variant of its own, for example an error with status 500.
     Other,
 }
 

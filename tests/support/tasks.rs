@@ -1,5 +1,6 @@
 //! Functions that wait without calling `sleep`, and functions that create runtimes for tests. One
-//! of these runtimes is blocked outside `block_on`, and the other runtime is shut down.
+//! function returns a runtime that runs its tasks only inside `block_on`. Another function returns
+//! the handle of a runtime that was shut down.
 
 use std::{
     future::Future,
@@ -37,8 +38,8 @@ pub(crate) async fn background_tasks_done() {
     eventually(|| Handle::current().metrics().num_alive_tasks() == 0).await;
 }
 
-/// Returns a runtime that runs its tasks only inside `block_on`. Outside `block_on`, the runtime is
-/// blocked.
+/// Returns a runtime that runs its tasks only inside `block_on`. Between two calls of `block_on`,
+/// the tasks make no progress, as on a blocked runtime.
 pub(crate) fn new_runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

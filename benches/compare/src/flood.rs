@@ -89,8 +89,8 @@ impl Scenario {
         println!("{:>12.0}{:>8}", forged.flood_rate, forged.unavailable);
     }
 
-    /// Measures a flood of forged tokens. If `public_flood` is set, measures a flood of requests
-    /// without a token to the public route instead.
+    /// Measures a flood of forged tokens. If `public_flood` is set, measures a flood of requests to
+    /// the public route instead. These requests contain no token.
     fn measure(&self, signer: &Signer, public_flood: bool) -> Reply {
         let server = Server::start(self, signer);
         let token = |number, subject: &str| {

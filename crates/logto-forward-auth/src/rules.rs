@@ -32,7 +32,7 @@ pub(crate) struct Requirements {
     pub(crate) audience: Option<String>,
     /// The scopes that the token must have. All of them are required.
     pub(crate) scopes: Vec<String>,
-    /// The scopes of which the token must have at least one. An empty list requires no scope.
+    /// Alternative scopes. If the list is not empty, the token must have at least one of them.
     pub(crate) any_scope: Vec<String>,
     pub(crate) organization: Organization,
 }
@@ -105,9 +105,9 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If `near` loosely matches every path that `rule` matches, the request is not
-                // ambiguous. In this case, the author of the file wrote `rule` explicitly for
-                // variants of the path of `near`. For example, `/admin/` is a variant of `/admin`.
+                // If variants of the path in `near` have their own rule, the request is not
+                // ambiguous. `rule` is such a rule if `near` loosely matches every path that `rule`
+                // matches. For example, `near` has the path `/admin`, and `rule` has `/admin/`.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {
@@ -126,8 +126,8 @@ impl Rules {
 impl Methods {
     pub(crate) const EMPTY: Self = Self(0);
 
-    /// Returns the set that contains only this request method, or `None` if a rule cannot contain
-    /// the method. Methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the set that contains only this request method. HEAD counts as GET. If the method is
+    /// not in `METHODS`, returns `None`. Methods are case-sensitive (RFC 9110 §9.1).
     pub(crate) fn of_request(method: &[u8]) -> Option<Self> {
         let method = if method == b"HEAD" { b"GET" } else { method };
         METHODS.iter().find(|(name, _)| name.as_bytes() == method).map(|(_, set)| *set)
@@ -181,7 +181,7 @@ mod tests {
     }
 
     /// Returns the number of the rule that decides the request, or 0 if no rule matches. If the
-    /// request is ambiguous, returns the negated number of the rule `near`.
+    /// decision is `Ambiguous { near, .. }`, returns `-near.number`.
     fn decide(rules: &Rules, method: &str, path: &str) -> isize {
         let segments = target::segments(path.as_bytes()).unwrap();
         let Some(method) = Methods::of_request(method.as_bytes()) else { return 0 };

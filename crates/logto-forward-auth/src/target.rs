@@ -2,8 +2,8 @@
 //!
 //! Proxies and services disagree about how to normalize a path. This module therefore never
 //! normalizes a target, and refuses every target whose meaning depends on the normalization. For
-//! example, the rules would check `/products/../admin`, but nginx with `proxy_pass http://app/`
-//! would send `/admin` to the service.
+//! example, if this module accepted `/products/../admin`, the rules would check this path. However,
+//! nginx with `proxy_pass http://app/` would send `/admin` to the service.
 
 use std::fmt;
 

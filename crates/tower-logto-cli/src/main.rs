@@ -28,7 +28,8 @@ enum Command {
     Explain(explain::Explain),
     /// Requests an access token with the client credentials grant, and prints the token.
     Token(token::Token),
-    /// Lists the signing keys of an issuer. If the library skips a key, shows the reason.
+    /// Lists the signing keys of an issuer. For each key that the library skips, the list shows the
+    /// reason.
     Keys(keys::Keys),
     /// Stores a revocation rule in Redis. Every service that shares its rules over this Redis
     /// server then refuses the tokens that match the rule.

@@ -201,8 +201,9 @@ impl KeySet {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// Returns this key set. If the previous set already contained a key, the returned set reuses
-    /// the `Arc` of that key. A comparison by identity then shows whether a key is still published.
+    /// Returns a set with the same keys as this set. For each key that the previous set also
+    /// contains, the returned set uses the `Arc` of the previous set. A comparison by identity then
+    /// shows whether a key is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {
             Arc::clone(previous.keys.iter().find(|old| old.is_same(key)).unwrap_or(key))

@@ -108,6 +108,6 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(NEVER - 1)
 }
 
-/// The value of `refresh_at` or `refresh_at_unix` while no refresh is scheduled on the clock of the
-/// field.
+/// The value of [`Schedule::refresh_at`] while no refresh is scheduled on the monotonic clock. Also
+/// the value of [`Schedule::refresh_at_unix`] while no refresh is scheduled on the wall clock.
 pub(super) const NEVER: u64 = u64::MAX;

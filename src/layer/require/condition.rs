@@ -96,7 +96,7 @@ impl Condition {
 #[track_caller]
 #[allow(
     clippy::panic,
-    reason = "if the program has a mistake, building the router panics, as in axum for a wrong path"
+    reason = "a mistake in a guard causes a panic, just as an invalid path causes a panic in axum"
 )]
 pub(super) fn never_passes(reason: &str) -> ! {
     panic!("Require: no token can pass this guard: {reason}")

@@ -222,10 +222,10 @@ impl Require {
 
     /// Requires the scopes of a type that [`scopes!`](crate::scopes) declares.
     ///
-    /// If the declaration has `for` and a kind, the token must also be of that kind. If the guard
-    /// has an organization constructor, a declaration with `for OrganizationPermissions` also has
-    /// the effect of [`organization_permissions`](Self::organization_permissions). `for any_kind`
-    /// has no effect on a guard.
+    /// If the declaration has `for` and a kind, the token must also be of that kind. The kind
+    /// `OrganizationPermissions` has the same effect as a call of
+    /// [`organization_permissions`](Self::organization_permissions). `for any_kind` has no effect
+    /// on a guard.
     ///
     /// # Panics
     /// Panics if the declaration requires a kind of token that the constructor or another condition

@@ -59,9 +59,10 @@ use crate::{error::ConfigError, escape::escaped};
 /// `{PREFIX}:news` contains the latest 100,000 changes, and `{PREFIX}:number` is the number of the
 /// latest change. The eviction policy must be `noeviction` or start with `volatile-`.
 ///
-/// The braces put all keys into one hash slot of a Redis cluster. However, each instance of your
-/// service connects to only one Redis server. If you have a cluster, connect through a proxy, or
-/// use a separate Redis server for the rules.
+/// In these names, `PREFIX` stands for your prefix, and the braces are part of the name. The braces
+/// put all keys into one hash slot of a Redis cluster. However, each instance of your service
+/// connects to only one Redis server. If you have a cluster, either connect through a proxy or use
+/// a separate Redis server for the rules.
 #[derive(Clone)]
 pub struct RedisStore {
     client: Client,

@@ -69,14 +69,14 @@ impl Webhook {
         &self.body
     }
 
-    /// Returns the text at a JSON pointer such as `/params/userId` (RFC 6901). Returns `None` if
-    /// the text is missing or empty.
+    /// Returns the string at a JSON pointer such as `/params/userId` (RFC 6901). If there is no
+    /// string at the pointer, or if the string is empty, returns `None`.
     pub fn text(&self, pointer: &str) -> Option<&str> {
         self.body.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Returns the texts of the list at a JSON pointer. If there is no list at the pointer, the
-    /// result is empty.
+    /// Returns the strings in the array at a JSON pointer, and skips elements of other types. If
+    /// there is no array at the pointer, the result is empty.
     pub fn texts(&self, pointer: &str) -> Vec<&str> {
         let list = self.body.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).collect()

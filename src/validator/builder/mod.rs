@@ -94,9 +94,10 @@ impl ValidatorBuilder {
     /// Permits guards that name no issuer and no audience, even if the validator trusts several
     /// issuers or audiences.
     ///
-    /// A scope or an organization then has the same meaning for all trusted issuers and audiences.
-    /// Use this setting for one tenant with two domains. Do not use it for two tenants, or for two
-    /// APIs whose scopes have the same names.
+    /// Such a guard treats scopes with the same name as the same scope, even if they belong to
+    /// different issuers or audiences. It also treats organizations with the same id as the same
+    /// organization. Use this setting for one tenant with two domains. Do not use it for two
+    /// tenants, or for two APIs whose scopes have the same names.
     pub const fn trust_all_alike(mut self) -> Self {
         self.all_alike = true;
         self
@@ -120,9 +121,8 @@ impl ValidatorBuilder {
     /// Sets the level at which refusals are logged. The default is debug.
     ///
     /// A log line contains text from the request and from the token. The text is escaped and
-    /// truncated. If a mistake
-    /// in the program causes the response 500, the refusal is logged as an error, regardless of
-    /// this setting. The crate limits the number of these error lines.
+    /// truncated. If a mistake in the program causes the response 500, the refusal is logged as an
+    /// error, regardless of this setting. The crate limits the number of these error lines.
     pub const fn log_refusals_at(mut self, level: tracing::Level) -> Self {
         self.challenge.log_level = RefusalLevel(level);
         self

@@ -212,9 +212,10 @@ fn permission_model<'a>(
     }
     let ours = |aud: &str| rules.audiences.iter().any(|expected| expected.as_ref() == aud);
     if audiences.iter().any(ours) {
-        // The token has an expected audience. Refuses the token if another of its audiences starts
-        // with `urn:logto:`. Such an audience is an organization or Logto's reserved resource. For
-        // the reserved resource, every application gets all organization scopes.
+        // The match refuses a token that has both an expected audience and an audience that starts
+        // with `urn:logto:`. The second audience is an organization or Logto's reserved resource,
+        // so the scopes of the token may be organization scopes. Logto grants all organization
+        // scopes to any application that requests them for the reserved resource.
         return match claim {
             _ if audiences.iter().any(|aud| aud.starts_with(LOGTO_AUDIENCES)) => {
                 Err(InvalidToken::AmbiguousAudience)

@@ -137,7 +137,8 @@ impl Explanation {
         self.checks.iter()
     }
 
-    /// Adds the check that a route makes if it requires a token of this organization.
+    /// Adds a check that the token belongs to this organization. The guard of a route that requires
+    /// this organization makes the same check.
     pub fn require_organization(mut self, id: &str) -> Self {
         let Some(facts) = &mut self.facts else {
             return self.with(Check::skipped("organization", "the payload"));
@@ -158,8 +159,9 @@ impl Explanation {
         self.with(Check::failed("organization", found, expected, advice.into()))
     }
 
-    /// Adds the check that a route makes if it requires all of these scopes. If the route also
-    /// requires an organization, call [`require_organization`](Self::require_organization) first.
+    /// Adds a check that the token has all of these scopes. The guard of a route that requires
+    /// these scopes makes the same check. If the route also requires an organization, call
+    /// [`require_organization`](Self::require_organization) first.
     pub fn require_scopes<'a>(self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let Some(facts) = &self.facts else {
             return self.with(Check::skipped("scope", "the payload"));

@@ -198,7 +198,7 @@ impl Shared {
             Some(FloodChange::Ended(counts)) => tracing::warn!(
                 checked = counts.checked,
                 failed = counts.failed,
-                "signature checks are no longer queued"
+                "signature checks run without a queue again"
             ),
         }
     }

@@ -112,8 +112,9 @@ impl<T> CheckQueue<T> {
         let _ = waiting.outcome.send(Err(self.too_many()));
     }
 
-    /// Called when a check arrives at a full queue. Once per `max_queued / 8` calls, removes the
-    /// checks whose requests were cancelled. A search on every call would cost more than a refusal.
+    /// Called when a check arrives at a full queue. Once per `max_queued / 8` calls, searches the
+    /// whole queue and removes the checks whose requests were cancelled. The other calls do not
+    /// search, because a search takes longer than refusing the new check.
     fn remove_abandoned(&mut self) {
         self.refused += 1;
         if self.refused * 8 >= self.limits.max_queued {
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(receivers.each_mut().map(is_refused), [false, false, false, true]);
         assert_eq!(order(&mut queue, NOW), [6, 1, 2, 3]);
         let _known = [7, 8, 9, 10].map(|check| push(&mut queue, check, true));
-        assert!(queue.push(11, true, NOW).is_err(), "no unknown subject is in the queue");
+        assert!(queue.push(11, true, NOW).is_err(), "11 must not replace a known subject's check");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Named attacks over real HTTP. Each attack must get the expected status, for the expected reason.
+//! Attacks over real HTTP. Each attack has a name, which the messages of failed tests contain. Each
+//! attack must get the expected status, for the expected reason.
 
 mod claims;
 mod headers;

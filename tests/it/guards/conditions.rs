@@ -98,15 +98,15 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().machine(), "m.mmmmmm"),
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
-        // If every alternative refuses a token, the response is the refusal of the first alternative
-        // for tokens of that kind. If there is none, the response is the refusal of the first
-        // alternative.
+        // If every alternative refuses a token, the response is the refusal of the first
+        // alternative for tokens of that kind. If there is none, the response is the refusal of the
+        // first alternative.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),
         (global().or(by_header()).or(by_header().organization_permissions()), ".....O.O"),
         (global().scopes(["b"]).or(any().scopes(["c"])), ".SSS.SSS"),
-        // Conditions after `or` apply to every alternative.
+        // Conditions that are added after the call of `or` apply to every alternative.
         (global().or(by_header()).scopes(["c"]), "SSSS.OKK"),
     ] {
         let found: String =

@@ -14,7 +14,7 @@ async fn known_key_never_waits_for_a_hanging_endpoint() {
     harness.clock.advance(11 * MINUTE);
     validate_now(&validator, &token).unwrap();
     harness.logto.jwks_requested(2).await;
-    // While the refresh hangs, neither a cached token nor a new token waits.
+    // While the refresh hangs, the validator accepts a cached token and a new token immediately.
     validate_now(&validator, &token).unwrap();
     validate_now(&validator, &harness.token().build()).unwrap();
     assert_eq!(harness.logto.jwks_requests(), 2);

@@ -8,7 +8,7 @@ use crate::support::{Harness, SECOND, spawn_validate, status, validate_all, vali
 #[tokio::test]
 async fn thousand_random_key_ids_fetch_twice() {
     let harness = Harness::start().await;
-    // With this setting, no request waits until the rate limit permits another fetch. The rate
+    // With this setting, a request never waits for the rate limit to permit another fetch. The rate
     // limit uses the manual clock, which does not advance by itself. A waiting request would
     // therefore wait for the full 5 s in real time.
     let validator = harness.builder().max_waiting_unknown(0).build().unwrap();

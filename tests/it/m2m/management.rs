@@ -36,7 +36,7 @@ async fn start(
     let clock = ManualClock::default();
     let tokens = client_at(&server).clock(clock.clone()).build().unwrap();
     // The token endpoint above grants only the scope `read:products`. A request from
-    // `TokenRequest::management_api` requires the scope `all`, so that request would fail here.
+    // `TokenRequest::management_api` requires the scope `all`, and would therefore fail here.
     let request = TokenRequest::resource("https://default.logto.app/api");
     let api = ManagementApi::new(&server.url(), tokens, request).unwrap();
     (server, api, clock)

@@ -122,7 +122,8 @@ async fn users_of_valid_tokens_are_checked_in_the_background() {
     let machine = setup.issuer.token().audience(SHOPPING_API).client_id("machine");
     let machine = machine.subject("machine").build();
     validator.validate(&machine).await.unwrap();
-    // Only users of valid tokens are checked.
+    // The token of erin is forged, so the checks must not look up erin. Otherwise, they would block
+    // erin, who is suspended below.
     let forged = setup.issuer.token().audience(SHOPPING_API).subject("erin").bad_signature();
     let explanation = validator.explain(&forged.build()).await;
     assert_eq!(explanation.verdict(), Verdict::Refused);

@@ -92,7 +92,8 @@ async fn an_expired_cut_off_of_a_blocked_subject_is_not_written_to_redis_again()
         // reads the rules from Redis, and then writes back the rules that Redis lost. A load that
         // writes back a rule logs `Redis lost revocation rules`. The loads of this test must not
         // write back the expired cut-off. The second load starts only after the first load has
-        // ended. When the rule for carol arrives, the first load is therefore complete.
+        // ended. The rule for carol arrives with the second load, so the first load is complete by
+        // then.
         for (rules, user) in [(3, "bob"), (4, "carol")] {
             redis.command(&["ZADD", BLOCKS, "1795342800000", &block(user)]).await;
             redis.command(&["XADD", NEWS, "*", "number", "x"]).await;
