@@ -312,8 +312,8 @@ impl AccessToken {
         self.verified.revocable.check().map_err(|kind| self.refuse(kind))
     }
 
-    /// Returns whether the issuer must be named, but is not named yet. Returns the same for the
-    /// audience. If the validator has only one issuer, the issuer need not be named. If the
+    /// Returns two flags. A flag is set if the issuer (or the audience) must be named and has not
+    /// been named yet. If the validator has only one issuer, the issuer need not be named. If the
     /// validator has only one audience, the audience need not be named.
     pub(crate) fn unnamed(&self) -> GuardsName {
         let GuardsName { issuer, audience } = self.verified.challenge.guards_name;

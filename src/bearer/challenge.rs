@@ -106,8 +106,8 @@ impl ChallengeSettings {
     }
 }
 
-/// The maximum number of cached challenges. A validator caches fewer challenges than this
-/// maximum, because each description is one of a few constant texts.
+/// The maximum number of cached challenges. A validator never reaches this maximum, because the
+/// error description in a challenge is one of a few constant texts.
 const MAX_RENDERED: usize = 32;
 
 #[cfg(test)]

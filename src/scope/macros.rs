@@ -145,8 +145,8 @@ macro_rules! scopes {
             );
         }
 
-        // If the text is not a scope, the expected type is `PrintableAsciiWithoutSpaces`. The
-        // compiler then reports an error that points at the text.
+        // If the text is not a scope, this constant has the type `PrintableAsciiWithoutSpaces`, but
+        // the text is a `&str`. The compiler therefore reports an error that points at the text.
         $(const _: <$crate::__private::IsScope<{ $crate::__private::is_scope_token($scope) }>
             as $crate::__private::CheckedScope>::Text = $scope;)+
     };

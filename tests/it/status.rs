@@ -92,8 +92,8 @@ async fn snapshot_neither_restores_a_removed_key_nor_overrides_a_setting() {
     earlier.warm_up().await.unwrap();
     let snapshot = earlier.key_snapshot();
     let old = harness.token().build();
-    // Logto deletes the key of the snapshot while the service is stopped. The first refresh after
-    // the restart drops this key.
+    // While the service is stopped, the key in the snapshot is deleted in Logto. After the restart,
+    // the service uses this key until its first refresh.
     harness.logto.rotate();
     harness.logto.delete_previous();
     let restarted = harness.builder().initial_keys(snapshot.clone()).build().unwrap();

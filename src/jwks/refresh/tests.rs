@@ -120,7 +120,8 @@ async fn keys_are_fresh_for_ten_minutes_with_a_jitter_of_one_minute() {
         fixture.clock.advance(2 * MINUTE + Duration::from_secs(2));
         assert_eq!(fixture.status(&token), 200);
         fixture.settled().await;
-        // After a 304, the validator keeps its key objects, so the cached token is still valid.
+        // After a 304, the validator keeps its key objects, so it can still use the cache entry of
+        // the token.
         assert_eq!(fixture.logto.jwks_requests(), round + 1);
         assert_eq!(fixture.logto.not_modified(), round);
     }

@@ -52,7 +52,7 @@ pub struct Pages<T> {
     items: vec::IntoIter<T>,
     /// The request in flight.
     next_page: Option<PageFuture>,
-    /// Whether the last page has arrived, or a page has failed.
+    /// Whether no page follows, because the last page has arrived or a page has failed.
     ended: bool,
 }
 
