@@ -323,8 +323,7 @@ impl AccessToken {
         }
     }
 
-    /// Returns a copy of the token, and marks the issuer, the audience or both as named in this
-    /// copy.
+    /// Returns a copy of the token in which the issuer, the audience or both count as named.
     pub(crate) fn with_named(&self, named: GuardsName) -> Self {
         let named = GuardsName {
             issuer: self.named.issuer || named.issuer,

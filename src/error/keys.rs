@@ -1,5 +1,5 @@
-//! The error that reports unavailable signing keys, and the reason why the keys could not be
-//! fetched.
+//! The error that reports unavailable signing keys. The error contains the reason why the keys
+//! could not be fetched.
 
 use std::{borrow::Cow, error::Error, fmt, time::Duration};
 

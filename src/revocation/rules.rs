@@ -155,9 +155,9 @@ impl Rules {
         is_later
     }
 
-    /// Drops the expired cut-offs, at most once per minute. A cut-off has expired when
-    /// all tokens that it refuses have expired. If there are still too many rules, drops the oldest cut-offs. Never
-    /// drops blocks. Returns how many cut-offs were dropped before they expired.
+    /// Drops the expired cut-offs, at most once per minute. A cut-off has expired when all tokens
+    /// that it refuses have expired. If there are still too many rules, drops the oldest cut-offs.
+    /// Never drops blocks. Returns how many cut-offs were dropped before they expired.
     pub(super) fn prune(&mut self, now: Duration) -> usize {
         if now >= self.pruned_at.saturating_add(PRUNE_INTERVAL) || now < self.pruned_at {
             self.pruned_at = now;

@@ -37,8 +37,9 @@ pub enum SourceState {
     Disconnected,
 }
 
-/// The state of the source, and the generation of the rules. If the generation has not changed
-/// since a cached token was last accepted, the validator does not look up the rules for this token.
+/// The state of the source, and the generation number of the rules. If the generation has not
+/// changed since a cached token was last accepted, the validator does not look up the rules for
+/// this token.
 #[derive(Debug)]
 pub(super) struct Source {
     state: watch::Sender<SourceState>,

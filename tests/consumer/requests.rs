@@ -1,9 +1,9 @@
 //! Tests of the layer and the token client with different sets of enabled features.
 //!
 //! The tests of the root package always run with `axum`, `client` and `testing`, because the root
-//! package has a dev-dependency on itself with these features. This package has no such dependency.
-//! `.ci/run` tests it with the default features, with only `axum`, with only `client`, and without
-//! features. The tokens and the keys were captured from a real Logto server.
+//! package has a dev-dependency on itself with these features. The package `consumer` has no such
+//! dependency. `.ci/run` runs its tests with the default features, with only `axum`, with only
+//! `client`, and without features. The tokens and the keys were captured from a real Logto server.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing helper fails the test")]
 

@@ -16,9 +16,9 @@ use crate::{
     support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that request new tokens, and use each token until its signing key is retired. Besides
-/// these callers, one additional caller uses only one token at a time. The token client refreshes
-/// this token before it expires, as it does in a typical service.
+/// Callers that request new tokens, and use each token until its signing key is retired. One
+/// additional caller behaves like a typical service: it uses only one token at a time, which the
+/// token client refreshes in time.
 pub(crate) struct Load {
     state: Arc<LoadState>,
     callers: JoinSet<()>,

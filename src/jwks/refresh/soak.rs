@@ -155,7 +155,7 @@ impl Simulation {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                // For one in 20 outages, chooses a random minimum duration from 12 h to 35 h.
+                // One in 20 outages is long: it lasts at least 12 h to 35 h, at random.
                 let has_failed = std::mem::replace(&mut self.service, Service::Down) == Service::Up;
                 if has_failed && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);

@@ -378,7 +378,8 @@ impl Alternatives {
                 Err(error) => drop(refusal.get_or_insert(error)),
             }
         }
-        // If no alternative accepts tokens of this kind, the error comes from the first alternative.
+        // If no alternative accepts tokens of this kind, the error comes from the first
+        // alternative.
         refusal.map_or_else(|| self.first.admit(token, parts), Err)
     }
 }

@@ -101,7 +101,8 @@ fn page(
     ([(CONTENT_TYPE, JSON)], [("total-number", total.to_string())], next, body).into_response()
 }
 
-/// Replaces the empty body of the layer's error responses with Logto's own error.
+/// Replaces the empty body of the layer's error responses with the error body that Logto would
+/// send.
 async fn use_logtos_error_bodies(response: Response) -> Response {
     let Some(auth_error) = response.extensions().get::<AuthError>() else { return response };
     let (code, message) = match (auth_error.status(), auth_error.kind()) {

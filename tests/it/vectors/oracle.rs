@@ -1,5 +1,5 @@
 //! Compares this crate with `jsonwebtoken` for valid and invalid signatures. This crate verifies
-//! with aws-lc, and `jsonwebtoken` verifies with RustCrypto. These two libraries share no code.
+//! with aws-lc, and `jsonwebtoken` verifies with RustCrypto. aws-lc and RustCrypto share no code.
 
 use jsonwebtoken::{
     DecodingKey,
