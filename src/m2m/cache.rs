@@ -400,8 +400,8 @@ impl CacheEntry {
     }
 }
 
-/// Returns whether this error shows that Logto no longer grants the token request. If a service has
-/// refused the cached token, the cache then drops that token.
+/// Returns whether this error shows that Logto no longer grants the token request. After such an
+/// error, the cache drops a token that a service has refused.
 fn ends_fallback(error: &TokenRequestError) -> bool {
     matches!(error.code(), Some("invalid_client" | "access_denied"))
 }

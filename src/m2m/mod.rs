@@ -34,8 +34,8 @@
 //! - The client refreshes a token before it expires. The refresh margin is 60 s or a tenth of the
 //!   token's lifetime, whichever is shorter. The client lengthens this margin at random, by up to
 //!   50 %. The refresh runs in the background, and calls return the cached token in the meantime.
-//! - Only a call starts a refresh. The client does not refresh a token that the program no longer
-//!   asks for.
+//! - A refresh starts only when a call asks for the token within the refresh margin. No timer
+//!   starts a refresh, so the client does not refresh a token that the program no longer asks for.
 //!
 //! For a token that is in constant use and has a lifetime of one hour, the client sends about 25
 //! token requests a day.

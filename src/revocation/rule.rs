@@ -139,9 +139,9 @@ impl Rule {
 }
 
 impl RuleKey {
-    /// Returns whether the key is valid, which means that the change is possible for the target.
-    /// Only a subject can be blocked, reactivated or deleted. The constructors of [`Rule`] make
-    /// only valid keys, but a key that is read from Redis or JSON may be invalid.
+    /// Returns whether this rule key is valid. A cut-off is valid for every target. A block, a
+    /// reactivation or a deletion is valid only for a subject. The constructors of [`Rule`] make
+    /// only valid rule keys, but a rule key that is read from Redis or JSON may be invalid.
     pub(super) const fn is_valid(&self) -> bool {
         matches!((self.change, &self.target), (Change::CutOff, _) | (_, Target::Subject(_)))
     }

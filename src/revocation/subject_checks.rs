@@ -209,11 +209,11 @@ fn rule(
     let blocked_at = blocked.remove(subject)?;
     if !is_blocked {
         // The block no longer applies, for example because a webhook has reactivated the user.
-        // A second reactivation could refuse valid tokens, because every reactivation refuses the
-        // tokens that were issued before it. If the user's data has changed since the first
+        // A second reactivation could revoke valid tokens, because each reactivation also revokes
+        // all tokens that were issued before it. If the user's data has changed since the first
         // reactivation, `updatedAt` is the time of this later change. A second reactivation with
-        // this time would also refuse the valid tokens that were issued between the first
-        // reactivation and the later change.
+        // this time would revoke the valid tokens that were issued between the first reactivation
+        // and the later change.
         return None;
     }
     // If an earlier round did not find the user in Logto, that round blocked the user. The time of

@@ -145,8 +145,9 @@ macro_rules! scopes {
             );
         }
 
-        // If the text is not a scope, this constant has the type `PrintableAsciiWithoutSpaces`, but
-        // the text is a `&str`. The compiler therefore reports an error that points at the text.
+        // If the text is not a scope, the declared type of this constant is
+        // `PrintableAsciiWithoutSpaces`. This type does not match the text, which is a `&str`. The
+        // compiler therefore reports an error that points at the text.
         $(const _: <$crate::__private::IsScope<{ $crate::__private::is_scope_token($scope) }>
             as $crate::__private::CheckedScope>::Text = $scope;)+
     };

@@ -384,8 +384,8 @@ impl Settings {
     fn named(&self, error: ConfigError) -> ConfigError {
         let key = match error.setting() {
             "audience" => "resource",
-            // If `jwks_uri` or `token_endpoint` is not set, its default comes from the setting
-            // `endpoint` or `issuer`. The error then names that setting.
+            // If `jwks_uri` or `token_endpoint` is not set, its URL is derived from `endpoint` or
+            // `issuer`, whichever is set. An error about a derived URL names that setting.
             "jwks_uri" if self.jwks_uri.is_none() => self.issuer_key(),
             "token_endpoint" if self.client.token_endpoint.is_none() => self.issuer_key(),
             "token_endpoint" => "client.token_endpoint",

@@ -16,9 +16,10 @@ use crate::{
     support::{SHOPPING_API, base64url_decode},
 };
 
-/// Callers that request new tokens, and use each token until its signing key is retired. One
-/// additional caller behaves like a typical service: it uses only one token at a time, which the
-/// token client refreshes in time.
+/// Callers that request new tokens and share all of them. Each caller sends requests with randomly
+/// chosen tokens, but not with tokens whose signing key is retired. One additional caller behaves
+/// like a typical service: it has a single token, which the token client refreshes before it
+/// expires.
 pub(crate) struct Load {
     state: Arc<LoadState>,
     callers: JoinSet<()>,

@@ -63,7 +63,7 @@ impl Provider {
         self.tell(&format!("rotate {algorithm}"));
     }
 
-    /// Returns how many requests for this path the process has received.
+    /// Returns the number of requests that the process has received for this path.
     pub(crate) fn requests_for(&mut self, path: &str) -> u64 {
         self.tell("count");
         self.state["requests"][path].as_u64().unwrap_or(0)

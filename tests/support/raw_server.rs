@@ -38,9 +38,9 @@ struct ServerState {
 
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedRequest {
-    /// The number of this request. The first request to the server has the number 0.
+    /// The index of this request. The first request to the server has the index 0.
     pub(crate) number: usize,
-    /// The number of the connection of this request. The first connection has the number 0.
+    /// The index of the connection that carried this request. The first connection has the index 0.
     pub(crate) connection: usize,
     /// The request line and the headers.
     pub(crate) head: String,

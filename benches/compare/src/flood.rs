@@ -3,8 +3,9 @@
 //!
 //! `cargo run --release --manifest-path benches/compare/Cargo.toml --bin load -- flood`
 //!
-//! The server is a separate process. Each scenario sends each flood for a few seconds. At the same
-//! time, the scenario sends four kinds of probes, and measures the latency of the probes.
+//! The server is a separate process. In each scenario, the program sends the two floods one after
+//! the other, each for a few seconds. During each flood, the program also sends four kinds of
+//! probes, and measures the latency of the probes.
 
 use std::{
     io::{BufRead as _, BufReader},

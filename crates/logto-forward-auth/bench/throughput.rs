@@ -57,8 +57,9 @@ fn main() {
         site(no_op, permits, "no_op"),
         site(this, server, "this"),
     );
-    // A second nginx process runs the service and the server that permits everything.
-    // logto-forward-auth is also a separate process, so the cases are comparable.
+    // A second nginx process runs two servers: `service`, and the authentication server `permits`,
+    // which permits everything. logto-forward-auth also runs in its own process. With either
+    // authentication server, nginx calls another process, so the results are comparable.
     let services = format!(
         "server {{ listen {service}; location / {{ return 200 ok; }} }}\n\
          server {{ listen {permits}; keepalive_requests 1000000; \

@@ -105,9 +105,10 @@ impl Rules {
         let mut near_misses: Vec<&Rule> = Vec::new();
         for rule in self.0.iter().filter(|rule| rule.methods.intersects(method)) {
             if rule.pattern.matches(segments, Compare::Exactly) {
-                // If variants of the path in `near` have their own rule, the request is not
-                // ambiguous. `rule` is such a rule if `near` loosely matches every path that `rule`
-                // matches. For example, `near` has the path `/admin`, and `rule` has `/admin/`.
+                // `near` matches the requested path loosely, but not exactly. If `near` loosely
+                // matches every path that `rule` matches, `rule` was written explicitly for such
+                // paths. The request is then not ambiguous. For example, `near` has the path
+                // `/admin`, and `rule` has the path `/admin/`.
                 let is_explicit =
                     |near: &&Rule| near.pattern.covers(&rule.pattern, Compare::Loosely);
                 return match near_misses.into_iter().find(|near| !is_explicit(near)) {

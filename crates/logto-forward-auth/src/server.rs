@@ -54,7 +54,8 @@ impl Server {
                     || new.max_connections != old.config.max_connections
                 {
                     tracing::warn!(
-                        "listen or max_connections changed; restart the server to apply the change"
+                        "the setting `listen` or `max_connections` changed; restart the server to \
+                         apply the change"
                     );
                 }
                 Authorizer::new(new, Some(&old))

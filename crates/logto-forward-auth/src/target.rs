@@ -2,8 +2,9 @@
 //!
 //! Proxies and services disagree about how to normalize a path. This module therefore never
 //! normalizes a target, and refuses every target whose meaning depends on the normalization. For
-//! example, if this module accepted `/products/../admin`, the rules would check this path. However,
-//! nginx with `proxy_pass http://app/` would send `/admin` to the service.
+//! example, suppose that this module accepted `/products/../admin`. A rule for `/products/{*rest}`
+//! could then permit the request, although nginx with `proxy_pass http://app/` would send `/admin`
+//! to the service.
 
 use std::fmt;
 

@@ -201,8 +201,8 @@ impl KeySet {
         self.keys.iter().any(|held| Arc::ptr_eq(held, key))
     }
 
-    /// Returns a set with the same keys as this set. For each key that the previous set also
-    /// contains, the returned set uses the `Arc` of the previous set. A comparison by identity then
+    /// Returns a set with the same keys as this set. If the previous set also contains a key, the
+    /// returned set reuses the previous set's `Arc` for this key. A comparison by identity then
     /// shows whether a key is still published.
     pub(crate) fn reusing(self, previous: &Self) -> Self {
         let reuse = |key: &Arc<VerifyingKey>| {

@@ -323,7 +323,8 @@ impl Simulation {
     }
 
     fn fetches(&mut self, before: u64) -> u64 {
-        // Counts the started refreshes, because the server cannot count refused connections.
+        // A stopped server cannot count the connections that it refuses. This method therefore
+        // counts the refreshes that the validator started.
         let started = self.validator.remote_keys().lock().refresh.started();
         let fetches = started - self.count.fetches;
         self.count.fetches = started;

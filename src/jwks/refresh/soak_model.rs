@@ -16,7 +16,8 @@ pub(super) struct Model {
     /// used credit, because the refresh times have a random jitter. The credit is therefore a
     /// range.
     pub(super) credit: Range<Duration>,
-    /// The monotonic time at which regained credit was last added to `credit`.
+    /// The monotonic time of the last call of [`budget`](Self::budget). Each call adds the time
+    /// since the previous call to `credit`.
     counted_at: Duration,
 }
 

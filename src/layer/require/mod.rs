@@ -99,7 +99,8 @@ use crate::{
 /// - A guard outside `nest_service("/orgs/{org_id}", inner)` does not see the path parameters of
 ///   `inner`. If a route of `inner` has another parameter with the name `org_id`, the guard and the
 ///   handler can get different values. Put the guard inside `inner`, or use `nest`. With `nest`,
-///   the guard sees every value of `org_id`. Each value must be the id of the token's organization.
+///   the guard sees both `org_id` parameters of the request. Both values must be the id of the
+///   token's organization.
 ///
 /// # Panics
 /// A method panics if no token could satisfy the guard. Examples are an invalid scope, an empty

@@ -52,7 +52,7 @@ pub struct Pages<T> {
     items: vec::IntoIter<T>,
     /// The request in flight.
     next_page: Option<PageFuture>,
-    /// Whether no page follows, because the last page has arrived or a page has failed.
+    /// Whether the last page has arrived or a page has failed. No further page is then fetched.
     ended: bool,
 }
 

@@ -94,10 +94,11 @@ impl ValidatorBuilder {
     /// Permits guards that name no issuer and no audience, even if the validator trusts several
     /// issuers or audiences.
     ///
-    /// Such a guard treats scopes with the same name as the same scope, even if they belong to
-    /// different issuers or audiences. It also treats organizations with the same id as the same
-    /// organization. Use this setting for one tenant with two domains. Do not use it for two
-    /// tenants, or for two APIs whose scopes have the same names.
+    /// If scopes of different issuers or audiences have the same name, such a guard does not
+    /// distinguish between them. If organizations of different issuers have the same id, the guard
+    /// does not distinguish between these organizations either. Use this setting for one tenant
+    /// with two domains. Do not use it for two tenants, or for two APIs whose scopes have the same
+    /// names.
     pub const fn trust_all_alike(mut self) -> Self {
         self.all_alike = true;
         self

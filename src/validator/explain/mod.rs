@@ -16,7 +16,8 @@ use crate::{
 ///
 /// [`Display`](fmt::Display) writes the verdict and one line per check. The output of serde has the
 /// same content. Both outputs contain claims of the token, but neither the token nor its signature.
-/// Text from the token is escaped and cut. Do not send an explanation to a caller.
+/// Each string from the token is escaped, and cut after 80 characters. Do not send an explanation
+/// to a caller.
 ///
 /// ```
 /// # async fn example() -> Result<(), tower_logto::error::ConfigError> {
@@ -84,7 +85,7 @@ pub struct Check {
     pub name: &'static str,
     /// The outcome.
     pub outcome: Outcome,
-    /// The value in the token, escaped and cut.
+    /// The value in the token. Each string from the token is escaped, and cut after 80 characters.
     pub found: String,
     /// The value that the settings or the route require. Empty if they require no particular value,
     /// or if the check was skipped.

@@ -107,8 +107,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// One of the two limits on the total time of the failed checks in a window. The limit is 2 % of
 /// one core. Such a load has no noticeable effect on a service.
 const FAILED_TIME: Duration = Duration::from_millis(20);
-/// The time after which a flood ends. A failed check restarts this time if the failed checks in its
-/// window exceed both limits that `FloodDetector` describes.
+/// A flood ends when a countdown of this length has elapsed. If a check fails, and the failed
+/// checks in the current window then exceed both limits that `FloodDetector` describes, the
+/// countdown restarts.
 const LASTS: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -133,7 +134,8 @@ mod tests {
         // A check takes 200 µs, so 101 failed checks take more than 20 ms.
         assert_eq!(at(200), Some(Duration::from_millis(20)));
         assert_eq!(at(9_000), Some(Duration::from_millis(900)));
-        // With one failed check every 12 ms, failed checks take only 17 ms per second.
+        // If a check fails every 12 ms, 84 checks fail in a window of one second. Together, these
+        // checks take only 17 ms.
         assert_eq!(at(12_000), None);
     }
 

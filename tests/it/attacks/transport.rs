@@ -332,7 +332,8 @@ async fn inner_layer_ignores_the_token_of_the_outer_layer() {
             Router::new()
                 .route("/optional", issuer)
                 .route_layer(AuthLayer::new(inner.validator()).optional())
-                // This middleware removes the credentials between the two layers.
+                // This middleware runs between the outer and the inner `AuthLayer`. It removes the
+                // credentials, so the inner layer receives a request without a token.
                 .layer(axum::middleware::map_request(async |mut request: Request| {
                     request.headers_mut().remove("authorization");
                     request

@@ -98,9 +98,9 @@ async fn each_guard_accepts_exactly_the_tokens_in_its_table_row() {
         (any().machine(), "m.mmmmmm"),
         (any().client_ids(["web"]), ".ccc...."),
         (forbid(), "FFFFFFFF"),
-        // If every alternative refuses a token, the response is the refusal of the first
-        // alternative for tokens of that kind. If there is none, the response is the refusal of the
-        // first alternative.
+        // If every alternative refuses a token, the error comes from the first alternative that
+        // accepts tokens of the same kind. If no alternative accepts tokens of this kind, the error
+        // comes from the first of all alternatives.
         (global().scopes(["b"]).or(by_header().scopes(["c"])), ".SSS.OKK"),
         (by_header().scopes(["c"]).or(global().scopes(["b"])), ".SSS.OKO"),
         (global().machine().or(global().client_ids(["web"])), "..mmKKKK"),

@@ -255,8 +255,9 @@ async fn service_that_refuses_every_token_causes_few_token_requests() {
         tokens.successor(&token).await.unwrap();
         clock.advance(Duration::from_secs(1));
     }
-    // The client replaces the first token immediately, and the second token after 10 s. After each
-    // further replacement, the interval doubles, up to 10 min.
+    // Each call of `successor` reports that the service refused the token. The client replaces the
+    // first refused token immediately, and the second one after 10 s. After each further
+    // replacement, the interval doubles, up to 10 min.
     let requests = issuer.token_requests();
     assert!((8..=12).contains(&requests), "{requests}");
 }
