@@ -118,8 +118,8 @@ impl TokenCache {
     /// Invalidates the token `refused` and returns its successor. Waits for the successor if
     /// necessary.
     ///
-    /// Exception: if the token `refused` is itself the successor of a recently invalidated token,
-    /// the cache keeps it. In this case, this method returns the same token again.
+    /// A token that recently replaced an invalidated token is not invalidated. If `refused` is such
+    /// a token, this method returns the same token again.
     pub(crate) async fn token_other_than(self: &Arc<Self>, refused: &IssuedToken) -> TokenResult {
         self.invalidate(refused);
         let entry = self.entry(refused.request())?;
@@ -177,7 +177,7 @@ impl TokenCache {
         let now = self.clock.monotonic();
         let permitted_at = self.refusals().next_permit_at(now);
         if permitted_at > now {
-            let message = "Logto recently refused too many different token requests";
+            let message = "Logto recently refused too many token requests";
             let kind = TokenRequestErrorKind::Overloaded;
             let error = TokenRequestError::new(kind, request, message);
             return Err(error.with_retry_after(Some(permitted_at - now)));

@@ -121,8 +121,8 @@ impl TokenClient {
     /// [Invalidates](Self::invalidate) the token `refused`, which a service has refused, and
     /// returns the token's successor.
     ///
-    /// If the token `refused` is itself the successor of a recently invalidated token, the client
-    /// keeps it (see [`invalidate`](Self::invalidate)). In this case, the method returns the same
+    /// A token that recently replaced an invalidated token is not invalidated (see
+    /// [`invalidate`](Self::invalidate)). If `refused` is such a token, the method returns the same
     /// token again. Before you repeat the refused call, check that the
     /// [`secret`](IssuedToken::secret) of the returned token differs from the secret of the token
     /// `refused`.

@@ -67,7 +67,7 @@ pub enum TokenRequestErrorKind {
     /// Logto issued a token that lacks some of the required scopes.
     MissingScopes,
     /// Too many calls are already waiting for tokens from this client, or Logto recently refused
-    /// too many different token requests. The limit on refusals does not apply to a
+    /// too many token requests. The limit on refusals does not apply to a
     /// [`TokenRequest`] that is already in the client's cache.
     Overloaded,
 }

@@ -58,8 +58,8 @@ impl RuleBook {
     /// than [`MAX_AHEAD`] ahead of the clock, the time is reduced to that limit.
     ///
     /// Returns the applied rules with their original times, even if a time was reduced. The caller
-    /// may write these rules to Redis. The script `store.lua` then limits the times by the clock of
-    /// the Redis server.
+    /// may write these rules to Redis. The script `store.lua` then applies the same limit again,
+    /// with the clock of the Redis server.
     pub(super) fn apply(&self, rules: impl IntoIterator<Item = Rule>) -> Vec<Rule> {
         let rules: Vec<Rule> = rules
             .into_iter()

@@ -231,7 +231,9 @@ impl WebhookReceiverBuilder {
     pub fn build(self) -> Result<WebhookReceiver, ConfigError> {
         let refuse = |advice| Err(ConfigError::new("signing_key", advice));
         if self.keys.is_empty() {
-            return refuse("not set: expected the signing key of the webhook in Logto's Console");
+            return refuse(
+                "not set: expected the webhook's signing key, which Logto's Console shows",
+            );
         }
         if self.keys.iter().any(|key| key.is_empty() || key.trim() != key) {
             return refuse("a key is empty, or has whitespace at its start or end");

@@ -42,7 +42,7 @@ impl RevocationSets {
         self.0.push(revocations.clone());
     }
 
-    /// Returns the set for the tokens of an issuer.
+    /// Returns the set of revocation rules that applies to the tokens of an issuer.
     pub(crate) fn of(&self, issuer: &Issuer) -> IssuerRevocations {
         let mut sets = self.0.iter();
         IssuerRevocations(sets.find(|set| set.issuers().contains(issuer)).cloned())

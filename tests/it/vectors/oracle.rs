@@ -12,7 +12,7 @@ use tower_logto::{
     testing::{KeySet, SigningKey},
 };
 
-/// One public key in the types of both libraries.
+/// The same public key as a `KeySet` of this crate and as a `DecodingKey` of `jsonwebtoken`.
 struct BothKeys {
     kid: String,
     ours: KeySet,
