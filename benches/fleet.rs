@@ -87,8 +87,8 @@ impl Fleet {
         let instance = |number| {
             let trusted = logto.trusted(SHOPPING_API);
             // With this setting, a request with a made-up key id does not wait for the rate limit
-            // to permit another fetch. The wait would use a tokio timer, which ignores the
-            // manual clock.
+            // to permit another fetch. The wait would use a tokio timer, which ignores the manual
+            // clock.
             let builder = Validator::builder().trust(trusted).max_waiting_unknown(0);
             let secret = ClientSecret::new("secret");
             let tokens = TokenClient::builder(&logto.issuer(), "app", secret);

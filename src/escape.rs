@@ -74,7 +74,7 @@ fn escape(text: &str, length: usize) -> Box<str> {
     escaped.into()
 }
 
-/// Returns whether a challenge parameter may contain the character in its quoted value.
+/// Returns whether every challenge parameter may contain the character in its quoted value.
 /// RFC 6750 §3 allows printable ASCII except `"` and `\`.
 pub(crate) const fn is_quotable(c: char) -> bool {
     matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')

@@ -142,7 +142,10 @@ fn with_advice(mut cause: String, proxy: Option<&str>) -> String {
     if let Some(variable) = proxy {
         cause.push_str("; the environment variable ");
         cause.push_str(variable);
-        cause.push_str(" is set, so the client may have connected through a proxy");
+        cause.push_str(
+            " is set, so the client may have connected through a proxy, unless NO_PROXY excludes \
+             the host",
+        );
     }
     cause
 }

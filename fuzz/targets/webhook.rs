@@ -1,6 +1,6 @@
-//! Arbitrary bodies of webhooks. Only a signed body creates rules. A rule contains the id of a
-//! user, an application or an organization. The id of a user must come from a field in which Logto
-//! sends user ids. The same applies to the ids of applications and organizations.
+//! Arbitrary bodies of webhooks. Only a signed body creates rules. The rules contain ids of users,
+//! applications and organizations. The id of a user must come from a field in which Logto sends
+//! user ids. The same applies to the ids of applications and organizations.
 
 #![no_main]
 

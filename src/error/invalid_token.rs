@@ -120,7 +120,7 @@ impl InvalidToken {
                 "the access token is not for this resource"
             }
             Self::MissingClaim(_) | Self::MalformedClaim(_) => {
-                "a required claim is missing or malformed"
+                "a required claim is missing, or a claim is malformed"
             }
             Self::Expired { .. } => "the access token expired",
             Self::NotYetValid { .. } => "the access token is not valid yet",

@@ -136,7 +136,8 @@ pub enum AuthErrorKind {
         /// request waits in the queue.
         retry_after: Duration,
     },
-    /// A strict set of revocation rules is unavailable, so every token is refused: 503 with
+    /// A strict `RedisStore` refuses every token, for example because Redis has been unavailable
+    /// for too long, or because the revocation rules have not been loaded yet: 503 with
     /// `Retry-After`.
     RevocationsUnavailable,
     /// No [`AuthLayer`](crate::AuthLayer) wraps the guard or the extractor: 500.

@@ -440,9 +440,9 @@ const FIRST_KEEP: Duration = Duration::from_secs(10);
 const LAST_KEEP: Duration = Duration::from_secs(10 * 60);
 const MAX_WAITERS: usize = 10_000;
 const MAX_CANDIDATES: u64 = 1_000;
-/// After Logto has refused this many candidates in a burst, the cache accepts no new candidates.
-/// After each [`REFUSAL_INTERVAL`], it accepts new candidates again until the next refusal. A
-/// program that starts with a few wrong settings stays below this number.
+/// After Logto has refused this many token requests of candidates in a burst, the cache accepts no
+/// new candidates. After each [`REFUSAL_INTERVAL`], it accepts new candidates again until the next
+/// refusal. A program that starts with a few wrong settings stays below this number.
 const MAX_REFUSALS: u32 = 20;
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);

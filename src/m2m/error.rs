@@ -67,8 +67,8 @@ pub enum TokenRequestErrorKind {
     /// Logto issued a token that lacks some of the required scopes.
     MissingScopes,
     /// Too many calls are already waiting for tokens from this client, or Logto recently refused
-    /// too many token requests. The limit on refusals does not apply to a
-    /// [`TokenRequest`] that is already in the client's cache.
+    /// too many token requests. The limit on refusals does not apply to a [`TokenRequest`] that is
+    /// already in the client's cache.
     Overloaded,
 }
 
@@ -322,8 +322,8 @@ fn is_logto_cloud(url: &Url) -> bool {
 
 pub(crate) const ASSIGN_MANAGEMENT_ROLE: &str =
     "assign the app the M2M role \"Logto Management API access\" (Console → Roles)";
-const NOT_MACHINE_TO_MACHINE: &str = "only a machine-to-machine app may request this token: does the app id belong to another type \
-     of app?";
+const NOT_MACHINE_TO_MACHINE: &str = "only a machine-to-machine app may request this token: does \
+                                      the app id belong to another type of app?";
 const TOKEN_PATH: &str = "/oidc/token";
 /// The maximum length of an error code in bytes. A response with a longer code is treated as an
 /// unexpected response.

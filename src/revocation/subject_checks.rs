@@ -86,9 +86,9 @@ impl SubjectChecks {
     /// to another tenant. In this case, the checks do not block these users.
     ///
     /// If the checks have blocked a user, they lift the block when they find that the user exists
-    /// and is not suspended. They do not lift a block that was set by hand, nor a block from before
-    /// a restart of the service. If a user has such a block and the webhook that reports the user's
-    /// reactivation is lost, call [`Revocations::reactivate_subject`].
+    /// and is not suspended. They do not lift other blocks, such as a block that was set by hand or
+    /// a block from before a restart of the service. If a user has such a block and the webhook
+    /// that reports the user's reactivation is lost, call [`Revocations::reactivate_subject`].
     ///
     /// # Cancel safety
     /// If you drop the future, the checks end.

@@ -102,8 +102,8 @@ pub struct Settings {
     pub keys_fresh_for_secs: Option<u64>,
     /// The age at which stale signing keys are no longer used, in seconds.
     pub serve_stale_keys_for_secs: Option<u64>,
-    /// The time between refreshes that are triggered by unknown key ids, in seconds. The first
-    /// two such refreshes do not wait for this time.
+    /// The time between refreshes that are triggered by unknown key ids, in seconds. The first two
+    /// such refreshes do not wait for this time.
     pub unknown_key_cooldown_secs: Option<u64>,
     /// The maximum number of validated tokens in the cache. 0 disables the cache.
     pub token_cache_capacity: Option<usize>,

@@ -169,8 +169,9 @@ impl TestWebhooks {
         let changed = {
             let mut users = self.state.users();
             let earlier = users.get(user).map_or(Duration::ZERO, TestUser::updated_at);
-            // Logto's database applies the changes to a user one after another. Two
-            // changes in the same millisecond therefore still have different values of `updatedAt`.
+            // Logto's database applies the changes to a user one after another. Each change
+            // therefore gets a later `updatedAt` than the previous change, even if both changes are
+            // within the same millisecond.
             let updated_at = now.max(earlier + Duration::from_millis(1));
             let changed = TestUser::Active { is_suspended, updated_at };
             users.insert(user.to_owned(), changed);

@@ -61,7 +61,7 @@ struct ValidatorInner {
     cache: TokenCache,
     metrics: TokenMetrics,
     signatures: SignatureChecks,
-    /// [`Validator::derive`] copies this field and the four fields below.
+    /// Only [`Validator::derive`] reads this field and the four fields below.
     refresh: RefreshPolicy,
     clients: HttpClients,
     token_cache_capacity: usize,
@@ -177,7 +177,7 @@ impl Validator {
     ///
     /// Returns [`AuthErrorKind::KeysUnavailable`] if the issuer's keys became too old. Returns
     /// [`AuthErrorKind::RevocationsUnavailable`] if a strict `RedisStore` currently refuses every
-    /// token.
+    /// token, for example because Redis has been unavailable for too long.
     pub fn recheck(&self, token: &AccessToken) -> Result<(), AuthError> {
         let VerifiedToken { claims, key, keys, .. } = token.verified.as_ref();
         let now = Moment::now(&*self.0.clock);

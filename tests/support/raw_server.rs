@@ -150,8 +150,8 @@ impl RawServer {
         responses.wait_for(|responses| *responses >= times).await.unwrap();
     }
 
-    /// Returns how many responses have stalled so far. A response that
-    /// [`drip`](Connection::drip) sends also counts as stalled.
+    /// Returns how many responses have stalled so far. A response that [`drip`](Connection::drip)
+    /// sends also counts as stalled.
     pub(crate) fn stalls(&self) -> u64 {
         *self.shared.stalls.borrow()
     }

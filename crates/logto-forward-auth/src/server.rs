@@ -152,7 +152,7 @@ async fn respond(current: &Authorizer, request: Request<Incoming>) -> Response<S
 }
 
 /// The time limit for a client to send the headers of a request. The time counts from the start of
-/// the connection, or from the end of the previous request on the connection.
+/// the connection, or from the end of the previous response on the connection.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit for requests in flight to complete after the signal to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -132,7 +132,7 @@ async fn fetch(url: &str) -> Result<String, Failure> {
     String::from_utf8(body).map_err(|_| Failure::negative(format!("{url}: the body is not UTF-8")))
 }
 
-/// If a key set has no usable key, the message of the library's error consists of this text and the
+/// If a key set has no usable key, the message of the library's error ends with this text and the
 /// reason.
 const NO_USABLE_KEY: &str = "no usable signing key: ";
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -26,8 +26,8 @@ use tower_logto::{
 use tracing_subscriber::EnvFilter;
 
 const RESOURCE: &str = "https://shopping.api";
-/// The time limit for the headers of an HTTP/1 request. `axum::serve` limits neither this
-/// time nor the number of connections.
+/// The time limit for the headers of an HTTP/1 request. `axum::serve` limits neither this time nor
+/// the number of connections.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_CONNECTIONS: usize = 1_000;
 

@@ -323,8 +323,8 @@ impl RemoteKeys {
         NextStep::WaitUntil(permitted_at)
     }
 
-    /// Returns the reason to refuse a token whose key is still missing after a refresh. The
-    /// refresh may have failed.
+    /// Returns the reason to refuse a token whose key is still missing after a refresh. The refresh
+    /// may have failed.
     fn refusal(&self, kid: Option<&str>) -> AuthErrorKind {
         let mut state = self.lock();
         let now = self.now();

@@ -155,7 +155,7 @@ impl Simulation {
                     _ => Fault::ServerError,
                 };
                 self.logto.fault_jwks(fault);
-                // One in 20 outages is long: it lasts at least 12 h to 35 h, at random.
+                // One in 20 outages has a minimum duration, which is random: from 12 h to 35 h.
                 let has_failed = std::mem::replace(&mut self.service, Service::Down) == Service::Up;
                 if has_failed && self.rng.u32(..20) == 0 {
                     let hours = self.rng.u32(12..36);
@@ -245,8 +245,8 @@ impl Simulation {
             503 => assert!(!untimely && !now_known, "{context}"),
             other => panic!("{other}: {context}"),
         }
-        // If a refresh is permitted, the validator must find every key that the issuer has
-        // published.
+        // If a refresh is permitted, the validator must find every key that the issuer currently
+        // publishes.
         let may_refresh = if self.model.has_keys(now) {
             self.model.credit.start >= COOLDOWN
         } else {

@@ -105,8 +105,8 @@ impl Connection {
         Ok(Page { next, broken: count - rules.len(), rules })
     }
 
-    /// Returns the changes after a position. If there are none, waits until a change arrives
-    /// or `wait` is over. The longest wait is 1 s. If `wait` is `None`, returns immediately.
+    /// Returns the changes after a position. If there are none, waits until a change arrives or
+    /// `wait` is over. The longest wait is 1 s. If `wait` is `None`, returns immediately.
     pub(super) async fn news(
         &mut self,
         after: &Position,

@@ -147,7 +147,10 @@ impl RedisLink {
     pub(super) fn set_write_error(&self, error: &RedisError, now: Duration) {
         let text = describe(error);
         self.state().last_error = Some(text.as_str().into());
-        self.warn(&format!("Redis did not store revocation rules of this instance: {text}"), now);
+        self.warn(
+            &format!("Redis did not store revocation rules that this instance knows: {text}"),
+            now,
+        );
     }
 
     /// Logs a warning about the content of Redis. If the same warning repeats, it is logged at most

@@ -71,9 +71,10 @@ impl EventMapping {
         self
     }
 
-    /// Enables a rule for the events that delete a role, an organization role or a scope, or that
-    /// change the scopes of a role. The rule refuses every token that was issued before the event.
-    /// The rule applies to everyone, because these events do not name the affected users.
+    /// Enables a rule for the events that report that a role, an organization role or a scope was
+    /// deleted, or that the scopes of a role changed. The rule refuses every token that was issued
+    /// before the event. The rule applies to everyone, because these events do not name the
+    /// affected users.
     pub const fn role_changes_revoke_everyone(mut self) -> Self {
         self.roles = true;
         self

@@ -64,7 +64,7 @@ use crate::{
 /// stops reading the oldest of the 16 bodies.
 ///
 /// Logto sends each event only once. In the Console, the webhook's page lists failed deliveries on
-/// the tab "Recent requests".
+/// the tab "Recent requests (24h)".
 #[derive(Clone)]
 pub struct WebhookReceiver(Arc<Inner>);
 

@@ -20,9 +20,8 @@ impl Validator {
     ///
     /// If keys must be fetched first, this method waits for the keys, with the same time limits as
     /// [`validate`](Self::validate). This method does not add the token to the cache of validated
-    /// tokens. To add the checks of a route, use
-    /// [`require_scopes`](Explanation::require_scopes) and
-    /// [`require_organization`](Explanation::require_organization).
+    /// tokens. To add the checks of a route, use [`require_scopes`](Explanation::require_scopes)
+    /// and [`require_organization`](Explanation::require_organization).
     ///
     /// # Cancel safety
     /// This method is cancel safe.

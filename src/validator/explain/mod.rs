@@ -214,8 +214,8 @@ impl Explanation {
 
 impl Facts {
     /// Returns a failed check if the token belongs to an organization and no earlier check requires
-    /// that organization. Scopes from organization roles are valid only on routes that check
-    /// the organization.
+    /// that organization. Scopes from organization roles are valid only on routes that check the
+    /// organization.
     fn kind_of_route(&self) -> Option<Check> {
         let kind = self.kind.filter(|kind| *kind != TokenKind::Global)?;
         let advice = "the scopes of an organization count only on routes that check the \

@@ -1,5 +1,6 @@
-//! Tests of key rotation. A token stays valid as long as the key that signed it is published. After
-//! the key has been removed, the validator refuses the token.
+//! Tests of key rotation. A token that has not expired stays valid as long as the key that signed
+//! it is published. After the key has been removed, the validator refuses the token once it has
+//! fetched the new JWKS.
 
 use tower_logto::{
     Algorithm, Issuer, TrustedIssuer, Validator,

@@ -23,7 +23,8 @@ async fn thousand_random_key_ids_fetch_twice() {
     assert_eq!(harness.logto.jwks_requests(), 1 + 2);
 
     // If a key is published during the flood, the validator refuses the tokens of this key until
-    // the rate limit permits the next fetch. The rate limit permits one fetch every 5 s.
+    // the rate limit permits the next fetch. After the two fetches above, the rate limit permits
+    // one fetch every 5 s.
     harness.logto.rotate();
     let rotated = harness.token().build();
     assert_eq!(status(&validator.validate(&rotated).await), 429, "the rate limit is used up");

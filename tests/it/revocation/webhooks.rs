@@ -279,8 +279,8 @@ async fn large_bodies_are_refused_before_they_are_read() {
 }
 
 /// The receiver reads 16 request bodies at a time. If more requests arrive, the oldest requests get
-/// 503. A request whose body does not end within 4 s gets 408. Neither surplus
-/// requests nor slow requests may delay a webhook.
+/// 503. A request whose body does not end within 4 s gets 408. Neither surplus requests nor slow
+/// requests may delay a webhook.
 #[tokio::test(start_paused = true)]
 async fn at_most_16_bodies_are_read_at_a_time_and_slow_ones_delay_no_webhook() {
     let (_, sender) = with_kit().await;
