@@ -153,7 +153,8 @@ impl TestWebhooks {
     }
 
     /// Creates a webhook for any other event. The body contains the fields `event`, `createdAt` and
-    /// `hookId`, and all fields of the JSON object `members`.
+    /// `hookId`, and all fields of the JSON object `members`. If `members` has a field of the same
+    /// name, its value is used.
     pub fn webhook(&self, event: &str, members: Value) -> TestWebhook {
         let created_at = std::time::UNIX_EPOCH + self.state.clock.unix_time();
         let created_at = humantime::format_rfc3339_millis(created_at).to_string();
