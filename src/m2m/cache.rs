@@ -141,7 +141,7 @@ impl TokenCache {
         }
         if now < state.keep_until {
             drop(state);
-            tracing::debug!(request = %entry.request, "keeping a new token that a service refused");
+            tracing::debug!(request = %entry.request, "service refused a new token; keeping the token");
             return;
         }
         let unused_for = now.saturating_sub(state.keep_until);

@@ -107,7 +107,7 @@ impl WebhookReceiver {
         match Webhook::from_json(body) {
             Ok(webhook) => self.apply(&webhook).await.is_ok(),
             Err(why) => {
-                tracing::warn!("could not apply a webhook that Logto's log lists as failed: {why}");
+                tracing::warn!("failed webhook in Logto's log is unreadable; ignoring it: {why}");
                 true
             }
         }
